@@ -1,0 +1,1 @@
+"""(room manual to be written)"""
