@@ -1,0 +1,34 @@
+"""The built-in scenarios: the TOML files of this folder, found wherever the package is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+
+from tradebft.scenarios.lines import opening_comment
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A scenario of the catalogue and the question it answers."""
+
+    name: str
+    question: str
+
+
+def names() -> list[str]:
+    """Names of the built-in scenarios, sorted."""
+    files = resources.files("tradebft.scenarios").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def text(name: str) -> str:
+    """The file of a built-in scenario, as it stands. KeyError when there is none of that name."""
+    if name not in names():
+        raise KeyError(name)
+    return resources.files("tradebft.scenarios").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+
+
+def entries() -> list[Entry]:
+    """Every built-in scenario with its question."""
+    return [Entry(name, opening_comment(text(name))) for name in names()]

@@ -1,0 +1,193 @@
+"""What no single field can know: whether the parts of a scenario fit together.
+
+Each check yields a `Problem` at the key that a person would change. They run only once every field by itself is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from tradebft.scenarios.demand import FRAUD_CASES, FRAUD_GROUPS, Synthetic, TradeFinance
+from tradebft.scenarios.errors import Problem, nearest, one_of, suggestion
+from tradebft.scenarios.sections import (
+    PROTOCOLS,
+    Consensus,
+    Fault,
+    Graph,
+    Network,
+    UniformLinks,
+)
+
+if TYPE_CHECKING:
+    from tradebft.scenarios.schema import Scenario
+
+
+def problems(scenario: Scenario) -> list[Problem]:
+    """Everything that does not fit, in the order of the file's sections; empty when the scenario can run."""
+    found = list(_membership(scenario))
+    if found:
+        return found  # without known nodes nothing below can be judged
+    known = scenario.node_names
+    found += _network(scenario.network, known)
+    found += _consensus(scenario.consensus)
+    found += _workload(scenario)
+    for position, fault in enumerate(scenario.faults):
+        found += _fault(fault, position, known, scenario.duration_ns)
+    return found
+
+
+def _membership(scenario: Scenario) -> Iterator[Problem]:
+    network = scenario.network
+    if network.nodes is not None and network.members is not None:
+        yield Problem(("network", "nodes"), "expected either nodes or members; found both")
+    elif network.members is not None and not network.members.names():
+        yield Problem(("network", "members"), "expected at least one member; found none")
+    elif isinstance(scenario.workload, TradeFinance):
+        if network.nodes is not None and network.nodes < 3:
+            yield Problem(
+                ("network", "nodes"),
+                f"expected at least 3 for trade finance (administrator, policy bank, a commercial bank); found {network.nodes}",
+            )
+        members = network.members
+        if members is not None and not members.administrator:
+            yield Problem(("network", "members", "administrator"), "expected 1 for trade finance; found 0")
+        if members is not None and not members.policy_bank + members.commercial_bank:
+            yield Problem(("network", "members"), "expected at least one bank for trade finance; found none")
+
+
+def _unknown_node(name: str, known: list[str]) -> str | None:
+    """What to say about a node that does not exist; None when it does."""
+    aliases = [f"replica.{i}" for i in range(len(known))]
+    if name in known or name in aliases:
+        return None
+    offered = aliases if name.startswith("replica") else known
+    shown = f"{', '.join(known[:3])} .. {known[-1]}" if len(known) > 8 else ", ".join(known)
+    return f"no such node {name!r}; expected one of {shown}{suggestion(name, [*offered, *known])}"
+
+
+def _network(network: Network, known: list[str]) -> Iterator[Problem]:
+    for key, links in (("links", network.links), ("client_links", network.client_links)):
+        if isinstance(links, UniformLinks) and links.low_ns > links.high_ns:
+            yield Problem(("network", key, "low"), "expected low to be at most high; found it above")
+    for node in network.places:
+        unknown = _unknown_node(node, known)
+        if unknown:
+            yield Problem(("network", "places", node), unknown)
+    cities = known_cities()
+    for path, city in [
+        *((("network", "places", node), city) for node, city in network.places.items()),
+        (("network", "broker"), network.broker),
+    ]:
+        if cities and city not in cities:
+            near = nearest(city, cities)
+            hint = f"; did you mean {near!r}?" if near else f"; known cities: {', '.join(cities)}"
+            yield Problem(path, f"no such city {city!r}{hint}")
+    if isinstance(network.topology, Graph):
+        yield from _graph(network.topology, known)
+
+
+def known_cities() -> list[str]:
+    """Names of the cities whose coordinates the network room has."""
+    try:
+        from tradebft.network.topology import CITIES
+    except ImportError:  # the network room is not there yet
+        return []
+    return sorted(CITIES)
+
+
+def _graph(graph: Graph, known: list[str]) -> Iterator[Problem]:
+    here = ("network", "topology")
+    if (graph.edges is None) == (graph.generator is None):
+        found = "both" if graph.edges else "neither"
+        yield Problem(here, f"expected either edges or generator; found {found}")
+    for position, edge in enumerate(graph.edges or ()):
+        path = (*here, "edges", position)
+        if len(edge) != 2 or edge[0] == edge[1]:
+            yield Problem(path, f"expected a pair of different node names; found {list(edge)}")
+        for node in edge:
+            unknown = _unknown_node(node, known)
+            if unknown:
+                yield Problem(path, unknown)
+    if graph.generator in ("regular", "small-world", "scale-free") and graph.degree >= len(known):
+        yield Problem((*here, "degree"), f"expected less than the {len(known)} nodes; found {graph.degree}")
+    if graph.generator == "regular" and graph.degree * len(known) % 2:
+        yield Problem(
+            (*here, "degree"), f"expected an even degree for {len(known)} nodes; found {graph.degree}"
+        )
+
+
+def _consensus(consensus: Consensus) -> Iterator[Problem]:
+    if ":" not in consensus.protocol and consensus.protocol not in PROTOCOLS:
+        yield Problem(
+            ("consensus", "protocol"),
+            f'{one_of(PROTOCOLS)} or a class of your own as "module:Class"; found {consensus.protocol!r}'
+            f"{suggestion(consensus.protocol, PROTOCOLS)}",
+        )
+    window, interval = consensus.log_window_size, consensus.checkpoint_interval
+    if window < interval:
+        yield Problem(
+            ("consensus", "log_window"),
+            f"expected at least checkpoint_interval ({interval}), or the log fills before a checkpoint empties it; found {window}",
+        )
+    if consensus.window > window:
+        yield Problem(
+            ("consensus", "window"), f"expected at most log_window ({window}); found {consensus.window}"
+        )
+
+
+def _workload(scenario: Scenario) -> Iterator[Problem]:
+    workload = scenario.workload
+    if isinstance(workload, Synthetic):
+        if workload.arrival == "open" and workload.rate is None:
+            yield Problem(
+                ("workload", "rate"), 'missing; expected requests a second, since arrival is "open"'
+            )
+        if workload.arrival == "closed" and workload.rate is not None:
+            yield Problem(
+                ("workload", "rate"),
+                'only arrival = "open" has a rate; a closed loop is as fast as its replies',
+            )
+    if isinstance(workload, TradeFinance):
+        names = [*FRAUD_CASES, *FRAUD_GROUPS]
+        for kind in workload.fraud:
+            if kind not in names:
+                yield Problem(
+                    ("workload", "fraud", kind),
+                    f"unknown kind of fraud; {one_of(names)}{suggestion(kind, names)}",
+                )
+        total = sum(workload.fraud.values())
+        if total > 1:
+            yield Problem(("workload", "fraud"), f"expected rates that sum to at most 1; found {total:g}")
+        if len(set(workload.arms)) < len(workload.arms):
+            yield Problem(("workload", "arms"), f"expected each arm once; found {', '.join(workload.arms)}")
+
+
+def _fault(fault: Fault, position: int, known: list[str], duration_ns: int) -> Iterator[Problem]:
+    here = ("fault", position)
+    given = [kind for kind in ("crash", "partition", "slow") if getattr(fault, kind)]
+    if len(given) != 1:
+        found = " and ".join(given) if given else "none"
+        yield Problem(here, f"expected exactly one of crash, partition and slow; found {found}")
+        return
+    for node in sorted({name for group in fault.groups for name in group}):
+        unknown = _unknown_node(node, known)
+        if unknown:
+            yield Problem((*here, given[0]), unknown)
+    twice = _repeated(name for group in fault.groups for name in group)
+    if twice:
+        yield Problem((*here, given[0]), f"expected every node at most once; found {twice!r} twice")
+    if fault.at_ns >= duration_ns:
+        yield Problem((*here, "at"), "expected a moment within the simulated time; found one after its end")
+    for key in ("factor", "loss"):
+        if given[0] != "slow" and getattr(fault, key) != Fault.model_fields[key].default:
+            yield Problem((*here, key), f"only a slow fault has a {key}; this one is a {given[0]}")
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

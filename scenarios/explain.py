@@ -1,0 +1,172 @@
+"""From pydantic's list of errors to the one line that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from tradebft.scenarios.errors import Problem, dotted, one_of, suggestion
+
+KeyPath = tuple[str | int, ...]
+
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text in quotes",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "tuple_type": "a list",
+    "list_type": "a list",
+}
+
+
+class Locator(Protocol):
+    def locate(self, path: KeyPath) -> str: ...
+
+
+def explain(error: ValidationError, data: Mapping[str, Any], source: Locator) -> str:
+    """`file:line: field: what was expected; what was found`, of the first thing wrong, and how many more there are."""
+    problems: list[Problem] = []
+    for details in error.errors(include_url=False):
+        problems += _problems(details, data)
+    seen: dict[KeyPath, Problem] = {}
+    for problem in problems:  # a field that fails several branches of a choice is wrong once
+        seen.setdefault(problem.path, problem)
+    first, *others = seen.values()
+    more = f" (and {len(others)} more)" if others else ""
+    field = f"{dotted(first.path)}: " if first.path else ""
+    return f"{source.locate(first.path)}: {field}{first.text}{more}".replace("\n", " ")
+
+
+def _problems(details: ErrorDetails, data: Mapping[str, Any]) -> list[Problem]:
+    context = details.get("ctx", {})
+    if details["type"] == "inconsistent":
+        return list(context["problems"])
+    path = tuple(part for part in details["loc"] if not (isinstance(part, str) and part.startswith("<")))
+    if path and path[-1] == "[key]":
+        path = path[:-1]
+    return [Problem(path, _text(details, context, path))]
+
+
+def _text(details: ErrorDetails, context: Mapping[str, Any], path: KeyPath) -> str:
+    kind, found = details["type"], details["input"]
+    if kind == "extra_forbidden":
+        known = known_keys(path[:-1], details["loc"])
+        return f"unknown key; {one_of(known)}{suggestion(str(path[-1]), known)}"
+    if kind == "missing":
+        return f"missing; expected {_describe(path, details['loc'])}"
+    if kind == "literal_error":
+        choices = _choices(context["expected"])
+        more = ' or a class of your own as "module:Class"' if path[-1:] in (("model",), ("kind",)) else ""
+        return f"{one_of(choices)}{more}; found {_shown(found)}{suggestion(str(found), choices)}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch":
+        return f'expected a class of your own as "module:Class"; found {_shown(found)}'
+    bounds = {
+        "greater_than_equal": ("at least", "ge"),
+        "less_than_equal": ("at most", "le"),
+        "greater_than": ("more than", "gt"),
+        "less_than": ("less than", "lt"),
+    }
+    if kind in bounds:
+        words, key = bounds[kind]
+        return (
+            f"expected {words} {context[key]:g}; found {_shown(found)}"
+            if abs(context[key]) < 1e6
+            else f"expected {words} {context[key]}; found {_shown(found)}"
+        )
+    if kind in _TYPES:
+        return f"expected {_TYPES[kind]}; found {_shown(found)}"
+    message = details["msg"]
+    return f"{message[:1].lower()}{message[1:]}; found {_shown(found)}"
+
+
+def _shown(value: Any) -> str:
+    """A value as the file spells it, shortened."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = (
+        "a table" if isinstance(value, Mapping) else f'"{value}"' if isinstance(value, str) else repr(value)
+    )
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _choices(expected: str) -> list[str]:
+    """pydantic's "'a', 'b' or 'c'" as a list."""
+    return [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",")]
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """The keys of a section as the file spells them."""
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def known_keys(path: KeyPath, location: tuple[str | int, ...]) -> list[str]:
+    """The keys that the table at this path may have. `location` is pydantic's, with the branch taken in a choice."""
+    model = _model_at(location[:-1])
+    return keys_of(model) if model is not None else list(map(str, path))
+
+
+def _model_at(location: tuple[str | int, ...]) -> type[BaseModel] | None:
+    from tradebft.scenarios.schema import Scenario
+
+    annotation: Any = Scenario
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if part.startswith("<"):
+            annotation = _branch(annotation, part)
+            continue
+        model = _single_model(annotation)
+        if model is None:
+            return None
+        info = next((i for name, i in model.model_fields.items() if (i.alias or name) == part), None)
+        if info is None:
+            return None
+        annotation = info.annotation if not info.metadata else (info.annotation, *info.metadata)
+    return _single_model(annotation)
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """Every type inside an annotation, outermost first."""
+    inner = annotation if isinstance(annotation, tuple) else get_args(annotation)
+    found = [annotation]
+    for part in inner:
+        found += _parts(part)
+    return found
+
+
+def _branch(annotation: Any, tag: str) -> Any:
+    """The type that carries this tag in a choice."""
+    from pydantic import Tag
+
+    for part in _parts(annotation):
+        inner = get_args(part)
+        if any(isinstance(item, Tag) and item.tag == tag for item in inner):
+            return inner[0]
+    return None
+
+
+def _single_model(annotation: Any) -> type[BaseModel] | None:
+    models = [part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+    return models[0] if models else None
+
+
+def _describe(path: KeyPath, location: tuple[str | int, ...]) -> str:
+    """What a missing field is for, from its own description."""
+    model = _model_at(location[:-1])
+    if model is not None:
+        for name, info in model.model_fields.items():
+            if (info.alias or name) == path[-1]:
+                return info.description or f"a value for {path[-1]!r}"
+    return f"a value for {path[-1]!r}"

@@ -1,0 +1,189 @@
+"""From a name or a file to a checked scenario; every way this can go wrong becomes one line (`ScenarioError`)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from tradebft.scenarios import catalogue
+from tradebft.scenarios.errors import ScenarioError, nearest
+from tradebft.scenarios.explain import explain
+from tradebft.scenarios.lines import key_lines, opening_comment
+from tradebft.scenarios.schema import Scenario
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Source:
+    """Where a scenario's values come from, to say so when one is wrong."""
+
+    label: str  # what stands before the colon: a file's name as the user gave it
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    overrides: dict[KeyPath, str] = field(default_factory=dict)  # path -> the key as it was typed
+
+    def locate(self, path: KeyPath) -> str:
+        """`guizhou.toml:12`, the nearest line known, or `--set consensus.batch_size`."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.overrides:
+                return f"--set {self.overrides[path[:length]]}"
+            if path[:length] in self.lines:
+                return f"{self.label}:{self.lines[path[:length]]}"
+        return self.label
+
+
+def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], seed: int | None) -> Scenario:
+    """See `schema.load`."""
+    text, source, stem = _read(name_or_path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(_syntax(source.label, text, error)) from None
+    except RecursionError:
+        raise ScenarioError(f"{source.label}: expected a scenario; found tables nested too deeply") from None
+    source.lines = key_lines(text)
+    data.setdefault("name", stem)
+    comment = opening_comment(text)
+    if comment:
+        data.setdefault("question", comment)
+    for key, value in overrides.items():
+        _override(data, key, value, source)
+    if seed is not None:
+        data["seed"] = seed
+        source.overrides[("seed",)] = "seed"
+    try:
+        scenario = Scenario.model_validate(data)
+    except ValidationError as error:
+        raise ScenarioError(explain(error, data, source)) from None
+    _import_own_classes(scenario, source, Path(name_or_path).parent)
+    return scenario
+
+
+def _read(name_or_path: str | Path) -> tuple[str, Source, str]:
+    """The file's text, what to call it, and the scenario's name."""
+    given = str(name_or_path)
+    if not isinstance(name_or_path, Path) and given in catalogue.names():
+        return catalogue.text(given), Source(f"{given}.toml"), given
+    path = Path(name_or_path)
+    looks_like_a_path = path.suffix == ".toml" or os.sep in given or isinstance(name_or_path, Path)
+    try:
+        return path.read_bytes().decode("utf-8"), Source(given), path.stem
+    except FileNotFoundError:
+        known = catalogue.names()
+        near = nearest(path.stem if looks_like_a_path else given, known)
+        hint = f"; did you mean {near!r}?" if near else f"; built in: {', '.join(known)}"
+        what = "no such file" if looks_like_a_path else "no built-in scenario or file of that name"
+        raise ScenarioError(f"{given or repr(given)}: {what}{hint}") from None
+    except IsADirectoryError:
+        raise ScenarioError(f"{given}: expected a scenario file; found a directory") from None
+    except UnicodeDecodeError as error:
+        raise ScenarioError(
+            f"{given}: expected UTF-8 text; found byte 0x{error.object[error.start]:02x} at {error.start}"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ScenarioError(f"{given!r}: cannot be read: {reason}") from None
+
+
+def _syntax(label: str, text: str, error: tomllib.TOMLDecodeError) -> str:
+    """`file.toml:3: not TOML: ...`; the decoder's own text ends with the place."""
+    message, _, place = str(error).rpartition(" (at ")
+    words = place.rstrip(")").replace(",", "").split()
+    if not message:
+        return f"{label}: not TOML: {error}"
+    line = words[1] if words[:1] == ["line"] else str(text.count("\n") + 1)
+    column = f", column {words[3]}" if len(words) == 4 else ", at the end"
+    return f"{label}:{line}: not TOML: {message[:1].lower()}{message[1:]}{column}"
+
+
+def _parsed(value: object) -> object:
+    """A text as the TOML value it spells, or as it is. Anything else is a value already."""
+    if not isinstance(value, str):
+        return value
+    try:
+        document = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return value
+    return document["value"] if len(document) == 1 else value
+
+
+def _split(key: str) -> KeyPath:
+    """`fault.0.at` -> ("fault", 0, "at"). What follows `expect.` is one key, since paths of the result have dots."""
+    if key.startswith("expect."):
+        return ("expect", key.removeprefix("expect."))
+    return tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+
+
+def _override(data: dict[str, Any], key: str, value: object, source: Source) -> None:
+    path = _split(key)
+    if not all(str(part) for part in path):
+        raise ScenarioError(f"--set {key}: expected a dotted key such as consensus.batch_size")
+    node: Any = data
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(node, list):
+            if not isinstance(part, int) or part >= len(node):
+                raise ScenarioError(
+                    f"--set {key}: expected a position from 0 to {len(node) - 1}; found {part!r}"
+                    if node
+                    else f"--set {key}: the list is empty"
+                )
+        elif isinstance(node, dict):
+            part = str(part)
+            if not last:
+                node.setdefault(part, {})
+        else:
+            above = ".".join(str(p) for p in path[:depth])
+            raise ScenarioError(f"--set {key}: {above} is {node!r} and has no keys")
+        if last:
+            node[part] = _parsed(value)
+        else:
+            node = node[part]
+    source.overrides[path] = key
+
+
+def _import_own_classes(scenario: Scenario, source: Source, beside: Path) -> None:
+    """Classes of the user's own are imported now, so that a slip in a name is an error of the scenario."""
+    named: list[tuple[KeyPath, str]] = [(("consensus", "protocol"), scenario.consensus.protocol)]
+    named.append((("network", "links", "model"), scenario.network.links.model))
+    if scenario.network.client_links is not None:
+        named.append((("network", "client_links", "model"), scenario.network.client_links.model))
+    named.append((("workload", "kind"), scenario.workload.kind))
+    for path, name in named:
+        if ":" in name:
+            try:
+                own_class(name, beside)
+            except ImportError as error:
+                where = source.locate(path)
+                raise ScenarioError(f"{where}: {'.'.join(map(str, path))}: {error}") from None
+
+
+def own_class(name: str, beside: Path | None = None) -> Any:
+    """The object that "module:Class" names, looked for also in the working folder and beside the scenario file.
+
+    Raises:
+        ImportError: says what could not be imported, and why, in one line.
+    """
+    module_name, _, attribute = name.partition(":")
+    for folder in (Path.cwd(), beside):
+        if folder is not None and str(folder.resolve()) not in sys.path:
+            sys.path.append(str(folder.resolve()))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise ImportError(
+            f"cannot import {module_name!r}: {type(error).__name__}: {error}".replace("\n", " ")
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        near = nearest(attribute, [found for found in vars(module) if not found.startswith("_")])
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise ImportError(f"module {module_name!r} has no {attribute!r}{hint}") from None

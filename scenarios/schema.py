@@ -1,0 +1,190 @@
+"""The typed scenario: everything a run depends on, checked before anything starts.
+
+`load("guizhou")` or `load("my.toml", {"consensus.batch_size": 10})` gives a frozen `Scenario`, or raises `ScenarioError` whose
+text is one line: file, line, field, what was expected, what was found and the nearest name. Virtual time 0 is 00:00 of `start`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+from tradebft.scenarios import units
+from tradebft.scenarios.demand import CustomWorkload, Policy, Synthetic, TradeFinance, Workload
+from tradebft.scenarios.errors import Problem, ScenarioError
+from tradebft.scenarios.expect import Value, flatten
+from tradebft.scenarios.sections import (
+    Consensus,
+    ConstantLinks,
+    CpuCosts,
+    CustomLinks,
+    DistanceLinks,
+    Fault,
+    Graph,
+    Links,
+    LognormalLinks,
+    Members,
+    Network,
+    Nodes,
+    NormalLinks,
+    Section,
+    UniformLinks,
+)
+
+__all__ = [
+    "Consensus",
+    "ConstantLinks",
+    "CpuCosts",
+    "CustomLinks",
+    "CustomWorkload",
+    "DistanceLinks",
+    "Fault",
+    "Graph",
+    "Links",
+    "LognormalLinks",
+    "Members",
+    "Network",
+    "Nodes",
+    "NormalLinks",
+    "Policy",
+    "Scenario",
+    "ScenarioError",
+    "Synthetic",
+    "TradeFinance",
+    "UniformLinks",
+    "Workload",
+    "load",
+]
+
+LAUNCH = datetime.date(2020, 7, 15)  # Guizhou's platform, first case in mid-July 2020 [S4]
+
+
+def _date(value: object) -> object:
+    if isinstance(value, datetime.datetime) or not isinstance(value, datetime.date | str):
+        raise ValueError(f"expected a date such as 2020-07-15; found {value!r}")
+    if isinstance(value, datetime.date):
+        return value
+    try:
+        return datetime.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"expected a date such as 2020-07-15; found {value!r}") from None
+
+
+def _tags(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Scenario(Section):
+    """One experiment, complete: the same scenario, seed and version give the same result anywhere."""
+
+    name: str = Field("scenario", min_length=1, description="short name; default: the file's name")
+    title: str = Field("", description="one line for people")
+    question: str = Field("", description="the question it answers; default: the file's opening comment")
+    tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = Field(
+        (), description="free words to find it by"
+    )
+    seed: int = Field(1, ge=0, lt=2**64, description="every random draw is a function of this number")
+    days: int | None = Field(
+        None,
+        ge=1,
+        le=3660,
+        description="calendar days simulated; default 30 for trade finance; a synthetic run ends with its last reply, at most after 1 day",
+    )
+    start: Annotated[datetime.date, BeforeValidator(_date)] = Field(
+        LAUNCH, description="first day; default the launch of Guizhou's platform, 2020-07-15"
+    )
+    network: Network = Field(default_factory=Network, description="who takes part and how they are connected")
+    nodes: Nodes = Field(default_factory=Nodes, description="what computing and signing costs")
+    consensus: Consensus = Field(default_factory=Consensus, description="the protocol and its settings")
+    workload: Workload = Field(description="what is submitted, and how fast")
+    faults: Annotated[tuple[Fault, ...], BeforeValidator(_tags)] = Field(
+        (), alias="fault", description="mishaps, one [[fault]] table each"
+    )
+    expect: Annotated[dict[str, Value], BeforeValidator(flatten)] = Field(
+        default_factory=dict,
+        description="what must hold after the run: dotted path of the result -> condition",
+    )
+
+    @property
+    def duration_ns(self) -> int:
+        """Length of the simulated time in nanoseconds; a synthetic run may end before it."""
+        default = 30 if isinstance(self.workload, TradeFinance) else 1
+        return (self.days or default) * units.DAY_NS
+
+    @property
+    def members(self) -> Members | None:
+        """Validators by role; None where the replicas are anonymous (`network.nodes` and no trade finance)."""
+        if self.network.nodes is None:
+            return self.network.members or Members()
+        if isinstance(self.workload, TradeFinance):
+            return Members(commercial_bank=max(self.network.nodes - 2, 0))
+        return None
+
+    @property
+    def node_names(self) -> list[str]:
+        """Names of the replicas in consensus order: replica i is node_names[i]."""
+        members = self.members
+        if members is not None:
+            return members.names()
+        return [f"replica.{i}" for i in range(self.network.nodes or 0)]
+
+    @property
+    def faults_tolerated(self) -> int:
+        """f = floor((n-1)/3)."""
+        return (len(self.node_names) - 1) // 3
+
+    @property
+    def quorum(self) -> int:
+        """q = ceil((n+f+1)/2)."""
+        return math.ceil((len(self.node_names) + self.faults_tolerated + 1) / 2)
+
+    def index(self, node: str) -> int:
+        """Consensus index of a node named by its member id or as replica.N. KeyError for an unknown one."""
+        names = self.node_names
+        if node in names:
+            return names.index(node)
+        aliases = {f"replica.{i}": i for i in range(len(names))}
+        return aliases[node]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed and probably not meant, one line each."""
+        n = len(self.node_names)
+        found = []
+        if n < 4:
+            found.append(f"{n} nodes tolerate no fault: f = 0 below 4 nodes")
+        return found
+
+    def resolved(self) -> dict[str, Any]:
+        """The scenario with every default filled in, as plain JSON values under the file's own keys; loads again."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Scenario:
+        from tradebft.scenarios.consistency import problems
+
+        found: list[Problem] = problems(self)
+        if found:
+            raise PydanticCustomError("inconsistent", "{text}", {"text": found[0].text, "problems": found})
+        return self
+
+
+def load(
+    name_or_path: str | Path, overrides: Mapping[str, object] | None = None, seed: int | None = None
+) -> Scenario:
+    """The scenario of that name in the catalogue, or at that path, with the overrides applied.
+
+    `overrides` maps dotted keys to values; a text is read as a TOML value, and taken as it is when it is none
+    (`{"consensus.batch_size": "10"}` is the number). `seed` wins over the file and the overrides.
+
+    Raises:
+        ScenarioError: one line that names the file, the field and what was expected.
+    """
+    from tradebft.scenarios.loading import load_scenario
+
+    return load_scenario(name_or_path, overrides or {}, seed)
