@@ -1,13 +1,14 @@
 """One encoding per value: canonical MessagePack, and a decoder that trusts nobody.
 
-Whatever is signed or hashed is encoded here. `encode` gives one byte string per value; `decode` accepts exactly
-that byte string and nothing else that means the same: after decoding it encodes again and compares, which catches
-reordered or doubled map keys, integers wider than they need be, and whatever else MessagePack leaves open.
-There are no floats in anything that is agreed on (1, 1.0 and True would be three encodings of "one").
+Whatever is signed or hashed is encoded here. `encode` gives one byte string per value; `decode` accepts
+exactly that byte string and nothing else that means the same: after decoding it encodes again and compares,
+which catches reordered or doubled map keys, integers wider than they need be, and whatever else MessagePack
+leaves open. There are no floats in anything that is agreed on (1, 1.0 and True would be three encodings of
+"one").
 
-Hostile input meets, in this order: a size limit before anything is built, the exact types asked for (a bool is not
-an int), no unknown or missing field, a depth limit where the type leaves the depth open, the comparison above.
-Whatever goes wrong, the only exception that leaves `encode` or `decode` is CodecError.
+Hostile input meets, in this order: a size limit before anything is built, the exact types asked for (a bool
+is not an int), no unknown or missing field, a depth limit where the type leaves the depth open, the
+comparison above. Whatever goes wrong, the only exception that leaves `encode` or `decode` is CodecError.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class CodecError(ValueError):
 
 
 def encode(value: object) -> bytes:
-    """The canonical bytes of a value made of structs, lists, maps, text, bytes, integers, booleans and None."""
+    """The canonical bytes of a value made of structs, lists, maps, text, bytes, integers, booleans and
+    None.
+    """
     kind = type(value)
     if kind not in _known_structs:
         _check_value(value, DEPTH_MAX)
@@ -51,7 +54,8 @@ def decode(data: bytes, type: type[T], *, limit: int = LIMIT_BYTES) -> T:
     """The value these bytes encode, checked against `type`; `limit` is in bytes.
 
     Raises:
-        CodecError: too long, malformed, of another type, or not canonical. Nothing else is ever raised for bad bytes.
+        CodecError: too long, malformed, of another type, or not canonical. Nothing else is ever raised for
+        bad bytes.
     """
     if data.__class__ is not bytes:
         raise CodecError(f"expected bytes, got {data.__class__.__name__}")
@@ -75,14 +79,18 @@ def decode(data: bytes, type: type[T], *, limit: int = LIMIT_BYTES) -> T:
 
 
 def _decoder(type_: Any) -> tuple[msgpack.Decoder[Any], bool]:
-    """The decoder of a type, made once, and whether values of it must be walked because the type leaves them open."""
+    """The decoder of a type, made once, and whether values of it must be walked because the type leaves them
+    open.
+    """
     made = msgpack.Decoder(type_), _leaves_open(inspect.type_info(type_), set())
     _decoders[type_] = made
     return made
 
 
 def _leaves_open(node: inspect.Type, seen: set[type]) -> bool:
-    """Whether a type has a part that could hold anything (`Any`); refuses types that can never be canonical."""
+    """Whether a type has a part that could hold anything (`Any`); refuses types that can never be
+    canonical.
+    """
     if isinstance(node, inspect.FloatType | inspect.DecimalType | inspect.ExtType | inspect.RawType):
         raise TypeError(f"{node} has no canonical encoding")
     if isinstance(node, inspect.AnyType):
@@ -102,13 +110,14 @@ def _leaves_open(node: inspect.Type, seen: set[type]) -> bool:
         parts = [node.item_type]
     else:
         parts = []
-    return any(
-        [_leaves_open(part, seen) for part in parts]
-    )  # every part is looked at, so that a float is found
+    found = [_leaves_open(part, seen) for part in parts]  # every part is looked at, so that a float is found
+    return any(found)
 
 
 def _check_value(value: object, depth: int) -> None:
-    """Refuse what a free-form value must not hold: floats, times, extension types, sets, bottomless nesting."""
+    """Refuse what a free-form value must not hold: floats, times, extension types, sets, bottomless
+    nesting.
+    """
     kind = type(value)
     if kind in _PLAIN or kind in _known_structs:
         return

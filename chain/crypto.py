@@ -1,15 +1,17 @@
-"""Digests, identities, signatures and keyed tokens: every use of cryptography in the project goes through here.
+"""Digests, identities, signatures and keyed tokens: every use of cryptography in the project goes through
+here.
 
-Everything hashed or signed starts with a name for what it is (its domain), so that bytes made for one purpose never
-serve another: a Prepare vote is no Commit vote, a transaction is no vote, and nothing signed for one chain holds on another.
+Everything hashed or signed starts with a name for what it is (its domain), so that bytes made for one purpose
+never serve another: a Prepare vote is no Commit vote, a transaction is no vote, and nothing signed for one
+chain holds on another.
 
 Two kinds of identity answer to the same two protocols:
 
-* **real**: Ed25519 by libsodium (PyNaCl). One verifier everywhere, because libraries disagree about degenerate keys;
-  keys of small order are refused when they are registered.
-* **modelled**: for simulation. A signature is a keyed tag under a secret that only the owner's signer holds, of the same
-  64 bytes, at about a microsecond. Simulated adversaries are handed signers of their own members only, so they
-  cannot forge anyone else's.
+* **real**: Ed25519 by libsodium (PyNaCl). One verifier everywhere, because libraries disagree about
+  degenerate keys; keys of small order are refused when they are registered.
+* **modelled**: for simulation. A signature is a keyed tag under a secret that only the owner's signer holds,
+  of the same 64 bytes, at about a microsecond. Simulated adversaries are handed signers of their own members
+  only, so they cannot forge anyone else's.
 """
 
 from __future__ import annotations
@@ -40,11 +42,13 @@ _vote_prefixes: dict[tuple[bytes, str], bytes] = {}
 _pack_view_seq: Final = struct.Struct(">QQ").pack
 
 
-# ---- digests ---------------------------------------------------------------------------------------------------
+# ---- digests -----------------------------------------------------------------------------------------------
 
 
 def digest(domain: str, *parts: bytes) -> bytes:
-    """SHA-256 (32 bytes) of the parts, each length-prefixed, under a domain: no two uses or splits share an input."""
+    """SHA-256 (32 bytes) of the parts, each length-prefixed, under a domain: no two uses or splits share an
+    input.
+    """
     prefix = _domains.get(domain)
     if prefix is None:
         prefix = _domains[domain] = b"tradebft/" + domain.encode() + b"\0"
@@ -56,17 +60,18 @@ def digest(domain: str, *parts: bytes) -> bytes:
 
 
 def token(key: bytes, kind: str, text: str) -> bytes:
-    """What stands on the chain for a customs number, USCC or invoice key: HMAC-SHA256 under a key members never see.
+    """What stands on the chain for a customs number, USCC or invoice key: HMAC-SHA256 under a key members
+    never see.
 
-    A plain hash would not do: these are short structured numbers (an 18-digit customs number has about 10^12 plausible
-    values), so anyone could hash them all and look the answer up.
+    A plain hash would not do: these are short structured numbers (an 18-digit customs number has about 10^12
+    plausible values), so anyone could hash them all and look the answer up.
     """
     if len(key) < 16:
         raise ValueError(f"the token key has {len(key)} bytes, at least 16 are needed")
     return hmac.digest(key, b"tradebft/token/" + kind.encode() + b"\0" + text.encode(), "sha256")
 
 
-# ---- what signers and verifiers promise ----------------------------------------------------------------------------
+# ---- what signers and verifiers promise --------------------------------------------------------------------
 
 
 class Signer(Protocol):
@@ -89,7 +94,9 @@ class Keyring(Protocol):
         ...
 
     def verify_key(self, public_key: bytes, payload: bytes, signature: bytes) -> bool:
-        """Whether the holder of this key signed this payload (the ledger keeps keys that change in its state)."""
+        """Whether the holder of this key signed this payload (the ledger keeps keys that change in its
+        state).
+        """
         ...
 
     def public_key(self, member: MemberId) -> bytes:
@@ -97,11 +104,13 @@ class Keyring(Protocol):
         ...
 
 
-# ---- modelled identities ---------------------------------------------------------------------------------------------
+# ---- modelled identities -----------------------------------------------------------------------------------
 
 
 class ModelledSigner:
-    """A simulated member's signer. The secret lives in a closure: holding the keyring does not give it away."""
+    """A simulated member's signer. The secret lives in a closure: holding the keyring does not give it
+    away.
+    """
 
     __slots__ = ("member", "public_key", "sign")
 
@@ -158,7 +167,7 @@ class ModelledKeyring:
         return self._public[member]
 
 
-# ---- real identities -----------------------------------------------------------------------------------------------
+# ---- real identities ---------------------------------------------------------------------------------------
 
 
 class Ed25519Signer:
@@ -177,14 +186,18 @@ class Ed25519Signer:
         return self._key.sign(payload).signature
 
     def save(self, path: Path) -> None:
-        """Write the seed to a new file that only its owner may read (mode 0600); an existing file is never replaced."""
+        """Write the seed to a new file that only its owner may read (mode 0600); an existing file is never
+        replaced.
+        """
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(bytes(self._key))
 
     @classmethod
     def load(cls, member: MemberId, path: Path) -> Ed25519Signer:
-        """Read a key file; ValueError where others than its owner could have read it, or its length is wrong."""
+        """Read a key file; ValueError where others than its owner could have read it, or its length is
+        wrong.
+        """
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
             if mode & 0o077:
@@ -206,8 +219,8 @@ class Ed25519Keyring:
         """Give a member its key.
 
         Raises:
-            ValueError: not a canonical point of the prime-order group. Keys of small order are among these: anyone
-                can make signatures that hold under them, and libraries disagree about which.
+            ValueError: not a canonical point of the prime-order group. Keys of small order are among these:
+                anyone can make signatures that hold under them, and libraries disagree about which.
         """
         if not acceptable_key(public_key):
             raise ValueError(f"the public key of {member} is not a point of the prime-order group")
@@ -236,7 +249,7 @@ class Ed25519Keyring:
 
 
 def acceptable_key(public_key: bytes) -> bool:
-    """Whether these 32 bytes are the canonical encoding of a point of the prime-order group (so not of small order)."""
+    """Whether these 32 bytes encode, canonically, a point of the prime-order group (so none of small order)."""
     try:
         return len(public_key) == KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(public_key))
     except (TypeError, ValueError, exceptions.CryptoError):
@@ -280,14 +293,16 @@ def _seed_bytes(kind: str, seed: int, member: MemberId, generation: int) -> byte
     return hashlib.blake2b(text.encode(), digest_size=32, person=kind.encode()).digest()
 
 
-# ---- votes and certificates ------------------------------------------------------------------------------------------
+# ---- votes and certificates --------------------------------------------------------------------------------
 
 
 def vote_payload(chain_id: bytes, kind: str, view: int, seq: int, digest: bytes) -> bytes:
-    """What a Prepare, Commit or Checkpoint vote signs. Chain and kind separate domains; view and seq are 64 bits.
+    """What a Prepare, Commit or Checkpoint vote signs. Chain and kind separate domains; view and seq are 64
+    bits.
 
     Raises:
-        struct.error: view or seq is negative or wider than 64 bits (messages that were decoded cannot hold such).
+        struct.error: view or seq is negative or wider than 64 bits (messages that were decoded cannot hold
+        such).
     """
     prefix = _vote_prefixes.get((chain_id, kind))
     if prefix is None:
@@ -308,7 +323,9 @@ class QuorumCertificate(msgspec.Struct, frozen=True, array_like=True, gc=False):
     votes: tuple[tuple[int, bytes], ...]
 
     def valid(self, chain_id: bytes, keyring: Keyring, quorum: int) -> bool:
-        """Whether at least `quorum` distinct members signed this, and no signature in it fails. Never raises."""
+        """Whether at least `quorum` distinct members signed this, and no signature in it fails. Never
+        raises.
+        """
         if len(self.votes) < quorum or len(self.digest) != DIGEST_BYTES:
             return False
         if not (0 <= self.view < _UINT64_END and 0 <= self.seq < _UINT64_END):
