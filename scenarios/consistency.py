@@ -1,6 +1,7 @@
 """What no single field can know: whether the parts of a scenario fit together.
 
-Each check yields a `Problem` at the key that a person would change. They run only once every field by itself is right.
+Each check yields a `Problem` at the key that a person would change. They run only when every field by
+itself is right.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def _membership(scenario: Scenario) -> Iterator[Problem]:
         if network.nodes is not None and network.nodes < 3:
             yield Problem(
                 ("network", "nodes"),
-                f"expected at least 3 for trade finance (administrator, policy bank, a commercial bank); found {network.nodes}",
+                "expected at least 3 for trade finance (administrator, policy bank, a commercial bank); "
+                f"found {network.nodes}",
             )
         members = network.members
         if members is not None and not members.administrator:
@@ -125,10 +127,11 @@ def _consensus(consensus: Consensus) -> Iterator[Problem]:
             f"{suggestion(consensus.protocol, PROTOCOLS)}",
         )
     window, interval = consensus.log_window_size, consensus.checkpoint_interval
-    if window < interval:
+    if window <= interval:
         yield Problem(
             ("consensus", "log_window"),
-            f"expected at least checkpoint_interval ({interval}), or the log fills before a checkpoint empties it; found {window}",
+            f"expected more than checkpoint_interval ({interval}), or the log fills before a checkpoint "
+            f"empties it; found {window}",
         )
     if consensus.window > window:
         yield Problem(

@@ -1,4 +1,4 @@
-"""The two kinds of workload a scenario can ask for, as frozen types: what is submitted, by whom and how fast."""
+"""The kinds of workload a scenario can ask for, as frozen types: what is submitted, by whom and how fast."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FRAUD_CASES = {
     "F22": "clock skew and deadlines on a holiday's edge",
     "F23": "human error: currency, decimal point, duplicate, wrong firm",
 }
-"""What `[workload.fraud]` may name (F20, a Byzantine bank, is a matter of consensus, not of an application)."""
+"""What `[workload.fraud]` may name. F20, a Byzantine bank, is a matter of consensus, not of applications."""
 
 FRAUD_GROUPS = (
     "duplicate_cross_bank",
@@ -60,40 +60,44 @@ class Synthetic(Section):
     """Requests without meaning, for oracles, tuning and stress."""
 
     kind: Literal["synthetic"]
-    transactions: int = Field(1000, ge=1, description="requests in all")
+    transactions: int = Field(default=1000, ge=1, description="requests in all")
     arrival: Literal["closed", "open"] = Field(
-        "closed",
-        description='"closed": a client sends its next request when an earlier one is answered; "open": requests come at a rate, answered or not',
+        default="closed",
+        description='"closed": a client sends its next request when an earlier one is answered; '
+        '"open": requests come at a rate, answered or not',
     )
     rate: float | None = Field(
-        None, gt=0, le=1e9, description="open: requests a second, of all clients together"
+        default=None, gt=0, le=1e9, description="open: requests a second, of all clients together"
     )
-    spacing: Literal["poisson", "even"] = Field("poisson", description="open: random or equal gaps")
-    clients: int = Field(1, ge=1, le=1_000_000, description="number of clients")
-    outstanding: int = Field(1, ge=1, description="closed: requests a client keeps in flight")
-    payload_bytes: int = Field(0, ge=0, le=16 * 2**20, description="bytes of each request's operation")
+    spacing: Literal["poisson", "even"] = Field(default="poisson", description="open: random or equal gaps")
+    clients: int = Field(default=1, ge=1, le=1_000_000, description="number of clients")
+    outstanding: int = Field(default=1, ge=1, description="closed: requests a client keeps in flight")
+    payload_bytes: int = Field(
+        default=0, ge=0, le=16 * 2**20, description="bytes of each request's operation"
+    )
 
 
 class Policy(Section):
     """Rules of the platform which its operator has not published: every default is an assumption."""
 
     ratio_bp: int = Field(
-        8000,
+        default=8000,
         ge=1,
         le=10000,
         description="share of a declaration's value that may be financed, in basis points",
     )
     maximum_age_days: int = Field(
-        360, ge=1, description="oldest declaration that may be financed, in days since export"
+        default=360, ge=1, description="oldest declaration that may be financed, in days since export"
     )
     reservation_ttl_ns: Duration = Field(
-        2 * 86_400 * 10**9,
+        default=2 * 86_400 * 10**9,
         ge=1,
         alias="reservation_ttl",
         description="headroom reserved and not drawn is freed after",
     )
     recycle: bool = Field(
-        False, description="a repayment out of the firm's own funds restores the declaration's headroom"
+        default=False,
+        description="a repayment out of the firm's own funds restores the declaration's headroom",
     )
 
 
@@ -102,38 +106,46 @@ class TradeFinance(Section):
 
     kind: Literal["trade-finance"]
     arms: Arms = Field(
-        ("paper", "database", "chain"), min_length=1, description="the ways of working to compare"
+        default=("paper", "database", "chain"), min_length=1, description="the ways of working to compare"
     )
-    firms: int = Field(1500, ge=1, le=1_000_000, description="exporting firms")
-    banks: int = Field(15, ge=1, le=1000, description="banks that lend to them, on the platform or not")
-    bank_coverage: Share = Field(1.0, description="share of these banks that are on the platform, 0 to 1")
-    financings_per_workday: float = Field(30.0, gt=0, le=1e6, description="applications on a mean workday")
+    firms: int = Field(default=1500, ge=1, le=1_000_000, description="exporting firms")
+    banks: int = Field(
+        default=15, ge=1, le=1000, description="banks that lend to them, on the platform or not"
+    )
+    bank_coverage: Share = Field(
+        default=1.0, description="share of these banks that are on the platform, 0 to 1"
+    )
+    financings_per_workday: float = Field(
+        default=30.0, gt=0, le=1e6, description="applications on a mean workday"
+    )
     declarations_per_workday: float = Field(
-        670.0, ge=0, le=1e7, description="customs declarations on a mean workday, financed or not"
+        default=670.0, ge=0, le=1e7, description="customs declarations on a mean workday, financed or not"
     )
     anchor_all_declarations: bool = Field(
-        True, description="customs anchors every declaration, not only those that are financed"
+        default=True, description="customs anchors every declaration, not only those that are financed"
     )
     new_customer_share: Share = Field(
-        0.2, description="share of applications by firms new to their bank (assumption)"
+        default=0.2, description="share of applications by firms new to their bank (assumption)"
     )
     officers_per_bank: int = Field(
-        4, ge=1, le=10_000, description="officers who handle applications (assumption)"
+        default=4, ge=1, le=10_000, description="officers who handle applications (assumption)"
     )
     default_fraud: bool = Field(
-        True,
+        default=True,
         description="inject the published mix of frauds and errors; false: only what [workload.fraud] names",
     )
     fraud: dict[str, Share] = Field(
         default_factory=dict,
-        description="rates of frauds and errors as shares of applications, by case (F1 to F23) or by group of the mix",
+        description="rates of frauds and errors as shares of applications, by case (F1 to F23) or by group",
     )
     coverage_points: Shares = Field(
-        (),
-        description="values of bank_coverage at which the same applications are judged once more, for the figure of frauds missed by coverage",
+        default=(),
+        description="values of bank_coverage at which the same applications are judged once more, "
+        "for the figure of frauds missed by coverage",
     )
     sensitivity: bool = Field(
-        True, description="also compute the days with every low-confidence stage at its low and its high end"
+        default=True,
+        description="also compute the days with every low-confidence stage at its low and its high end",
     )
     policy: Policy = Field(default_factory=Policy, description="rules of the platform")
 

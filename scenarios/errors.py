@@ -16,7 +16,7 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong at one place; `path` is the way to the key, list positions as ints, empty for the file itself."""
+    """One thing wrong at one place; `path` leads to the key (list positions as ints, empty: the file)."""
 
     path: tuple[str | int, ...]
     text: str

@@ -5,8 +5,8 @@
     "consensus.client_ms.p99" = "< 400"          # a dotted path into the result document, and a condition
     "processes.paper.existing_customer_days.p50" = "within 13..17"
 
-A condition is a number, text or boolean (equal to it), one of < <= > >= == != before a value, or "within A..B" (both ends count).
-A path the result does not have is a failure, never a pass.
+A condition is a number, text or boolean (equal to it), one of < <= > >= == != before a value, or "within
+A..B" (both ends count). A path the result does not have is a failure, never a pass.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def parse(value: Value) -> Condition:
 
 
 def flatten(table: object) -> object:
-    """Unquoted dotted keys make nested tables in TOML: turn them back into dotted paths; and check every condition."""
+    """Unquoted dotted keys make nested tables in TOML: back to dotted paths, and every condition checked."""
     if not isinstance(table, Mapping):
         return table
     flat: dict[str, Any] = {}
@@ -125,7 +125,7 @@ _MISSING = object()
 
 
 def look_up(document: Any, path: str) -> Any:
-    """The value at a dotted path, or _MISSING. Keys that contain dots themselves are found too; lists take numbers."""
+    """The value at a dotted path, or _MISSING. Keys that contain dots are found too; lists take numbers."""
     if not path:
         return document
     if isinstance(document, Mapping):
@@ -169,19 +169,24 @@ def _agreement(document: Mapping[str, Any], wanted: Value) -> Failure | None:
     return Failure("agreement", condition.text, what)
 
 
+def failures(expectations: Mapping[str, Value], document: Mapping[str, Any]) -> list[str]:
+    """One line for each expectation that the result document does not meet: key, expected, measured."""
+    return [str(failure) for failure in evaluate(expectations, document)]
+
+
 def evaluate(expectations: Mapping[str, Value], document: Mapping[str, Any]) -> list[Failure]:
     """Every expectation that the result document does not meet, in the order of the file."""
-    failures = []
+    found = []
     for path, wanted in expectations.items():
         if path == "agreement":
             failure = _agreement(document, wanted)
             if failure:
-                failures.append(failure)
+                found.append(failure)
             continue
         condition = parse(wanted)
         measured = look_up(document, path)
         if measured is _MISSING:
-            failures.append(Failure(path, condition.text, "nothing (the result has no such key)"))
+            found.append(Failure(path, condition.text, "nothing (the result has no such key)"))
         elif not condition.holds(measured):
-            failures.append(Failure(path, condition.text, _measured(measured)))
-    return failures
+            found.append(Failure(path, condition.text, _measured(measured)))
+    return found

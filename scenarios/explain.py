@@ -34,7 +34,7 @@ class Locator(Protocol):
 
 
 def explain(error: ValidationError, data: Mapping[str, Any], source: Locator) -> str:
-    """`file:line: field: what was expected; what was found`, of the first thing wrong, and how many more there are."""
+    """`file:line: field: what was expected; what was found`, of the first problem, and how many more."""
     problems: list[Problem] = []
     for details in error.errors(include_url=False):
         problems += _problems(details, data)
@@ -112,7 +112,7 @@ def keys_of(model: type[BaseModel]) -> list[str]:
 
 
 def known_keys(path: KeyPath, location: tuple[str | int, ...]) -> list[str]:
-    """The keys that the table at this path may have. `location` is pydantic's, with the branch taken in a choice."""
+    """The keys a table may have. `location` is pydantic's path to it, with the branch taken in a choice."""
     model = _model_at(location[:-1])
     return keys_of(model) if model is not None else list(map(str, path))
 

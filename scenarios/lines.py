@@ -1,7 +1,7 @@
 """On which line of a TOML text each key stands, so that an error can say where.
 
-The text has already been read by `tomllib`, so this scanner may assume that it is well formed; it knows just enough of
-the grammar (strings, comments, tables, arrays, inline tables) to follow the keys.
+The text has already been read by `tomllib`, so this scanner may assume that it is well formed; it knows
+just enough of the grammar (strings, comments, tables, arrays, inline tables) to follow the keys.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class _Scanner:
 
 
 def key_lines(text: str) -> dict[Path, int]:
-    """For every key, table and list item of a well-formed TOML text: the line, counted from 1, where it first stands."""
+    """For every key, table and list item of a well-formed TOML text: the line, from 1, where it stands."""
     scanner = _Scanner(text)
     scanner.document()
     return scanner.line_of

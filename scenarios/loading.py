@@ -1,4 +1,4 @@
-"""From a name or a file to a checked scenario; every way this can go wrong becomes one line (`ScenarioError`)."""
+"""From a name or a file to a checked scenario; whatever goes wrong becomes one line (`ScenarioError`)."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _parsed(value: object) -> object:
 
 
 def _split(key: str) -> KeyPath:
-    """`fault.0.at` -> ("fault", 0, "at"). What follows `expect.` is one key, since paths of the result have dots."""
+    """`fault.0.at` -> ("fault", 0, "at"). What follows `expect.` is one key: paths of results have dots."""
     if key.startswith("expect."):
         return ("expect", key.removeprefix("expect."))
     return tuple(int(part) if part.isdecimal() else part for part in key.split("."))
@@ -166,7 +166,7 @@ def _import_own_classes(scenario: Scenario, source: Source, beside: Path) -> Non
 
 
 def own_class(name: str, beside: Path | None = None) -> Any:
-    """The object that "module:Class" names, looked for also in the working folder and beside the scenario file.
+    """The object that "module:Class" names; the working folder and the scenario's own are searched too.
 
     Raises:
         ImportError: says what could not be imported, and why, in one line.

@@ -1,7 +1,8 @@
 """The typed scenario: everything a run depends on, checked before anything starts.
 
-`load("guizhou")` or `load("my.toml", {"consensus.batch_size": 10})` gives a frozen `Scenario`, or raises `ScenarioError` whose
-text is one line: file, line, field, what was expected, what was found and the nearest name. Virtual time 0 is 00:00 of `start`.
+`load("guizhou")` or `load("my.toml", {"consensus.batch_size": 10})` gives a frozen `Scenario`, or raises
+`ScenarioError` whose text is one line: file, line, field, what was expected, what was found and the nearest
+name. Virtual time 0 is 00:00 of `start`.
 """
 
 from __future__ import annotations
@@ -82,28 +83,31 @@ def _tags(value: object) -> object:
 class Scenario(Section):
     """One experiment, complete: the same scenario, seed and version give the same result anywhere."""
 
-    name: str = Field("scenario", min_length=1, description="short name; default: the file's name")
-    title: str = Field("", description="one line for people")
-    question: str = Field("", description="the question it answers; default: the file's opening comment")
-    tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = Field(
-        (), description="free words to find it by"
+    name: str = Field(default="scenario", min_length=1, description="short name; default: the file's name")
+    title: str = Field(default="", description="one line for people")
+    question: str = Field(
+        default="", description="the question it answers; default: the file's opening comment"
     )
-    seed: int = Field(1, ge=0, lt=2**64, description="every random draw is a function of this number")
+    tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = Field(
+        default=(), description="free words to find it by"
+    )
+    seed: int = Field(default=1, ge=0, lt=2**64, description="every random draw is a function of this number")
     days: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=3660,
-        description="calendar days simulated; default 30 for trade finance; a synthetic run ends with its last reply, at most after 1 day",
+        description="calendar days simulated; default 30 for trade finance; "
+        "a synthetic run ends with its last reply, by default at most after 1 day",
     )
     start: Annotated[datetime.date, BeforeValidator(_date)] = Field(
-        LAUNCH, description="first day; default the launch of Guizhou's platform, 2020-07-15"
+        default=LAUNCH, description="first day; default the launch of Guizhou's platform, 2020-07-15"
     )
     network: Network = Field(default_factory=Network, description="who takes part and how they are connected")
     nodes: Nodes = Field(default_factory=Nodes, description="what computing and signing costs")
     consensus: Consensus = Field(default_factory=Consensus, description="the protocol and its settings")
     workload: Workload = Field(description="what is submitted, and how fast")
     faults: Annotated[tuple[Fault, ...], BeforeValidator(_tags)] = Field(
-        (), alias="fault", description="mishaps, one [[fault]] table each"
+        default=(), alias="fault", description="mishaps, one [[fault]] table each"
     )
     expect: Annotated[dict[str, Value], BeforeValidator(flatten)] = Field(
         default_factory=dict,
@@ -118,7 +122,7 @@ class Scenario(Section):
 
     @property
     def members(self) -> Members | None:
-        """Validators by role; None where the replicas are anonymous (`network.nodes` and no trade finance)."""
+        """Validators by role; None where replicas are anonymous (`network.nodes`, no trade finance)."""
         if self.network.nodes is None:
             return self.network.members or Members()
         if isinstance(self.workload, TradeFinance):
@@ -161,7 +165,7 @@ class Scenario(Section):
         return found
 
     def resolved(self) -> dict[str, Any]:
-        """The scenario with every default filled in, as plain JSON values under the file's own keys; loads again."""
+        """The scenario with every default filled in, as JSON values under the keys of a file; loads again."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
 """The sections of a scenario file, as frozen types. docs/scenarios.md is generated from them.
 
-Attributes in nanoseconds end in `_ns` and bandwidths in `_bps`; in the file the same keys are written without the ending and
-with a unit (`view_change_timeout = "1 s"` is `view_change_timeout_ns`). A default that no source supports says "assumption".
+Attributes in nanoseconds end in `_ns` and bandwidths in `_bps`; in the file the same keys are written
+without the ending and with a unit (`view_change_timeout = "1 s"` is `view_change_timeout_ns`). A default
+that no source supports says "assumption".
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Groups = Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_groups)]
 
 
-# ---------------------------------------------------------------------------------------------------------------- links
+# ----------------------------------------------------------------------------------------------------- links
 
 
 class ConstantLinks(Section):
@@ -89,26 +90,26 @@ class LognormalLinks(Section):
 
 
 class DistanceLinks(Section):
-    """Delay from the great-circle distance between the nodes' cities, at the speed of light in fibre, plus jitter."""
+    """Delay from the great-circle distance between cities, at the speed of light in fibre, plus jitter."""
 
     model: Literal["distance"]
     route_factor: float = Field(
-        1.6, ge=1, le=10, description="length of the fibre over the great circle (assumption)"
+        default=1.6, ge=1, le=10, description="length of the fibre over the great circle (assumption)"
     )
     overhead_ns: Duration = Field(
-        1 * units.MILLISECOND_NS,
+        default=1 * units.MILLISECOND_NS,
         alias="overhead",
         description="fixed part: last mile and equipment, once a message (assumption)",
     )
     jitter_ns: Duration = Field(
-        500 * units.MICROSECOND_NS,
+        default=500 * units.MICROSECOND_NS,
         alias="jitter",
         description="mean of the exponentially distributed extra delay of each message (assumption)",
     )
 
 
 class CustomLinks(BaseModel):
-    """A link model of your own: a class `module:Class`, called with every other key of the table as keyword."""
+    """A link model of your own: a class `module:Class`, called with the table's other keys as keywords."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
     model: ClassName
@@ -143,15 +144,17 @@ Links = Annotated[
 ]
 
 
-# -------------------------------------------------------------------------------------------------------------- network
+# --------------------------------------------------------------------------------------------------- network
 
 
 class Members(Section):
     """Who runs a validator, by role."""
 
-    administrator: int = Field(1, ge=0, le=1, description="the foreign-exchange administrator, 0 or 1")
-    policy_bank: int = Field(1, ge=0, le=1, description="the export-import bank, 0 or 1")
-    commercial_bank: int = Field(5, ge=0, le=1000, description="number of commercial banks")
+    administrator: int = Field(
+        default=1, ge=0, le=1, description="the foreign-exchange administrator, 0 or 1"
+    )
+    policy_bank: int = Field(default=1, ge=0, le=1, description="the export-import bank, 0 or 1")
+    commercial_bank: int = Field(default=5, ge=0, le=1000, description="number of commercial banks")
 
     def names(self) -> list[str]:
         """Member ids in consensus order: replica i is names()[i]."""
@@ -160,15 +163,15 @@ class Members(Section):
 
 
 class Graph(Section):
-    """Any topology: name the edges, or let a generator draw them. Messages are routed along shortest paths."""
+    """Any topology: name the edges, or let a generator draw them; messages take the shortest path."""
 
     edges: Groups | None = Field(
-        None, description='pairs of node names, e.g. [["replica.0", "replica.1"], ...]'
+        default=None, description='pairs of node names, e.g. [["replica.0", "replica.1"], ...]'
     )
     generator: Literal["ring", "line", "tree", "regular", "small-world", "scale-free"] | None = Field(
-        None, description="a way to draw the edges instead"
+        default=None, description="a way to draw the edges instead"
     )
-    degree: int = Field(4, ge=1, description="neighbours a node, for the generators that need it")
+    degree: int = Field(default=4, ge=1, description="neighbours a node, for the generators that need it")
 
 
 def _topology_tag(value: Any) -> str:
@@ -185,55 +188,62 @@ class Network(Section):
     """Who takes part, and how far and how fast they are connected."""
 
     nodes: int | None = Field(
-        None, ge=1, le=1000, description="number of replicas, named replica.0 onwards; instead of members"
+        default=None,
+        ge=1,
+        le=1000,
+        description="number of replicas, named replica.0 onwards; instead of members",
     )
     members: Members | None = Field(
-        None, description="validators by role; default 1 administrator, 1 policy bank, 5 commercial banks"
+        default=None,
+        description="validators by role; default 1 administrator, 1 policy bank, 5 commercial banks",
     )
     links: Links = Field(
         default_factory=lambda: DistanceLinks(model="distance"),
         description='delay model: constant, uniform, normal, lognormal, distance, or "module:Class"',
     )
     client_links: Links | None = Field(
-        None, description="delay model between clients and replicas; default: as links"
+        default=None, description="delay model between clients and replicas; default: as links"
     )
     bandwidth_bps: Bandwidth | None = Field(
-        None,
+        default=None,
         alias="bandwidth",
         description="outgoing bandwidth of each node, shared by its copies; default: unlimited",
     )
-    loss: Share = Field(0.0, description="share of messages lost on every link, 0 to 1")
+    loss: Share = Field(default=0.0, description="share of messages lost on every link, 0 to 1")
     topology: Topology = Field(
-        "mesh",
-        description='"mesh" (everybody to everybody), "star" (through a broker) or a table with edges or a generator',
+        default="mesh",
+        description='"mesh" (all to all), "star" (through a broker) or a table with edges or a generator',
     )
     places: dict[str, str] = Field(
         default_factory=dict,
-        description="node -> city, where it differs from the default (administrator, policy bank: Guiyang; the others round Guizhou's prefectures)",
+        description="node -> city, where it differs from the default "
+        "(administrator and policy bank: Guiyang; the others: Guizhou's prefectures in turn)",
     )
-    broker: str = Field("Guiyang", description="city of the broker in a star")
+    broker: str = Field(default="Guiyang", description="city of the broker in a star")
 
 
-# ---------------------------------------------------------------------------------------------------------------- nodes
+# ----------------------------------------------------------------------------------------------------- nodes
 
 
 class CpuCosts(Section):
     """What a node's one CPU is busy with, in time. Defaults: PyNaCl and msgspec on one 2020s server core."""
 
     message_ns: Duration = Field(
-        10 * units.MICROSECOND_NS, alias="message", description="handling one message, in or out"
+        default=10 * units.MICROSECOND_NS, alias="message", description="handling one message, in or out"
     )
     kilobyte_ns: Duration = Field(
-        1 * units.MICROSECOND_NS, alias="kilobyte", description="hashing and copying 1000 bytes"
+        default=1 * units.MICROSECOND_NS, alias="kilobyte", description="hashing and copying 1000 bytes"
     )
     sign_ns: Duration = Field(
-        17 * units.MICROSECOND_NS, alias="sign", description="making one Ed25519 signature"
+        default=17 * units.MICROSECOND_NS, alias="sign", description="making one Ed25519 signature"
     )
     verify_ns: Duration = Field(
-        48 * units.MICROSECOND_NS, alias="verify", description="checking one Ed25519 signature"
+        default=48 * units.MICROSECOND_NS, alias="verify", description="checking one Ed25519 signature"
     )
     execute_ns: Duration = Field(
-        20 * units.MICROSECOND_NS, alias="execute", description="applying one transaction to the ledger"
+        default=20 * units.MICROSECOND_NS,
+        alias="execute",
+        description="applying one transaction to the ledger",
     )
 
 
@@ -251,56 +261,61 @@ class Nodes(Section):
     """What a node costs and how it signs."""
 
     cpu: Cpu = Field(
-        "measured",
-        description='"none" (computing is free), "measured" (the shipped profile, or the one measured here) or a table of costs',
+        default="measured",
+        description='"none" (computing is free), "measured" (a measured profile) or a table of costs',
     )
     crypto: Literal["modelled", "real"] = Field(
-        "modelled",
-        description='"modelled": signatures cost their time but are cheap unforgeable tokens; "real": Ed25519 is computed',
+        default="modelled",
+        description='"modelled": signatures cost their time but are unforgeable tokens; "real": Ed25519',
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ consensus
+# ------------------------------------------------------------------------------------------------- consensus
 
 
 class Consensus(Section):
     """The protocol and its settings."""
 
-    protocol: str = Field("pbft", description='"pbft", or a class of your own as "module:Class"')
-    batch_size: int = Field(100, ge=1, description="a batch closes at this many transactions ...")
-    batch_bytes: Size = Field(2**20, ge=1, description="... or at this size ...")
+    protocol: str = Field(default="pbft", description='"pbft", or a class of your own as "module:Class"')
+    batch_size: int = Field(default=100, ge=1, description="a batch closes at this many transactions ...")
+    batch_bytes: Size = Field(default=2**20, ge=1, description="... or at this size ...")
     batch_timeout_ns: Duration = Field(
-        0,
+        default=0,
         alias="batch_timeout",
-        description="... or this long after its first transaction; 0 proposes at once whenever the window has room",
+        description="... or this long after its first transaction; "
+        "0 proposes at once whenever the window has room",
     )
-    window: int = Field(16, ge=1, description="batches in flight at once (assumption)")
-    checkpoint_interval: int = Field(128, ge=1, description="K: a checkpoint every K batches")
+    window: int = Field(default=16, ge=1, description="batches in flight at once (assumption)")
+    checkpoint_interval: int = Field(default=128, ge=1, description="K: a checkpoint every K batches")
     log_window: int | None = Field(
-        None,
+        default=None,
         ge=1,
-        description="L: batches accepted beyond the last stable checkpoint; default 2 K, at least K",
+        description="L: batches accepted beyond the last stable checkpoint, more than K; default 2 K",
     )
     view_change_timeout_ns: Duration = Field(
-        units.SECOND_NS,
+        default=units.SECOND_NS,
         ge=1,
         alias="view_change_timeout",
-        description="how long a replica waits for a request before it suspects the primary; doubles while views fail",
+        description="how long a replica waits for a request before it suspects the primary; "
+        "doubles while views fail",
     )
     client_timeout_ns: Duration = Field(
-        2 * units.SECOND_NS,
+        default=2 * units.SECOND_NS,
         ge=1,
         alias="client_timeout",
         description="how long a client waits before it sends its request to every replica (assumption)",
     )
-    status_interval_ns: Duration = Field(
-        500 * units.MILLISECOND_NS,
+    status_interval_ns: Duration | None = Field(
+        default=None,
         ge=1,
         alias="status_interval",
-        description="how often a replica with something outstanding tells its peers where it stands (assumption)",
+        description="how long a replica waits without progress before it asks its peers what it misses; "
+        "default: nine tenths of view_change_timeout",
     )
     client_window: int = Field(
-        1024, ge=1, description="requests one client may have outstanding at a replica (assumption)"
+        default=256,
+        ge=1,
+        description="requests one client may have outstanding, and replies kept for it (assumption)",
     )
 
     @property
@@ -309,7 +324,7 @@ class Consensus(Section):
         return self.log_window if self.log_window is not None else 2 * self.checkpoint_interval
 
 
-# --------------------------------------------------------------------------------------------------------------- faults
+# ---------------------------------------------------------------------------------------------------- faults
 
 
 class Fault(Section):
@@ -317,20 +332,25 @@ class Fault(Section):
 
     at_ns: Moment = Field(alias="at", description='when: "30 s" after the start, or "day 3 10:15"')
     for_ns: Duration | None = Field(
-        None, ge=1, alias="for", description="how long it lasts; default: to the end"
+        default=None, ge=1, alias="for", description="how long it lasts; default: to the end"
     )
     crash: Names = Field(
-        (), description="node, or list of nodes, that stop; with `for` they restart from their disks"
+        default=(), description="node, or list of nodes, that stop; with `for` they restart from their disks"
     )
     partition: Groups = Field(
-        (),
-        description="list of nodes cut off from the others, or list of such lists; whoever is not named forms one more group",
+        default=(),
+        description="list of nodes cut off from the others, or list of such lists; "
+        "whoever is not named forms one more group",
     )
-    slow: Names = Field((), description="node, or list of nodes, that become slow or lose messages")
+    slow: Names = Field(default=(), description="node, or list of nodes, that become slow or lose messages")
     factor: float = Field(
-        10.0, ge=1, description="slow: the delays of their links and their CPU times are multiplied by this"
+        default=10.0,
+        ge=1,
+        description="slow: the delays of their links and their CPU times are multiplied by this",
     )
-    loss: Share = Field(0.0, description="slow: share of the messages to and from them that is lost, 0 to 1")
+    loss: Share = Field(
+        default=0.0, description="slow: share of the messages to and from them that is lost, 0 to 1"
+    )
 
     @property
     def kind(self) -> Literal["crash", "partition", "slow"]:

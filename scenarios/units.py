@@ -1,8 +1,9 @@
 """Quantities as a reader writes them, in the integer units the simulator computes with.
 
-A scenario says `"250 ms"`, `"100 Mbit/s"`, `"64 KiB"` or `"day 3 10:15"`; the code sees nanoseconds, bits a second, bytes and
-nanoseconds since the run began. Every quantity carries its unit: a bare number is refused, because nobody remembers
-whether it was seconds. Arithmetic is exact (Fraction); what falls between two units is rounded down.
+A scenario says `"250 ms"`, `"100 Mbit/s"`, `"64 KiB"` or `"day 3 10:15"`; the code sees nanoseconds, bits a
+second, bytes and nanoseconds since the run began. Every quantity carries its unit: a bare number is
+refused, because nobody remembers whether it was seconds. Arithmetic is exact (Fraction); what falls between
+two units is rounded down.
 """
 
 from __future__ import annotations
