@@ -249,7 +249,9 @@ class Ed25519Keyring:
 
 
 def acceptable_key(public_key: bytes) -> bool:
-    """Whether these 32 bytes encode, canonically, a point of the prime-order group (so none of small order)."""
+    """Whether these 32 bytes encode, canonically, a point of the prime-order group (so none of small
+    order).
+    """
     try:
         return len(public_key) == KEY_BYTES and bool(bindings.crypto_core_ed25519_is_valid_point(public_key))
     except (TypeError, ValueError, exceptions.CryptoError):

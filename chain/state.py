@@ -1,0 +1,165 @@
+"""The ledger's memory: a table for each kind of object, a journal that can undo, and the root over it all.
+
+Rules write straight into the tables; the journal remembers what stood there before. When a transaction is
+refused, `undo` puts it all back, so a refusal leaves no trace however far the rule had come. When one is
+accepted, `keep` notes which keys it touched; `seal`, once a block, hashes only those into the Merkle map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final, Generic, TypeVar
+
+from tradebft.chain import codec
+from tradebft.chain.rules.objects import (
+    Consent,
+    Declaration,
+    Financing,
+    Firm,
+    Hold,
+    Invoice,
+    Kyc,
+    Member,
+    Policy,
+    Reference,
+    Repayment,
+    TaxFiling,
+    Times,
+)
+from tradebft.chain.rules.parameters import Parameters
+from tradebft.chain.tree import MerkleMap
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_Touch = tuple["Table[Any, Any]", Any]
+
+
+class Table(Generic[K, V]):
+    """The objects of one kind by key. `rows` is for reading; `put` and `drop` are how rules write."""
+
+    __slots__ = ("_journal", "key_type", "name", "rows", "value_type")
+
+    def __init__(self, name: str, key_type: Any, value_type: type[V], journal: list[Any]) -> None:
+        self.name = name
+        self.key_type = key_type
+        self.value_type = value_type
+        self.rows: dict[K, V] = {}
+        self._journal = journal
+
+    def get(self, key: K) -> V | None:
+        return self.rows.get(key)
+
+    def __getitem__(self, key: K) -> V:
+        return self.rows[key]
+
+    def __contains__(self, key: K) -> bool:
+        return key in self.rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.rows)
+
+    def put(self, key: K, value: V) -> None:
+        """Set an object, remembering the one before."""
+        self._journal.append((self, key, self.rows.get(key)))
+        self.rows[key] = value
+
+    def leaf_key(self, key: K) -> bytes:
+        """Where the object lies in the Merkle map."""
+        return sha256(codec.encode([self.name, key])).digest()
+
+    def leaf_value(self, value: V) -> bytes:
+        """What the Merkle map holds of the object."""
+        return sha256(codec.encode(value)).digest()
+
+
+class State:
+    """All tables. Everything in here is agreed on; `derived` indexes are rebuilt from the tables."""
+
+    def __init__(self) -> None:
+        journal: list[tuple[Table[Any, Any], Any, Any]] = []
+        self._journal = journal
+        self._touched: set[_Touch] = set()
+        self.tree: Final = MerkleMap()
+        pair = tuple[str, str]
+        self.members: Final = Table[str, Member]("member", str, Member, journal)
+        self.firms: Final = Table[str, Firm]("firm", str, Firm, journal)
+        self.firm_of: Final = Table[bytes, str]("uscc", bytes, str, journal)
+        self.kyc: Final = Table[tuple[str, str], Kyc]("kyc", pair, Kyc, journal)
+        self.consents: Final = Table[tuple[str, str], Consent]("consent", pair, Consent, journal)
+        self.declarations: Final = Table[bytes, Declaration]("declaration", bytes, Declaration, journal)
+        self.invoices: Final = Table[bytes, Invoice]("invoice", bytes, Invoice, journal)
+        self.combinations: Final = Table[bytes, bytes]("combination", bytes, bytes, journal)
+        self.invoiced: Final = Table[bytes, int]("invoiced", bytes, int, journal)
+        self.financings: Final = Table[bytes, Financing]("financing", bytes, Financing, journal)
+        self.repayments: Final = Table[bytes, Repayment]("repayment", bytes, Repayment, journal)
+        self.references: Final = Table[pair, Reference]("reference", pair, Reference, journal)
+        self.policies: Final = Table[bytes, Policy]("policy", bytes, Policy, journal)
+        self.filings: Final = Table[bytes, TaxFiling]("filing", bytes, TaxFiling, journal)
+        self.holds: Final = Table[tuple[str, bytes], Hold]("hold", tuple[str, bytes], Hold, journal)
+        self.probes: Final = Table[tuple[str, bytes], Times]("probe", tuple[str, bytes], Times, journal)
+        self.lapses: Final = Table[tuple[str, str], Times]("lapse", pair, Times, journal)
+        self.parameters: Final = Table[int, Parameters]("parameters", int, Parameters, journal)
+        self.tables: Final[tuple[Table[Any, Any], ...]] = (
+            self.members, self.firms, self.firm_of, self.kyc, self.consents,
+            self.declarations, self.invoices, self.combinations, self.invoiced,
+            self.financings, self.repayments, self.references,
+            self.policies, self.filings, self.holds, self.probes, self.lapses, self.parameters,
+        )  # fmt: skip
+        self.uses: Final[dict[bytes, list[bytes]]] = {}
+        """Which financings lie on a declaration or invoice; derived, so not part of the root."""
+
+    # ---- one transaction -----------------------------------------------------------------------------------
+
+    def keep(self) -> list[tuple[str, Any, Any, Any]]:
+        """Accept what was written since the last keep or undo: (table, key, before, after) in order."""
+        journal, touched = self._journal, self._touched
+        changes = []
+        for table, key, before in journal:
+            touched.add((table, key))
+            changes.append((table.name, key, before, table.rows[key]))
+        journal.clear()
+        return changes
+
+    def undo(self) -> None:
+        """Put back what stood before, last write first."""
+        for table, key, before in reversed(self._journal):
+            if before is None:
+                del table.rows[key]
+            else:
+                table.rows[key] = before
+        self._journal.clear()
+
+    # ---- one block -----------------------------------------------------------------------------------------
+
+    def seal(self) -> bytes:
+        """Hash what the block touched into the Merkle map; returns the root over all objects."""
+        touched = self._touched
+        if touched:
+            self.tree.update(
+                [(table.leaf_key(key), table.leaf_value(table.rows[key])) for table, key in touched]
+            )
+            touched.clear()
+        return self.tree.root
+
+    def root_from_scratch(self) -> bytes:
+        """The root that a new map over the same objects has; equal to `tree.root` after a seal."""
+        tree = MerkleMap()
+        for table in self.tables:
+            tree.update((table.leaf_key(k), table.leaf_value(v)) for k, v in table.rows.items())
+        return tree.root
+
+    def rebuild_uses(self) -> None:
+        """Fill the derived index from the tables."""
+        self.uses.clear()
+        for financing in self.financings.rows.values():
+            self.index(financing)
+
+    def index(self, financing: Financing) -> None:
+        """Note a new financing in the derived index."""
+        for share in financing.allocations + financing.invoices:
+            self.uses.setdefault(share.token, []).append(financing.id)
