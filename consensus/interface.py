@@ -1,0 +1,195 @@
+"""The one central abstraction: ``effects = step(now, input)``.
+
+Inputs are wire messages (`messages`), and the four structs ``Start``, ``TimerFired``, ``Executed`` and ``Submit``
+below. Effects are data; the caller performs them in order. The same shape serves the simulator, a real network, a
+fuzzer and plain-text transcripts, and makes a new protocol one class (see `Protocol`).
+
+Times are integer nanoseconds. They are handed in; no implementation may ask for them elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
+from tradebft.consensus.messages import Decided, Message, Request
+
+Address = int | str  # a replica's index, or a client's name
+
+# --- inputs other than messages ---
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """The replica comes up. *records* is everything it persisted before a crash, oldest first; empty at first boot."""
+
+    records: tuple[Any, ...] = ()
+
+
+class TimerFired(msgspec.Struct, frozen=True, gc=False):
+    """A timer set by ``SetTimer`` ran out and was neither cancelled nor set again since."""
+
+    name: str
+
+
+class Executed(msgspec.Struct, frozen=True, gc=False):
+    """The application executed the batch at *seq*: one result a request, and the state root that it led to."""
+
+    seq: int
+    results: tuple[bytes, ...]
+    result_digests: tuple[bytes, ...]
+    root: bytes
+
+
+class Submit(msgspec.Struct, frozen=True, gc=False):
+    """A client is asked to have *operation* executed. *tag* comes back with the answer."""
+
+    operation: bytes
+    tag: int
+
+
+# --- effects ---
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Send *message* to one replica or client."""
+
+    to: Address
+    message: Message
+
+
+class Broadcast(msgspec.Struct, frozen=True, gc=False):
+    """Send *message* to every other replica."""
+
+    message: Message
+
+
+class SendBlocks(msgspec.Struct, frozen=True, gc=False):
+    """Send replica *to* the decided batches *first* ... *last* from durable storage, with this stable checkpoint."""
+
+    to: int
+    first: int
+    last: int
+    checkpoint: QuorumCertificate | None
+
+
+class SetTimer(msgspec.Struct, frozen=True, gc=False):
+    """Run timer *name* out in *delay_ns* from now; a timer of that name that is running is replaced."""
+
+    name: str
+    delay_ns: int
+
+
+class CancelTimer(msgspec.Struct, frozen=True, gc=False):
+    """Stop timer *name*, if it runs."""
+
+    name: str
+
+
+class Persist(msgspec.Struct, frozen=True, gc=False):
+    """Make *record* durable before any later effect leaves the node."""
+
+    record: Any
+
+
+class Committed(msgspec.Struct, frozen=True, gc=False):
+    """*decided* is final at its sequence. Execute *fresh* (its requests that were not executed before), in order."""
+
+    seq: int
+    decided: Decided
+    fresh: tuple[Request, ...]
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False):
+    """A client holds f+1 matching replies for the operation submitted under *tag*."""
+
+    tag: int
+    sequence: int
+    result: bytes
+    seq: int
+
+
+class Evidence(msgspec.Struct, frozen=True, gc=False):
+    """Proof that *culprit* broke the protocol. Data for operators and tests, never control flow."""
+
+    culprit: Address
+    what: str
+
+
+class Ignored(msgspec.Struct, frozen=True, gc=False):
+    """The input changed nothing, for an expected reason. Counted by reason."""
+
+    why: str
+
+
+Effect = (
+    Send
+    | Broadcast
+    | SendBlocks
+    | SetTimer
+    | CancelTimer
+    | Persist
+    | Committed
+    | Answered
+    | Evidence
+    | Ignored
+)
+Effects = Sequence[Effect]
+NOTHING: Effects = ()
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What all replicas of one network agree on before they start. Times in nanoseconds, sizes in bytes."""
+
+    nodes: int
+    chain_id: bytes = b"tradebft"
+    batch_size: int = 100
+    batch_bytes: int = 1 << 20
+    batch_timeout_ns: int = 0
+    window: int = 16  # batches proposed and not yet executed
+    checkpoint_interval: int = 128  # K
+    log_window: int = 256  # L
+    view_change_timeout_ns: int = 1_000_000_000
+    status_interval_ns: int = 0  # 0: nine tenths of the view-change timeout
+    client_window: int = 256  # outstanding requests a client, and replies kept for it
+    max_clock_skew_ns: int = 600_000_000_000
+    max_requests_waiting: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1:
+            raise ValueError(f"nodes must be at least 1, got {self.nodes}")
+        if not 0 < self.checkpoint_interval < self.log_window:
+            raise ValueError(
+                f"log_window (L={self.log_window}) must exceed checkpoint_interval (K={self.checkpoint_interval}),"
+                " or the watermark never moves"
+            )
+        for name in ("batch_size", "batch_bytes", "window", "client_window", "view_change_timeout_ns"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def faults(self) -> int:
+        """f, the number of Byzantine replicas that are tolerated."""
+        return (self.nodes - 1) // 3
+
+    @property
+    def quorum(self) -> int:
+        """q = ceil((n + f + 1) / 2): any two quorums share an honest replica, also where n is not 3f + 1."""
+        return (self.nodes + self.faults + 2) // 2
+
+    @property
+    def status_ns(self) -> int:
+        """How long a replica waits without progress before it asks its peers what it misses."""
+        return self.status_interval_ns or max(1, self.view_change_timeout_ns * 9 // 10)
+
+
+class Replica(Protocol):
+    """What a protocol provides. Name a class of your own in a scenario: ``protocol = "mylab.fastbft:Replica"``."""
+
+    me: int
+    view: int
+
+    def __init__(self, me: int, config: Config, signer: Signer, keyring: Keyring) -> None: ...
+
+    step: Callable[[int, Any], Effects]

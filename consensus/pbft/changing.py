@@ -1,0 +1,221 @@
+"""The flow of a view change (OSDI 1999, sections 4.4 and 4.5.2): when to leave a view, and how to enter the next.
+
+One timer, named "view-change". In an open view it watches the oldest thing that waits at a backup; after a
+ViewChange it starts once q replicas ask for the same view, and doubles each time until requests execute again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tradebft.chain.crypto import vote_payload
+from tradebft.consensus.interface import (
+    NOTHING,
+    Broadcast,
+    CancelTimer,
+    Effect,
+    Effects,
+    Evidence,
+    Ignored,
+    Persist,
+    Send,
+    SetTimer,
+)
+from tradebft.consensus.messages import Fetch, NewView, Prepared, PrePrepare, ViewChange
+from tradebft.consensus.pbft.state import BATCH_TIMER, VIEW_TIMER, State
+from tradebft.consensus.pbft.view_change import fault_of_new_view, fault_of_view_change, primary_of, proposals
+
+NEW_VIEW: Final = "new view"
+BACKOFF_MAX: Final = 20  # the timer doubles at most this often: about twelve days from a second
+
+
+class Changing(State):
+    """When to suspect a primary, and how the next one takes over."""
+
+    # --- suspicion: one timer for the oldest request (4.5.2) ---
+
+    def watch(self) -> Effects:
+        """Start the timer if something waits and it does not run."""
+        if self.watched is not None or self.primary == self.me or self.changing:
+            return NOTHING
+        self.watched = self._oldest()
+        if self.watched is None:
+            return NOTHING
+        return [SetTimer(VIEW_TIMER, self.config.view_change_timeout_ns), *self.ask_later()]
+
+    def progressed(self, executed_requests: bool) -> Effects:
+        """Something was executed: the timer goes on for what it watches, moves to the next, or stops."""
+        if executed_requests:
+            self.backoff = 0
+        watched = self.watched
+        if watched is None:
+            return NOTHING
+        if self.changing or (watched is NEW_VIEW and not executed_requests and self._oldest() is not None):
+            return NOTHING
+        if (isinstance(watched, int) and watched > self.executed) or watched in self.waiting:
+            return NOTHING
+        self.watched = self._oldest()
+        if self.watched is None:
+            return (CancelTimer(VIEW_TIMER),)
+        return (SetTimer(VIEW_TIMER, self.config.view_change_timeout_ns),)
+
+    def _oldest(self) -> object:
+        """The oldest waiting request, else the lowest accepted proposal that is not executed, else None."""
+        oldest = self.waiting.oldest
+        if oldest is not None:
+            return oldest
+        slot = self.slots.get(self.executed + 1)
+        if slot is not None and slot.digest is not None:
+            return slot.seq
+        open_seqs = [s.seq for s in self.slots.values() if s.seq > self.executed and s.digest is not None]
+        return min(open_seqs, default=None)
+
+    # --- leaving a view (4.4) ---
+
+    def start_view_change(self, now: int, view: int) -> Effects:
+        """Ask for *view*: accept no normal-case message below it, and show what was prepared."""
+        assert view > self.view, (view, self.view)
+        self.view, self.changing, self.voting_view = view, True, -1
+        self.primary = primary_of(view, self.config)
+        effects: list[Effect] = []
+        if self.watched is not None:
+            effects.append(CancelTimer(VIEW_TIMER))
+        if self.batch_timer:
+            effects.append(CancelTimer(BATCH_TIMER))
+        self.watched, self.batch_timer, self.batch_due = None, False, False
+        change = self._own_view_change()
+        effects += (Persist(change), Broadcast(change), *self.ask_later())
+        return [*effects, *self._count(now, change)]
+
+    def _own_view_change(self) -> ViewChange:
+        prepared: tuple[Prepared, ...] = tuple(
+            slot.prepared
+            for seq, slot in sorted(self.slots.items())
+            if slot.prepared is not None and seq > self.low
+        )
+        unsigned = ViewChange(self.view, self.low, self.stable, prepared, self.me)
+        signature = self.signer.sign(unsigned.payload(self.config.chain_id))
+        return ViewChange(self.view, self.low, self.stable, prepared, self.me, signature)
+
+    def on_view_change(self, now: int, change: ViewChange) -> Effects:
+        """A peer asks for a view. Valid ones count towards the f+1 that are joined and the q that decide."""
+        if change.view < self.view or (change.view == self.view and not self.changing):
+            return (Ignored("ViewChange for a view that is over or open"),)
+        if self.view_changes.newer_than(change.view - 1, change.replica):
+            return (Ignored("ViewChange seen before"),)
+        if fault := fault_of_view_change(change, self.config, self.keyring):
+            return (Evidence(change.replica, f"sent an invalid ViewChange: {fault}"),)
+        return self._count(now, change)
+
+    def _count(self, now: int, change: ViewChange) -> Effects:
+        self.view_changes.add(change)
+        joined = self.view_changes.to_join(self.view, self.me)
+        if joined is not None:
+            return self.start_view_change(now, joined)
+        if not self.changing or change.view != self.view:
+            return NOTHING
+        quorum = self.view_changes.quorum(self.view, self.me)
+        if quorum is None:
+            return NOTHING
+        if self.primary == self.me:
+            return self._open_view(now, quorum)
+        if self.watched is not None:
+            return NOTHING
+        self.watched = NEW_VIEW
+        return (SetTimer(VIEW_TIMER, self._next_timeout()),)
+
+    def _next_timeout(self) -> int:
+        """T, 2T, 4T, ... until requests are executed again."""
+        timeout = self.config.view_change_timeout_ns << self.backoff
+        self.backoff = min(self.backoff + 1, BACKOFF_MAX)
+        return timeout
+
+    # --- entering a view ---
+
+    def _open_view(self, now: int, quorum: tuple[ViewChange, ...]) -> Effects:
+        """The new primary shows q ViewChanges, proposes what follows from them, and then what waits."""
+        _, expected = proposals(quorum)
+        signed = []
+        for seq, digest in expected:
+            signature = self.signer.sign(
+                vote_payload(self.config.chain_id, "PrePrepare", self.view, seq, digest)
+            )
+            signed.append(PrePrepare(self.view, seq, digest, self.me, None, signature))
+        unsigned = NewView(self.view, quorum, tuple(signed), self.me)
+        signature = self.signer.sign(unsigned.payload(self.config.chain_id))
+        message = NewView(self.view, quorum, tuple(signed), self.me, signature)
+        return [Persist(message), Broadcast(message), *self.enter(now, message), *self.propose(now)]
+
+    def on_new_view(self, now: int, message: NewView) -> Effects:
+        """A new primary opens its view: accepted only if its proposals are the ones I compute myself."""
+        if message.view < self.view or (message.view == self.view and not self.changing):
+            return (Ignored("NewView for a view that is over or open"),)
+        if fault := fault_of_new_view(message, self.config, self.keyring):
+            return (Evidence(message.replica, f"sent an invalid NewView: {fault}"),)
+        return [Persist(message), *self.enter(now, message)]
+
+    def enter(self, now: int, message: NewView) -> Effects:
+        """Open the view: vote for every proposal that it carries over, fetch what is missing, go on."""
+        low, carried = proposals(message.view_changes)
+        timing = self.watched is NEW_VIEW and self.view == message.view
+        effects: list[Effect] = [] if timing or self.watched is None else [CancelTimer(VIEW_TIMER)]
+        self.view, self.changing, self.voting_view = message.view, False, message.view
+        self.primary, self.new_view = message.replica, message
+        self.watched = NEW_VIEW if timing else None
+        for slot in self.slots.values():
+            slot.next_view()
+        effects += self._adopt_checkpoint(now, message, low)
+        self.next_seq = max(
+            [self.low + 1, self.executed + 1 if not carried else 0, *(seq + 1 for seq, _ in carried)]
+        )
+        self.waiting.renew()
+        for proposal in message.proposals:
+            if proposal.seq > self.low:
+                effects += self._carry_over(proposal)
+        effects += self._settle_timer()
+        if self.me != self.primary:
+            # The new primary may never have heard of what waits here (4.5.2).
+            waiting = list(self.waiting)[: self.config.batch_size]
+            effects += [Send(self.primary, request) for request in waiting]
+        for held in self.early.release(self.view):
+            effects += self.step(now, held)
+        return effects
+
+    def _adopt_checkpoint(self, now: int, message: NewView, low: int) -> Effects:
+        if low <= self.low:
+            return NOTHING
+        proof = next(change.checkpoint for change in message.view_changes if change.stable == low)
+        assert proof is not None
+        return self.stabilise(now, proof)
+
+    def _carry_over(self, proposal: PrePrepare) -> Effects:
+        """One proposal of the NewView. Executed entries are voted on again, not executed again."""
+        slot = self.slot(proposal.seq)
+        batch = self.batch_of(proposal.digest)
+        if batch is None and slot.decided is not None and slot.decided.batch.digest == proposal.digest:
+            batch = slot.decided.batch
+        slot.accept(proposal, batch)
+        effects: list[Effect] = []
+        if batch is None:
+            signature = self.signer.sign(
+                vote_payload(self.config.chain_id, "Fetch", 0, proposal.seq, proposal.digest)
+            )
+            effects.append(Broadcast(Fetch(proposal.seq, proposal.digest, self.me, signature)))
+        else:
+            self.bodies[proposal.digest] = (proposal.seq, batch)
+            for request in batch.requests:
+                self.waiting.proposed(request)
+        if self.me != self.primary:
+            effects += self.prepare(slot)
+        return [*effects, *self.advance(slot)]
+
+    def _settle_timer(self) -> Effects:
+        """In the new view the timer runs on while anything waits, and starts if it did not run."""
+        if self.me == self.primary or self._oldest() is None:
+            stop: Effects = (CancelTimer(VIEW_TIMER),) if self.watched is not None else NOTHING
+            self.watched = None
+            return stop
+        if self.watched is not None:
+            return NOTHING
+        self.watched = NEW_VIEW
+        return (SetTimer(VIEW_TIMER, self.config.view_change_timeout_ns << max(0, self.backoff - 1)),)

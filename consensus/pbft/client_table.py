@@ -1,0 +1,84 @@
+"""Exactly once: which requests of a client were executed, and what they were answered.
+
+The table is part of the replicated state: its digests go into every checkpoint, so that a replica which catches up
+by state transfer cannot execute an old request again. What was handed out for execution and what was answered move at
+different times (batches are pipelined), hence two digests, each taken when its half stands exactly at the checkpoint.
+"""
+
+from __future__ import annotations
+
+from tradebft.chain.codec import encode
+from tradebft.chain.crypto import digest
+
+
+class _Client:
+    __slots__ = ("above", "low", "replies")
+
+    def __init__(self) -> None:
+        self.low = 0  # every sequence up to here was executed or is too old to be
+        self.above: set[int] = set()  # executed beyond a gap
+        self.replies: dict[int, tuple[int, bytes, bytes]] = {}  # sequence -> (seq, result digest, result)
+
+
+class ClientTable:
+    """Executed requests by client, within a sliding window of *window* sequences a client.
+
+    A client may have several requests outstanding and they may be ordered differently from how it numbered them;
+    a plain "larger than the last" rule would lose the earlier ones.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._clients: dict[str, _Client] = {}
+
+    def executed(self, client: str, sequence: int) -> bool:
+        """Whether this request was executed, or is older than the window (then it never will be)."""
+        known = self._clients.get(client)
+        return known is not None and (sequence <= known.low or sequence in known.above)
+
+    def acceptable(self, client: str, sequence: int) -> bool:
+        """Whether *sequence* is neither executed nor absurdly far ahead of what the client was served."""
+        known = self._clients.get(client)
+        low = known.low if known else 0
+        return low < sequence <= low + self._window and not (known and sequence in known.above)
+
+    def reply(self, client: str, sequence: int) -> tuple[int, bytes, bytes] | None:
+        """The stored answer (seq, result digest, result), if it is still kept."""
+        known = self._clients.get(client)
+        return known.replies.get(sequence) if known else None
+
+    def mark(self, client: str, sequence: int) -> None:
+        """The request is final in the order; it must never be executed a second time."""
+        known = self._clients.get(client)
+        if known is None:
+            known = self._clients[client] = _Client()
+        if sequence == known.low + 1:
+            known.low = sequence
+            while known.low + 1 in known.above:
+                known.low += 1
+                known.above.discard(known.low)
+        elif sequence > known.low:
+            known.above.add(sequence)
+            while len(known.above) > self._window:
+                known.low = min(known.above)
+                known.above.discard(known.low)
+
+    def answer(self, client: str, sequence: int, seq: int, result_digest: bytes, result: bytes) -> None:
+        """Keep the answer for retransmissions; the window bounds how many."""
+        replies = self._clients[client].replies
+        replies[sequence] = (seq, result_digest, result)
+        if len(replies) > self._window:
+            del replies[next(iter(replies))]
+
+    def executed_digest(self) -> bytes:
+        """Over every client's executed sequences. Taken when a checkpoint's batch is handed to the application."""
+        rows = [(name, c.low, sorted(c.above)) for name, c in sorted(self._clients.items())]
+        return digest("client-table", encode(rows))
+
+    def replies_digest(self) -> bytes:
+        """Over every kept answer. Taken when the application has executed a checkpoint's batch."""
+        rows = [
+            (name, [(s, c.replies[s][0], c.replies[s][1]) for s in sorted(c.replies)])
+            for name, c in sorted(self._clients.items())
+        ]
+        return digest("client-replies", encode(rows))

@@ -1,0 +1,261 @@
+"""Catching up after loss, a partition or a restart: Status, Fetch and FetchReply, and durable state read back.
+
+Whoever waits too long without progress says where it stands; peers answer with what it misses. Everything that is
+fetched proves itself (commit certificates, digests), so a lying peer costs time, never safety.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tradebft.chain.crypto import QuorumCertificate
+from tradebft.consensus.interface import (
+    NOTHING,
+    Broadcast,
+    Effect,
+    Effects,
+    Evidence,
+    Executed,
+    Ignored,
+    Send,
+    SendBlocks,
+    SetTimer,
+    Start,
+)
+from tradebft.consensus.messages import (
+    Decided,
+    Fetch,
+    FetchReply,
+    NewView,
+    Prepared,
+    PrePrepare,
+    Status,
+    ViewChange,
+)
+from tradebft.consensus.pbft.state import STATUS_TIMER, State
+from tradebft.consensus.pbft.view_change import primary_of
+
+BLOCKS_A_REPLY: Final = 64
+SLOTS_A_REPLY: Final = 64
+
+
+class Recovery(State):
+    """How a replica that fell behind gets level again, and how it helps others."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether this replica may lead: nothing that its view carried over is unknown to it."""
+        if self.executed < self.low:
+            return False
+        return all(
+            s.batch is not None for s in self.slots.values() if s.digest is not None and s.seq > self.executed
+        )
+
+    # --- asking ---
+
+    def ask_later(self) -> Effects:
+        """Start the status timer, if it does not run: something is outstanding from now on."""
+        if self.asking:
+            return NOTHING
+        self.asking, self.asked_at = True, self._standing()
+        # A primary waits a little longer: its own proposal has two hops more to go than a backup's vote.
+        interval = self.config.status_ns
+        return (SetTimer(STATUS_TIMER, interval + interval // 3 if self.is_primary else interval),)
+
+    def ask_now(self) -> Effects:
+        """Say at once where this replica stands."""
+        return [Broadcast(self._status()), *self.ask_later()]
+
+    def on_status_timer(self) -> Effects:
+        """Nothing outstanding: stop. Progress since: wait on. Stuck for a whole interval: ask everybody."""
+        self.asking = False
+        if not self._outstanding():
+            return NOTHING
+        if self.asked_at != self._standing():
+            return self.ask_later()
+        effects: list[Effect] = [Broadcast(self._status()), *self.ask_later()]
+        mine = self.view_changes.of(self.me)
+        if self.changing and mine is not None and mine.view == self.view:
+            effects.insert(0, Broadcast(mine))
+        return effects
+
+    def _standing(self) -> tuple[object, ...]:
+        return self.view, self.changing, self.executed, self.low
+
+    def _outstanding(self) -> bool:
+        if self.changing or len(self.waiting) or self.executed < self.low:
+            return True
+        return any(
+            slot.seq > self.executed and (slot.digest is not None or len(slot.commits) > self.faults)
+            for slot in self.slots.values()
+        )
+
+    def _status(self) -> Status:
+        self.nonce += 1
+        fields = (self.view, self.changing, self.low, self.executed, self.nonce, self.me)
+        signature = self.signer.sign(Status(*fields).payload(self.config.chain_id))
+        return Status(*fields, signature)
+
+    # --- answering ---
+
+    def on_status(self, now: int, status: Status) -> Effects:
+        """A peer is stuck: send what it misses and nothing else. A repeated Status is not answered twice."""
+        if status.nonce <= self.nonces.get(status.replica, 0):
+            return (Ignored("status seen before"),)
+        self.nonces[status.replica] = status.nonce
+        peer = status.replica
+        effects: list[Effect] = []
+        behind_in_view = status.view < self.view or (status.view == self.view and status.changing)
+        if self.changing:
+            mine = self.view_changes.of(self.me)
+            if mine is not None and status.view <= self.view:
+                effects.append(Send(peer, mine))
+        elif behind_in_view and self.new_view is not None and self.new_view.view == self.view:
+            effects.append(Send(peer, self.new_view))
+        effects += (Send(peer, vote) for seq, vote in self.own_checkpoints.items() if seq > status.stable)
+        if (status.executed < self.executed or status.stable < self.low) and self._is_helper(status):
+            last = min(self.executed, status.executed + BLOCKS_A_REPLY)
+            effects.append(SendBlocks(peer, status.executed + 1, last, self.stable))
+        if not self.changing and status.view <= self.view:
+            effects += self._votes_above(peer, max(status.executed, status.stable))
+        return effects
+
+    def _is_helper(self, status: Status) -> bool:
+        """f+1 peers send blocks, others in turn with every new nonce: one of them is honest."""
+        distance = (self.me - status.replica - status.nonce) % self.config.nodes
+        return distance <= self.faults or self.config.nodes <= 3
+
+    def _votes_above(self, peer: int, seq: int) -> list[Effect]:
+        """My own proposal, Prepare and Commit for every slot that *peer* has not executed."""
+        effects: list[Effect] = []
+        for number in sorted(s for s in self.slots if s > seq)[:SLOTS_A_REPLY]:
+            slot = self.slots[number]
+            if (
+                self.me == self.primary
+                and slot.pre_prepare is not None
+                and slot.pre_prepare.batch is not None
+            ):
+                effects.append(Send(peer, slot.pre_prepare))
+            if self.me in slot.prepares:
+                effects.append(Send(peer, slot.prepares[self.me]))
+            if self.me in slot.commits:
+                effects.append(Send(peer, slot.commits[self.me]))
+        return effects
+
+    def on_fetch(self, now: int, fetch: Fetch) -> Effects:
+        """A peer needs a batch that it knows by digest only."""
+        batch = self.batch_of(fetch.digest)
+        if batch is None or not batch.requests:
+            return (Ignored("a batch that this replica does not hold"),)
+        bare = FetchReply((), (batch,), None, self.me)
+        signature = self.signer.sign(bare.payload(self.config.chain_id))
+        return (Send(fetch.replica, FetchReply((), (batch,), None, self.me, signature)),)
+
+    def on_fetch_reply(self, now: int, reply: FetchReply) -> Effects:
+        """Blocks and bodies, each checked on its own proof before it is believed."""
+        effects: list[Effect] = []
+        executed, requests = self.executed, False
+        for block in reply.blocks[:BLOCKS_A_REPLY]:
+            if block.seq != self.executed + 1:
+                continue
+            if not self._proves(block):
+                return [
+                    *effects,
+                    Evidence(reply.replica, f"sent a block {block.seq} that its certificate does not prove"),
+                ]
+            effects += self._take(block)
+            requests = requests or bool(block.batch.requests)
+        for batch in reply.bodies[: self.config.log_window]:
+            effects += self._take_body(batch)
+        if self.executed > executed:
+            effects += self.execute_in_order()
+            effects += self.progressed(requests)
+        proof = reply.checkpoint
+        if proof is not None and proof.seq > self.low and proof.kind == "Checkpoint" and proof.view == 0:
+            if not proof.valid(self.config.chain_id, self.keyring, self.quorum):
+                return [*effects, Evidence(reply.replica, "sent a checkpoint certificate that does not hold")]
+            effects += self.stabilise(now, proof)
+        if len(reply.blocks) >= BLOCKS_A_REPLY and self.executed > executed:
+            effects.append(Broadcast(self._status()))  # there is more where this came from
+        if self.is_primary:
+            effects += self.propose(now)
+        return effects or (Ignored("nothing in it that this replica lacked"),)
+
+    def _proves(self, block: Decided) -> bool:
+        proof = block.certificate
+        return (
+            proof.kind == "Commit"
+            and proof.seq == block.seq
+            and proof.digest == block.batch.digest
+            and proof.valid(self.config.chain_id, self.keyring, self.quorum)
+        )
+
+    def _take(self, block: Decided) -> list[Effect]:
+        """Execute a decided block that was fetched; its slot, if still open, need not be voted on to know it."""
+        if self.low < block.seq <= self.high:
+            self.slot(block.seq).decide(block)
+        return [self.hand_out(block)]
+
+    def _take_body(self, batch: Any) -> list[Effect]:
+        effects: list[Effect] = []
+        digest = batch.digest
+        for slot in list(self.slots.values()):
+            if slot.digest == digest and slot.batch is None:
+                slot.batch = batch
+                self.bodies[digest] = (slot.seq, batch)
+                effects += self.advance(slot)
+        return effects
+
+    # --- restart (a replica that comes back never contradicts a vote that left it) ---
+
+    def on_start(self, now: int, start: Start) -> Effects:
+        """Read back what was persisted, in the order in which it was written; then ask peers what was missed."""
+        for record in start.records:
+            self._restore(now, record)
+        if not start.records:
+            return NOTHING
+        self.asking = False
+        effects: list[Effect] = [*self.ask_now()]
+        mine = self.view_changes.of(self.me)
+        if self.changing and mine is not None:
+            effects.append(Broadcast(mine))
+        return [*effects, *self.watch()]
+
+    def _restore(self, now: int, record: Any) -> None:
+        # Effects are dropped on purpose: whatever they asked for happened before the crash, or is asked for anew.
+        if isinstance(record, Decided):
+            self.hand_out(record)
+        elif isinstance(record, Executed):
+            for request, digest, result in zip(
+                self.handed_out.pop(record.seq), record.result_digests, record.results, strict=True
+            ):
+                self.clients.answer(request.client, request.sequence, record.seq, digest, result)
+        elif isinstance(record, QuorumCertificate):
+            self.stabilise(now, record)
+        elif isinstance(record, NewView):
+            self.enter(now, record)
+        elif isinstance(record, ViewChange):
+            self.view, self.changing, self.voting_view = record.view, True, -1
+            self.primary = primary_of(record.view, self.config)
+            self.view_changes.add(record)
+        elif isinstance(record, PrePrepare):
+            self._restore_proposal(record)
+        elif isinstance(record, Prepared):
+            slot = self.slots.get(record.pre_prepare.seq)
+            if slot is not None:
+                slot.prepared = record
+        else:
+            raise ValueError(f"not a record that a replica persists: {type(record).__name__}")
+        self.watched, self.asking = None, False
+
+    def _restore_proposal(self, proposal: PrePrepare) -> None:
+        if proposal.view != self.view or not self.low < proposal.seq <= self.high:
+            return
+        slot = self.slot(proposal.seq)
+        if proposal.batch is not None:
+            self.bodies[proposal.digest] = (proposal.seq, proposal.batch)
+        slot.accept(proposal, proposal.batch)
+        if self.me == self.primary:
+            self.next_seq = max(self.next_seq, proposal.seq + 1)
+        else:
+            self.prepare(slot)

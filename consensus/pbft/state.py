@@ -1,0 +1,98 @@
+"""What one PBFT replica remembers. `replica`, `changing` and `recovery` are the three parts that act on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
+from tradebft.consensus.interface import Committed, Config, Effect, Effects
+from tradebft.consensus.messages import NULL_BATCH, NULL_DIGEST, Batch, Checkpoint, Decided, NewView, Request
+from tradebft.consensus.pbft.checkpoint import CheckpointVotes
+from tradebft.consensus.pbft.client_table import ClientTable
+from tradebft.consensus.pbft.early import EarlyMessages
+from tradebft.consensus.pbft.slots import Slot
+from tradebft.consensus.pbft.view_change import ViewChangeLog, primary_of
+from tradebft.consensus.pbft.waiting import Waiting
+
+VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = "view-change", "batch", "status"
+
+
+class State:
+    """All fields of a replica, in one place. *me* is its index; *signer* signs as *me*."""
+
+    def __init__(self, me: int, config: Config, signer: Signer, keyring: Keyring) -> None:
+        if not 0 <= me < config.nodes:
+            raise ValueError(f"replica index must be in 0..{config.nodes - 1}, got {me}")
+        self.me, self.config, self.signer, self.keyring = me, config, signer, keyring
+        self.quorum, self.faults = config.quorum, config.faults
+        # The view, and whether it is open: `voting_view` is -1 between my ViewChange and the NewView.
+        self.view = 0
+        self.changing = False
+        self.voting_view = 0
+        self.primary = primary_of(0, config)
+        self.new_view: NewView | None = None
+        self.view_changes = ViewChangeLog(config)
+        self.early = EarlyMessages(2 * config.log_window)
+        self.backoff = 0  # view changes since the last progress: the timer doubles with each
+        self.watched: object = (
+            None  # what the view-change timer waits for: a request's key, a seq, or NEW_VIEW
+        )
+        # The log between the watermarks h and h + L, and what proves h.
+        self.low, self.high = 0, config.log_window
+        self.stable: QuorumCertificate | None = None
+        self.slots: dict[int, Slot] = {}
+        self.bodies: dict[bytes, tuple[int, Batch]] = {}  # by digest, with the sequence that last named it
+        self.checkpoints = CheckpointVotes(config.quorum)
+        self.own_checkpoints: dict[int, Checkpoint] = {}
+        # The order: handed to the application up to `executed`; the primary proposes `next_seq`.
+        self.executed = 0
+        self.next_seq = 1
+        self.waiting = Waiting(config.max_requests_waiting)
+        self.clients = ClientTable(config.client_window)
+        self.handed_out: dict[int, tuple[Request, ...]] = {}  # with the application, not yet answered
+        self.table_digests: dict[int, bytes] = {}
+        self.batch_timer = self.batch_due = False
+        self.prepares_needed = config.quorum - 1
+        # Catching up.
+        self.asking = False  # the status timer runs
+        self.asked_at: tuple[object, ...] = ()  # where this replica stood when it was set
+        self.nonce = 0
+        self.nonces: dict[int, int] = {}
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this replica leads an open view."""
+        return self.primary == self.me and not self.changing
+
+    def slot(self, seq: int) -> Slot:
+        """The slot of *seq*, opened if need be. Callers have checked the watermarks."""
+        slot = self.slots.get(seq)
+        if slot is None:
+            slot = self.slots[seq] = Slot(seq)
+        return slot
+
+    def batch_of(self, digest: bytes) -> Batch | None:
+        """The batch of *digest*, if this replica holds it."""
+        if digest == NULL_DIGEST:
+            return NULL_BATCH
+        held = self.bodies.get(digest)
+        return held[1] if held else None
+
+    if TYPE_CHECKING:  # what the parts ask of one another
+        # replica
+        def step(self, now: int, event: Any) -> Effects: ...
+        def hand_out(self, decided: Decided) -> Committed: ...
+        def propose(self, now: int) -> Effects: ...
+        def prepare(self, slot: Slot) -> Effects: ...
+        def advance(self, slot: Slot) -> Effects: ...
+        def execute_in_order(self) -> list[Effect]: ...
+        def stabilise(self, now: int, certificate: QuorumCertificate) -> Effects: ...
+
+        # changing
+        def watch(self) -> Effects: ...
+        def progressed(self, executed_requests: bool) -> Effects: ...
+        def enter(self, now: int, message: NewView) -> Effects: ...
+
+        # recovery
+        def ask_later(self) -> Effects: ...
+        def ask_now(self) -> Effects: ...

@@ -1,0 +1,150 @@
+"""The rules of the view change (OSDI 1999, section 4.4), as functions of messages alone.
+
+`fault_of_view_change` and `fault_of_new_view` say what is wrong with a message, or return None. `proposals` computes
+what a new primary must propose; backups recompute it and accept nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tradebft.chain.crypto import Keyring
+from tradebft.consensus.interface import Config
+from tradebft.consensus.messages import NULL_DIGEST, NewView, Prepared, ViewChange, authentic
+
+
+def primary_of(view: int, config: Config) -> int:
+    """The replica that leads *view*."""
+    return view % config.nodes
+
+
+def fault_of_prepared(entry: Prepared, config: Config, keyring: Keyring) -> str | None:
+    """Why *entry* is not a valid prepared certificate."""
+    proposal, votes = entry.pre_prepare, entry.prepares
+    primary = primary_of(proposal.view, config)
+    if proposal.replica != primary:
+        return f"its proposal for view {proposal.view} is by {proposal.replica}, not by the primary {primary}"
+    if (votes.kind, votes.view, votes.seq, votes.digest) != (
+        "Prepare",
+        proposal.view,
+        proposal.seq,
+        proposal.digest,
+    ):
+        return "its Prepares are for another proposal"
+    if any(voter == primary for voter, _ in votes.votes):
+        return "it counts a Prepare by the primary"
+    if not all(isinstance(voter, int) and 0 <= voter < config.nodes for voter, _ in votes.votes):
+        return "it counts a vote by no member"
+    if not votes.valid(config.chain_id, keyring, config.quorum - 1):
+        return f"it lacks {config.quorum - 1} validly signed Prepares by distinct backups"
+    if not authentic(proposal, config.chain_id, keyring):
+        return "its proposal is not signed by the primary"
+    return None
+
+
+def fault_of_view_change(change: ViewChange, config: Config, keyring: Keyring) -> str | None:
+    """Why *change* (whose own signature was checked) does not count towards its view."""
+    if change.view < 1:
+        return "there is no way into view 0"
+    if change.stable < 0:
+        return f"its stable checkpoint {change.stable} is negative"
+    if change.stable > 0:
+        proof = change.checkpoint
+        if proof is None or (proof.kind, proof.view, proof.seq) != ("Checkpoint", 0, change.stable):
+            return f"it shows no checkpoint certificate for {change.stable}"
+        if not proof.valid(config.chain_id, keyring, config.quorum):
+            return f"its checkpoint certificate for {change.stable} does not hold"
+    seqs = [entry.pre_prepare.seq for entry in change.prepared]
+    if seqs != sorted(set(seqs)):
+        return "its prepared set names a sequence twice or out of order"
+    for entry in change.prepared:
+        proposal = entry.pre_prepare
+        if not 0 <= proposal.view < change.view:
+            return f"it claims to have prepared in view {proposal.view}, not below {change.view}"
+        if not change.stable < proposal.seq <= change.stable + config.log_window:
+            return f"it claims to have prepared {proposal.seq}, outside its window above {change.stable}"
+        if fault := fault_of_prepared(entry, config, keyring):
+            return f"prepared certificate for {proposal.seq}: {fault}"
+    return None
+
+
+def proposals(changes: Iterable[ViewChange]) -> tuple[int, list[tuple[int, bytes]]]:
+    """What follows from a quorum of valid ViewChanges: min-s, and (seq, digest) for each seq in (min-s, max-s].
+
+    min-s is the *highest* stable checkpoint shown; for each sequence the certificate of the *highest view* wins; a
+    sequence that nobody prepared gets the null batch, so that there is no gap to wait for.
+    """
+    changes = list(changes)
+    low = max(change.stable for change in changes)
+    best: dict[int, Prepared] = {}
+    for change in changes:
+        for entry in change.prepared:
+            seq = entry.pre_prepare.seq
+            if seq > low and (seq not in best or entry.pre_prepare.view > best[seq].pre_prepare.view):
+                best[seq] = entry
+    high = max(best, default=low)
+    return low, [
+        (seq, best[seq].pre_prepare.digest if seq in best else NULL_DIGEST)
+        for seq in range(low + 1, high + 1)
+    ]
+
+
+def fault_of_new_view(message: NewView, config: Config, keyring: Keyring) -> str | None:
+    """Why *message* (whose own signature was checked) does not open its view."""
+    if message.replica != primary_of(message.view, config):
+        return f"{message.replica} does not lead view {message.view}"
+    senders = {change.replica for change in message.view_changes}
+    if len(senders) != len(message.view_changes) or len(senders) < config.quorum:
+        return f"it shows {len(senders)} distinct ViewChanges of {len(message.view_changes)}, needs {config.quorum}"
+    for change in message.view_changes:
+        if change.view != message.view:
+            return f"it shows a ViewChange for view {change.view}"
+        if not 0 <= change.replica < config.nodes or not authentic(change, config.chain_id, keyring):
+            return f"the ViewChange of {change.replica} is not signed by it"
+        if fault := fault_of_view_change(change, config, keyring):
+            return f"the ViewChange of {change.replica}: {fault}"
+    _, expected = proposals(message.view_changes)
+    if [(p.seq, p.digest) for p in message.proposals] != expected:
+        return "its proposals are not those that follow from its ViewChanges"
+    for proposal in message.proposals:
+        if (proposal.view, proposal.replica, proposal.batch) != (message.view, message.replica, None):
+            return f"its proposal for {proposal.seq} is for another view or by another replica"
+        if not authentic(proposal, config.chain_id, keyring):
+            return f"its proposal for {proposal.seq} is not signed"
+    return None
+
+
+class ViewChangeLog:
+    """Each member's latest valid ViewChange. One a member: an old one is worth nothing once it asked for more."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._latest: dict[int, ViewChange] = {}
+
+    def add(self, change: ViewChange) -> bool:
+        """Remember *change* unless this member already asked for that view or a higher one."""
+        known = self._latest.get(change.replica)
+        if known is not None and known.view >= change.view:
+            return False
+        self._latest[change.replica] = change
+        return True
+
+    def newer_than(self, view: int, replica: int) -> bool:
+        """Whether *replica* asked for a view above *view* already."""
+        known = self._latest.get(replica)
+        return known is not None and known.view > view
+
+    def to_join(self, view: int, me: int) -> int | None:
+        """The smallest view above *view* that f+1 others ask for views at or beyond, or None (4.5.2)."""
+        views = sorted(c.view for c in self._latest.values() if c.view > view and c.replica != me)
+        return views[0] if len(views) > self._config.faults else None
+
+    def quorum(self, view: int, me: int) -> tuple[ViewChange, ...] | None:
+        """q ViewChanges for exactly *view*, mine first and then the lowest members', or None."""
+        order = sorted(self._latest, key=lambda replica: (replica != me, replica))
+        found = [self._latest[r] for r in order if self._latest[r].view == view]
+        return tuple(found[: self._config.quorum]) if len(found) >= self._config.quorum else None
+
+    def of(self, replica: int) -> ViewChange | None:
+        """The latest one of *replica*."""
+        return self._latest.get(replica)
