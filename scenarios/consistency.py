@@ -34,7 +34,7 @@ def problems(scenario: Scenario) -> list[Problem]:
     found += _consensus(scenario.consensus)
     found += _workload(scenario)
     for position, fault in enumerate(scenario.faults):
-        found += _fault(fault, position, known, scenario.duration_ns)
+        found += _fault(fault, position, known, scenario)
     return found
 
 
@@ -166,21 +166,21 @@ def _workload(scenario: Scenario) -> Iterator[Problem]:
             yield Problem(("workload", "arms"), f"expected each arm once; found {', '.join(workload.arms)}")
 
 
-def _fault(fault: Fault, position: int, known: list[str], duration_ns: int) -> Iterator[Problem]:
+def _fault(fault: Fault, position: int, known: list[str], scenario: Scenario) -> Iterator[Problem]:
     here = ("fault", position)
     given = [kind for kind in ("crash", "partition", "slow") if getattr(fault, kind)]
     if len(given) != 1:
         found = " and ".join(given) if given else "none"
         yield Problem(here, f"expected exactly one of crash, partition and slow; found {found}")
         return
-    for node in sorted({name for group in fault.groups for name in group}):
-        unknown = _unknown_node(node, known)
-        if unknown:
-            yield Problem((*here, given[0]), unknown)
-    twice = _repeated(name for group in fault.groups for name in group)
+    named = [name for group in fault.groups for name in group]
+    unknown = [text for text in (_unknown_node(name, known) for name in named) if text]
+    for text in unknown:
+        yield Problem((*here, given[0]), text)
+    twice = None if unknown else _repeated(known[scenario.index(name)] for name in named)
     if twice:
         yield Problem((*here, given[0]), f"expected every node at most once; found {twice!r} twice")
-    if fault.at_ns >= duration_ns:
+    if fault.at_ns >= scenario.duration_ns:
         yield Problem((*here, "at"), "expected a moment within the simulated time; found one after its end")
     for key in ("factor", "loss"):
         if given[0] != "slow" and getattr(fault, key) != Fault.model_fields[key].default:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
-from tradebft.scenarios.sections import ClassName, Duration, Section, Share
+from tradebft.scenarios.sections import ClassName, Period, Section, Share
 
 ARMS = ("paper", "database", "chain")
 
@@ -60,7 +60,7 @@ class Synthetic(Section):
     """Requests without meaning, for oracles, tuning and stress."""
 
     kind: Literal["synthetic"]
-    transactions: int = Field(default=1000, ge=1, description="requests in all")
+    transactions: int = Field(default=1000, ge=1, le=10**9, description="requests in all")
     arrival: Literal["closed", "open"] = Field(
         default="closed",
         description='"closed": a client sends its next request when an earlier one is answered; '
@@ -89,9 +89,8 @@ class Policy(Section):
     maximum_age_days: int = Field(
         default=360, ge=1, description="oldest declaration that may be financed, in days since export"
     )
-    reservation_ttl_ns: Duration = Field(
+    reservation_ttl_ns: Period = Field(
         default=2 * 86_400 * 10**9,
-        ge=1,
         alias="reservation_ttl",
         description="headroom reserved and not drawn is freed after",
     )
@@ -164,7 +163,9 @@ class CustomWorkload(BaseModel):
 class UnknownWorkload(CustomWorkload):
     """Only here to refuse a kind nobody knows, at the key where it stands; never made."""
 
-    kind: Literal["synthetic", "trade-finance"]
+    kind: Literal["synthetic", "trade-finance"] = Field(
+        description='one of synthetic, trade-finance or a class of your own as "module:Class"'
+    )
 
 
 def _workload_tag(value: Any) -> str:

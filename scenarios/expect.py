@@ -16,9 +16,9 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-Value = bool | int | float | str
+from pydantic import BeforeValidator
 
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _COMPARISON = re.compile(r"\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*")
@@ -62,13 +62,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def _equal_to(wanted: Value) -> Callable[[Any], bool]:
+def _equal_to(wanted: bool | int | float | str) -> Callable[[Any], bool]:
     if isinstance(wanted, bool):
         return lambda measured: measured is wanted
     return lambda measured: not isinstance(measured, bool) and measured == wanted
 
 
-def parse(value: Value) -> Condition:
+def parse(value: bool | int | float | str) -> Condition:
     """The condition that a value under [expect] states. ValueError says what was expected."""
     if not isinstance(value, str):
         return Condition(f"== {str(value).lower() if isinstance(value, bool) else value}", _equal_to(value))
@@ -92,13 +92,24 @@ def parse(value: Value) -> Condition:
         )
     if symbol not in ("==", "!="):
         raise ValueError(f"expected {EXAMPLE}; found {value!r}, which compares with no number")
-    plain: Value = {"true": True, "false": False}.get(wanted, wanted.strip("'\""))
+    plain: bool | str = {"true": True, "false": False}.get(wanted, wanted.strip("'\""))
     equal = _equal_to(plain)
     return Condition(f"{symbol} {wanted}", equal if symbol == "==" else lambda measured: not equal(measured))
 
 
+def _checked(value: object) -> object:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError(f"expected {EXAMPLE}; found {value!r}")
+    parse(value)
+    return value
+
+
+Value = Annotated[bool | int | float | str, BeforeValidator(_checked)]
+"""A condition as the scenario spells it."""
+
+
 def flatten(table: object) -> object:
-    """Unquoted dotted keys make nested tables in TOML: back to dotted paths, and every condition checked."""
+    """Unquoted dotted keys make nested tables in TOML: back to dotted paths."""
     if not isinstance(table, Mapping):
         return table
     flat: dict[str, Any] = {}
@@ -108,14 +119,8 @@ def flatten(table: object) -> object:
             path = f"{prefix}.{key}" if prefix else key
             if isinstance(value, Mapping):
                 walk(path, value)
-                continue
-            if not isinstance(value, bool | int | float | str):
-                raise ValueError(f"expected {EXAMPLE} for {path!r}; found {value!r}")
-            try:
-                parse(value)
-            except ValueError as problem:
-                raise ValueError(f"{problem} (under {path!r})") from None
-            flat[path] = value
+            else:
+                flat[path] = value
 
     walk("", table)
     return flat
@@ -158,7 +163,7 @@ def _measured(value: Any) -> str:
     )
 
 
-def _agreement(document: Mapping[str, Any], wanted: Value) -> Failure | None:
+def _agreement(document: Mapping[str, Any], wanted: bool | int | float | str) -> Failure | None:
     violations = look_up(document, "invariants.violations")
     condition = parse(wanted)
     if violations is _MISSING or not look_up(document, "invariants.checked"):

@@ -29,15 +29,27 @@ _TYPES = {
 }
 
 
+# What else may stand where a word is expected, by key.
+_ALTERNATIVES: dict[str | int, str] = {
+    "model": ' or a class of your own as "module:Class"',
+    "kind": ' or a class of your own as "module:Class"',
+    "cpu": " or a table of costs",
+    "topology": " or a table with edges or a generator",
+}
+
+
 class Locator(Protocol):
     def locate(self, path: KeyPath) -> str: ...
+    def line(self, path: KeyPath) -> int: ...
 
 
-def explain(error: ValidationError, data: Mapping[str, Any], source: Locator) -> str:
+def explain(error: ValidationError, source: Locator) -> str:
     """`file:line: field: what was expected; what was found`, of the first problem, and how many more."""
     problems: list[Problem] = []
     for details in error.errors(include_url=False):
-        problems += _problems(details, data)
+        problems += _problems(details)
+    # A misspelt key is also a missing one: say what was written before what was not.
+    problems.sort(key=lambda problem: (problem.text.startswith("missing"), source.line(problem.path)))
     seen: dict[KeyPath, Problem] = {}
     for problem in problems:  # a field that fails several branches of a choice is wrong once
         seen.setdefault(problem.path, problem)
@@ -47,7 +59,7 @@ def explain(error: ValidationError, data: Mapping[str, Any], source: Locator) ->
     return f"{source.locate(first.path)}: {field}{first.text}{more}".replace("\n", " ")
 
 
-def _problems(details: ErrorDetails, data: Mapping[str, Any]) -> list[Problem]:
+def _problems(details: ErrorDetails) -> list[Problem]:
     context = details.get("ctx", {})
     if details["type"] == "inconsistent":
         return list(context["problems"])
@@ -61,12 +73,12 @@ def _text(details: ErrorDetails, context: Mapping[str, Any], path: KeyPath) -> s
     kind, found = details["type"], details["input"]
     if kind == "extra_forbidden":
         known = known_keys(path[:-1], details["loc"])
-        return f"unknown key; {one_of(known)}{suggestion(str(path[-1]), known)}"
+        return f"unknown key; {one_of(known)}{suggestion(str(path[-1]), known) or _elsewhere(str(path[-1]))}"
     if kind == "missing":
         return f"missing; expected {_describe(path, details['loc'])}"
     if kind == "literal_error":
         choices = _choices(context["expected"])
-        more = ' or a class of your own as "module:Class"' if path[-1:] in (("model",), ("kind",)) else ""
+        more = _ALTERNATIVES.get(path[-1], "") if path else ""
         return f"{one_of(choices)}{more}; found {_shown(found)}{suggestion(str(found), choices)}"
     if kind == "value_error":
         return str(context["error"])
@@ -85,10 +97,23 @@ def _text(details: ErrorDetails, context: Mapping[str, Any], path: KeyPath) -> s
             if abs(context[key]) < 1e6
             else f"expected {words} {context[key]}; found {_shown(found)}"
         )
+    if path == ("fault",) and kind == "tuple_type":
+        return f"expected [[fault]] with two brackets, one for each fault; found {_shown(found)}"
     if kind in _TYPES:
         return f"expected {_TYPES[kind]}; found {_shown(found)}"
     message = details["msg"]
     return f"{message[:1].lower()}{message[1:]}; found {_shown(found)}"
+
+
+def _elsewhere(word: str) -> str:
+    """Where a key of this name may stand, for one that was written into the wrong table."""
+    from tradebft.scenarios.schema import Scenario
+
+    for name, info in Scenario.model_fields.items():
+        model = _single_model(info.annotation)
+        if model is not None and name in ("network", "nodes", "consensus") and word in keys_of(model):
+            return f"; did you mean {name}.{word}?"
+    return f"; {word} stands at the top of the file" if word in keys_of(Scenario) else ""
 
 
 def _shown(value: Any) -> str:

@@ -38,6 +38,15 @@ class Source:
                 return f"{self.label}:{self.lines[path[:length]]}"
         return self.label
 
+    def line(self, path: KeyPath) -> int:
+        """For sorting: overrides first, then by line."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.overrides:
+                return 0
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return 0
+
 
 def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], seed: int | None) -> Scenario:
     """See `schema.load`."""
@@ -61,7 +70,7 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
-        raise ScenarioError(explain(error, data, source)) from None
+        raise ScenarioError(explain(error, source)) from None
     _import_own_classes(scenario, source, Path(name_or_path).parent)
     return scenario
 
@@ -69,6 +78,8 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
 def _read(name_or_path: str | Path) -> tuple[str, Source, str]:
     """The file's text, what to call it, and the scenario's name."""
     given = str(name_or_path)
+    if not given:
+        raise ScenarioError("expected the name of a built-in scenario or a path; found nothing")
     if not isinstance(name_or_path, Path) and given in catalogue.names():
         return catalogue.text(given), Source(f"{given}.toml"), given
     path = Path(name_or_path)
@@ -78,7 +89,9 @@ def _read(name_or_path: str | Path) -> tuple[str, Source, str]:
     except FileNotFoundError:
         known = catalogue.names()
         near = nearest(path.stem if looks_like_a_path else given, known)
-        hint = f"; did you mean {near!r}?" if near else f"; built in: {', '.join(known)}"
+        hint = f"; did you mean {near!r}?" if near else ""
+        if not looks_like_a_path and not near:
+            hint = f"; built in: {', '.join(known)}"
         what = "no such file" if looks_like_a_path else "no built-in scenario or file of that name"
         raise ScenarioError(f"{given or repr(given)}: {what}{hint}") from None
     except IsADirectoryError:
@@ -138,6 +151,8 @@ def _override(data: dict[str, Any], key: str, value: object, source: Source) -> 
         elif isinstance(node, dict):
             part = str(part)
             if not last:
+                if part not in node and isinstance(path[depth + 1], int):
+                    raise ScenarioError(f"--set {key}: the scenario has no {part} to change")
                 node.setdefault(part, {})
         else:
             above = ".".join(str(p) for p in path[:depth])

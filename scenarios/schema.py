@@ -166,7 +166,14 @@ class Scenario(Section):
 
     def resolved(self) -> dict[str, Any]:
         """The scenario with every default filled in, as JSON values under the keys of a file; loads again."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if self.network.nodes is None:
+            document["network"]["members"] = (self.network.members or Members()).model_dump()
+        for fault in document["fault"]:
+            for kind in ("crash", "partition", "slow"):
+                if not fault[kind]:
+                    del fault[kind]
+        return document
 
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:

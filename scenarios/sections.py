@@ -15,6 +15,9 @@ from tradebft.scenarios import units
 Duration = Annotated[
     int, BeforeValidator(units.duration_ns), PlainSerializer(units.duration_text, when_used="json")
 ]
+Period = Annotated[
+    int, BeforeValidator(units.period_ns), PlainSerializer(units.duration_text, when_used="json")
+]
 Moment = Annotated[
     int, BeforeValidator(units.moment_ns), PlainSerializer(units.duration_text, when_used="json")
 ]
@@ -122,7 +125,9 @@ class CustomLinks(BaseModel):
 class UnknownLinks(CustomLinks):
     """Only here to refuse a model nobody knows, at the key where it stands; never made."""
 
-    model: Literal["constant", "uniform", "normal", "lognormal", "distance"]
+    model: Literal["constant", "uniform", "normal", "lognormal", "distance"] = Field(
+        description='one of constant, uniform, normal, lognormal, distance or a class of your own as "module:Class"'
+    )
 
 
 def _link_tag(value: Any) -> str:
@@ -175,7 +180,7 @@ class Graph(Section):
 
 
 def _topology_tag(value: Any) -> str:
-    return "<name>" if isinstance(value, str) else "<graph>"
+    return "<graph>" if isinstance(value, dict | Graph) else "<name>"
 
 
 Topology = Annotated[
@@ -248,7 +253,7 @@ class CpuCosts(Section):
 
 
 def _cpu_tag(value: Any) -> str:
-    return "<name>" if isinstance(value, str) else "<costs>"
+    return "<costs>" if isinstance(value, dict | CpuCosts) else "<name>"
 
 
 Cpu = Annotated[
@@ -277,37 +282,38 @@ class Consensus(Section):
     """The protocol and its settings."""
 
     protocol: str = Field(default="pbft", description='"pbft", or a class of your own as "module:Class"')
-    batch_size: int = Field(default=100, ge=1, description="a batch closes at this many transactions ...")
-    batch_bytes: Size = Field(default=2**20, ge=1, description="... or at this size ...")
+    batch_size: int = Field(
+        default=100, ge=1, le=1000000, description="a batch closes at this many transactions ..."
+    )
+    batch_bytes: Size = Field(default=2**20, description="... or at this size ...")
     batch_timeout_ns: Duration = Field(
         default=0,
         alias="batch_timeout",
         description="... or this long after its first transaction; "
         "0 proposes at once whenever the window has room",
     )
-    window: int = Field(default=16, ge=1, description="batches in flight at once (assumption)")
-    checkpoint_interval: int = Field(default=128, ge=1, description="K: a checkpoint every K batches")
+    window: int = Field(default=16, ge=1, le=1000000, description="batches in flight at once (assumption)")
+    checkpoint_interval: int = Field(
+        default=128, ge=1, le=1000000, description="K: a checkpoint every K batches"
+    )
     log_window: int | None = Field(
         default=None,
         ge=1,
         description="L: batches accepted beyond the last stable checkpoint, more than K; default 2 K",
     )
-    view_change_timeout_ns: Duration = Field(
+    view_change_timeout_ns: Period = Field(
         default=units.SECOND_NS,
-        ge=1,
         alias="view_change_timeout",
         description="how long a replica waits for a request before it suspects the primary; "
         "doubles while views fail",
     )
-    client_timeout_ns: Duration = Field(
+    client_timeout_ns: Period = Field(
         default=2 * units.SECOND_NS,
-        ge=1,
         alias="client_timeout",
         description="how long a client waits before it sends its request to every replica (assumption)",
     )
-    status_interval_ns: Duration | None = Field(
+    status_interval_ns: Period | None = Field(
         default=None,
-        ge=1,
         alias="status_interval",
         description="how long a replica waits without progress before it asks its peers what it misses; "
         "default: nine tenths of view_change_timeout",
@@ -315,6 +321,7 @@ class Consensus(Section):
     client_window: int = Field(
         default=256,
         ge=1,
+        le=1000000,
         description="requests one client may have outstanding, and replies kept for it (assumption)",
     )
 
@@ -331,8 +338,8 @@ class Fault(Section):
     """One mishap: exactly one of crash, partition and slow."""
 
     at_ns: Moment = Field(alias="at", description='when: "30 s" after the start, or "day 3 10:15"')
-    for_ns: Duration | None = Field(
-        default=None, ge=1, alias="for", description="how long it lasts; default: to the end"
+    for_ns: Period | None = Field(
+        default=None, alias="for", description="how long it lasts; default: to the end"
     )
     crash: Names = Field(
         default=(), description="node, or list of nodes, that stop; with `for` they restart from their disks"

@@ -24,15 +24,8 @@ _DURATIONS = {
     "µs": MICROSECOND_NS,
     "ms": MILLISECOND_NS,
     "s": SECOND_NS,
-    "second": SECOND_NS,
-    "seconds": SECOND_NS,
     "min": MINUTE_NS,
-    "minute": MINUTE_NS,
-    "minutes": MINUTE_NS,
     "h": HOUR_NS,
-    "hour": HOUR_NS,
-    "hours": HOUR_NS,
-    "d": DAY_NS,
     "day": DAY_NS,
     "days": DAY_NS,
 }
@@ -65,7 +58,7 @@ def _quantity(value: object, units: dict[str, int], expected: str) -> int:
         raise ValueError(f"expected {expected}; found {value!r}")
     number, unit = match.groups()
     if unit not in units:
-        raise ValueError(f"expected {expected}; found {value!r} (units: {', '.join(units)})")
+        raise ValueError(f"expected {expected}; found {value!r}, whose unit is none of {', '.join(units)}")
     amount = int(Fraction(number.replace("_", "")) * units[unit])
     if amount > MAXIMUM_NS:
         raise ValueError(f"expected {expected}; found {value!r}, which is too large")
@@ -77,6 +70,14 @@ def duration_ns(value: object) -> int:
     return _quantity(value, _DURATIONS, DURATION_EXAMPLE)
 
 
+def period_ns(value: object) -> int:
+    """A duration longer than zero."""
+    duration = duration_ns(value)
+    if duration == 0:
+        raise ValueError(f"expected {DURATION_EXAMPLE}, longer than 0; found {value!r}")
+    return duration
+
+
 def bandwidth_bps(value: object) -> int:
     """Bits a second in a text such as "100 Mbit/s"; zero is refused, since nothing would ever arrive."""
     rate = _quantity(value, _RATES, BANDWIDTH_EXAMPLE)
@@ -86,8 +87,11 @@ def bandwidth_bps(value: object) -> int:
 
 
 def size_bytes(value: object) -> int:
-    """Bytes in a text such as "64 KiB" (1024) or "64 kB" (1000)."""
-    return _quantity(value, _SIZES, SIZE_EXAMPLE)
+    """Bytes in a text such as "64 KiB" (1024) or "64 kB" (1000); zero is refused."""
+    size = _quantity(value, _SIZES, SIZE_EXAMPLE)
+    if size == 0:
+        raise ValueError(f"expected {SIZE_EXAMPLE}, more than 0; found {value!r}")
+    return size
 
 
 def moment_ns(value: object) -> int:
@@ -123,6 +127,4 @@ def bandwidth_text(bps: int) -> str:
 
 
 def size_text(size: int) -> str:
-    if size == 0:
-        return "0 B"
     return _largest_unit(size, [("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)])
