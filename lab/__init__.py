@@ -1,8 +1,8 @@
 """What is learned from a run: metrics, figures, a report, a results folder.
 
-This room reads `scenarios.records.Records` and nothing else: never a replica, a ledger or a clock. The same records
-give the same document, the same figures byte for byte and the same report, on the day of the run or a year later
-from the results folder.
+This room reads `scenarios.records.Records` and nothing else: never a replica, a ledger or a clock. The same
+records give the same document, the same figures byte for byte and the same report, on the day of the run or
+a year later from the results folder.
 
     from tradebft.lab import run
 

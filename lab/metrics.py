@@ -1,7 +1,9 @@
-"""From records to the result document, version 1 (`result.json`, `--json`). docs/results.md describes every key.
+"""From records to the result document, version 1 (`result.json`, `--json`). docs/results.md describes every
+key.
 
-Three rules. Time is subtracted as integer nanoseconds and only then becomes milliseconds. A distribution of nothing
-is null, never zero. Ledger latency (milliseconds) and process latency (days) are never mixed in one number.
+Three rules. Time is subtracted as integer nanoseconds and only then becomes milliseconds. A distribution of
+nothing is null, never zero. Ledger latency (milliseconds) and process latency (days) are never mixed in one
+number.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-
 from tradebft.scenarios.records import Records
 
 SCHEMA_VERSION = 1
@@ -41,9 +42,10 @@ PBFT_KINDS = (
 def distribution(values: Iterable[float] | np.ndarray[Any, Any] | pl.Series) -> dict[str, float | int | None]:
     """Count, mean, std, percentiles and maximum, in the unit of the values.
 
-    Percentiles interpolate linearly between order statistics (Hyndman and Fan's type 7, numpy's default). std is the
-    population's (divided by count): the values are all the events of the run, not a sample of them. Figures are
-    rounded to six decimals, so that the last bit of a platform's floating point does not show.
+    Percentiles interpolate linearly between order statistics (Hyndman and Fan's type 7, numpy's default).
+    std is the population's (divided by count): the values are all the events of the run, not a sample of
+    them. Figures are rounded to six decimals, so that the last bit of a platform's floating point does not
+    show.
     """
     array = np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
     array = array[np.isfinite(array)]
@@ -89,7 +91,10 @@ def document(records: Records) -> dict[str, Any]:
             },
             "fraud": {kind: dict(records.fraud[kind]) for kind in sorted(records.fraud, key=kind_order)},
             "false_alarms": records.false_alarms,
-            "invariants": {"checked": list(records.invariants_checked), "violations": list(records.violations)},
+            "invariants": {
+                "checked": list(records.invariants_checked),
+                "violations": list(records.violations),
+            },
             "coverage": list(records.coverage),
             "faults": [
                 {"begin_seconds": begin / 1e9, "end_seconds": end / 1e9, "what": what, "who": who}
@@ -133,9 +138,9 @@ def consensus(records: Records) -> dict[str, Any]:
 def throughput(records: Records) -> dict[str, float | None]:
     """Requests a second of virtual time, offered and committed.
 
-    Offered: (count - 1) / (last intended - first intended). Committed: answered requests / (end - first intended), where
-    the end is the last reply or the last intended submission, whichever is later, and the end of the run if a
-    request stayed unanswered: a system that stops answering must not look fast.
+    Offered: (count - 1) / (last intended - first intended). Committed: answered requests / (end - first
+    intended), where the end is the last reply or the last intended submission, whichever is later, and the
+    end of the run if a request stayed unanswered: a system that stops answering must not look fast.
     """
     requests = records.requests
     if requests.height == 0:
@@ -180,7 +185,9 @@ def _arm(applications: pl.DataFrame, end_ns: int) -> dict[str, Any]:
 
 
 def _share_within(honest: pl.DataFrame, end_ns: int) -> float | None:
-    """Share paid within seven days, of those whose fate is known: decided, or already open for longer than that."""
+    """Share paid within seven days, of those whose fate is known: decided, or already open for longer than
+    that.
+    """
     decided = pl.col("outcome") != "unfinished"
     overdue = (pl.lit(end_ns) - pl.col("submitted_ns")) > int(WITHIN_DAYS * DAY_NS)
     known = honest.filter(decided | overdue)
@@ -193,8 +200,8 @@ def _share_within(honest: pl.DataFrame, end_ns: int) -> float | None:
 def closed_form(nodes: int, batches: int, transactions: int) -> dict[str, int]:
     """Messages that PBFT's normal case sends without faults (Castro and Liskov 1999, section 4.2).
 
-    A batch: one PrePrepare to each backup, a Prepare from each backup to everybody else, a Commit from everybody to
-    everybody else. A client request: one Reply from every replica.
+    A batch: one PrePrepare to each backup, a Prepare from each backup to everybody else, a Commit from
+    everybody to everybody else. A client request: one Reply from every replica.
     """
     return {
         "PrePrepare": batches * (nodes - 1),

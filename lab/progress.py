@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 Progress = Callable[[str, float, float], None]
-"""Called as progress(stage, done, total): `stage` is a short phrase, `done` and `total` share any one unit."""
+"""Called as progress(stage, done, total): `stage` is a short phrase, `done` and `total` share any one unit.
+"""
 
 PATIENCE_SECONDS = 1.0
 
@@ -50,7 +51,13 @@ class Bar:
 
 def _display() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as RichProgress
 
     return RichProgress(

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-
 from tradebft.lab import metrics
 from tradebft.lab.progress import Progress, silent
 from tradebft.lab.toml_text import to_toml
@@ -45,11 +44,14 @@ class ResultsError(Exception):
     """A results folder that cannot be written or read. The message is one line and names the path."""
 
 
-def save(directory: str | Path, document: dict[str, Any], records: Records, progress: Progress = silent) -> Path:
+def save(
+    directory: str | Path, document: dict[str, Any], records: Records, progress: Progress = silent
+) -> Path:
     """Write the folder and return its path. An earlier results folder of that name is replaced.
 
-    Raises ResultsError when the disk refuses, or when `directory` holds something that is not a results folder.
-    After an error or Ctrl-C the earlier folder, if any, is untouched and nothing half-written is left.
+    Raises ResultsError when the disk refuses, or when `directory` holds something that is not a results
+    folder. After an error or Ctrl-C the earlier folder, if any, is untouched and nothing half-written is
+    left.
     """
     target = Path(directory).absolute()
     _refuse_foreign(target)
@@ -155,7 +157,9 @@ def _errors(verb: str, target: Path) -> Iterator[None]:
 def _read_document(folder: Path) -> dict[str, Any]:
     path = folder / RESULT
     if not path.is_file():
-        raise ResultsError(f"{folder}: no {RESULT} here; expected a results folder written by `tradebft run --out`")
+        raise ResultsError(
+            f"{folder}: no {RESULT} here; expected a results folder written by `tradebft run --out`"
+        )
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -201,7 +205,12 @@ def _records(document: dict[str, Any], tables: dict[str, pl.DataFrame]) -> Recor
         dropped=document["consensus"]["dropped"],
         evidence=document["evidence"],
         faults=[
-            (round(fault["begin_seconds"] * 1e9), round(fault["end_seconds"] * 1e9), fault["what"], fault["who"])
+            (
+                round(fault["begin_seconds"] * 1e9),
+                round(fault["end_seconds"] * 1e9),
+                fault["what"],
+                fault["who"],
+            )
             for fault in document["faults"]
         ],
         sensitivity=document["processes"]["sensitivity"],

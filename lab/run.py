@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-
 from tradebft.lab import metrics, results
 from tradebft.lab.progress import Progress, silent
 from tradebft.scenarios.records import Records
@@ -63,9 +62,10 @@ def run(
 ) -> Run:
     """Run a scenario and return what it left behind.
 
-    `scenario` is the name of a built-in scenario or the path of a TOML file; `set` overrides dotted keys, such as
-    {"consensus.batch_size": 10}; `out` is a folder to write the results to. Ctrl-C during the simulation gives a
-    result with `document["complete"]` false when there is something to show, and KeyboardInterrupt otherwise.
+    `scenario` is the name of a built-in scenario or the path of a TOML file; `set` overrides dotted keys,
+    such as {"consensus.batch_size": 10}; `out` is a folder to write the results to. Ctrl-C during the
+    simulation gives a result with `document["complete"]` false when there is something to show, and
+    KeyboardInterrupt otherwise.
 
     Raises ScenarioError (the scenario cannot run; one line) and ResultsError (`out` cannot be written).
     """

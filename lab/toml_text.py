@@ -1,4 +1,6 @@
-"""A resolved scenario as TOML text, for the copy in the results folder. The standard library only reads TOML."""
+"""A resolved scenario as TOML text, for the copy in the results folder. The standard library only reads
+TOML.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:
-    """TOML text that reads back as the same settings. TOML has no null: a key whose value is None is left out."""
+    """TOML text that reads back as the same settings. TOML has no null: a key whose value is None is left
+    out.
+    """
     lines: list[str] = []
     _table(lines, "", settings)
     return "\n".join(lines).lstrip("\n") + "\n"
@@ -35,7 +39,9 @@ def _table(lines: list[str], path: str, settings: Mapping[str, Any]) -> None:
 
 
 def _is_list_of_tables(value: Any) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, Mapping) for item in value)
+    return (
+        isinstance(value, list | tuple) and bool(value) and all(isinstance(item, Mapping) for item in value)
+    )
 
 
 def _value(value: Any) -> str:
