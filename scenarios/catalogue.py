@@ -10,10 +10,11 @@ from tradebft.scenarios.lines import opening_comment
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A scenario of the catalogue and the question it answers."""
+    """A scenario of the catalogue, the question it answers, and what the file says about its setting."""
 
     name: str
     question: str
+    setting: str
 
 
 def names() -> list[str]:
@@ -30,5 +31,9 @@ def text(name: str) -> str:
 
 
 def entries() -> list[Entry]:
-    """Every built-in scenario with its question."""
-    return [Entry(name, opening_comment(text(name))) for name in names()]
+    """Every built-in scenario with its question: the opening comment up to the first question mark."""
+    found = []
+    for name in names():
+        question, mark, setting = opening_comment(text(name)).partition("?")
+        found.append(Entry(name, question + mark, setting.strip()))
+    return found

@@ -298,7 +298,7 @@ class Consensus(Section):
     )
     log_window: int | None = Field(
         default=None,
-        ge=1,
+        ge=2,
         description="L: batches accepted beyond the last stable checkpoint, more than K; default 2 K",
     )
     view_change_timeout_ns: Period = Field(

@@ -1,0 +1,312 @@
+"""The `tradebft` command: parse, call, print.
+
+Exit codes: 0 done; 1 an expectation of the scenario does not hold; 2 bad input, said in one line on stderr; 130 Ctrl-C,
+leaving a whole result (marked as partial) or none. With --json, stdout holds one JSON document and nothing else;
+progress and remarks go to stderr. Commands import what they need when they run, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tradebft.lab.run import Run
+
+OK, EXPECTATION_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Suggesting(click.Group):
+    """A group that answers a misspelt command with the nearest one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from tradebft.scenarios.errors import suggestion
+
+            visible = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
+            hint = suggestion(args[0], visible) or f"; expected one of {', '.join(visible)}"
+            raise click.UsageError(f"no such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+class Seed(click.IntRange):
+    """A seed, with a name that its error message can use."""
+
+    name = "whole number from 0 to 2^64 - 1"
+
+
+@click.group(cls=Suggesting, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tradebft", prog_name="tradebft")
+def cli() -> None:
+    """Simulate trade finance on a PBFT network, and compare it with paper and with a central database."""
+
+
+@cli.command()
+@click.argument("scenario")
+@click.option("--seed", type=Seed(0, 2**64 - 1), help="Seed of every random draw.")
+@click.option(
+    "settings", "--set", metavar="KEY=VALUE", multiple=True, help="Override a dotted key; repeatable."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Results folder  [default: results/NAME-seedS-N]"
+)
+@click.option("as_json", "--json", is_flag=True, help="Print the result document; a folder only with --out.")
+@click.option("--quiet", is_flag=True, help="No progress, no comparison; failed expectations only.")
+def run(
+    scenario: str, seed: int | None, settings: Sequence[str], out: Path | None, as_json: bool, quiet: bool
+) -> int:
+    """Run SCENARIO, a built-in name or the path of a TOML file."""
+    from tradebft.lab import results
+    from tradebft.lab.run import run as run_scenario
+    from tradebft.scenarios.schema import load
+
+    overrides = _overrides(settings)
+    loaded = load(scenario, overrides, seed)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    stem = f"{loaded.name}-seed{loaded.seed}"
+    if out is not None or not as_json:
+        results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")
+    with _progress(quiet) as progress:
+        finished = run_scenario(scenario, seed=seed, set=overrides, progress=progress)
+        folder: Path | None = None
+        if out is not None:
+            folder = finished.save(out, progress)
+        elif not as_json:
+            with _next_folder(Path("results"), stem) as free:
+                folder = finished.save(free, progress)
+    return _show(finished, folder, as_json, quiet)
+
+
+def _overrides(settings: Sequence[str]) -> dict[str, object]:
+    """`KEY=VALUE` texts as a mapping; the last of two for one key counts."""
+    overrides: dict[str, object] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise click.UsageError(
+                f"--set {setting}: expected KEY=VALUE, such as consensus.batch_size=10; found no '='"
+                if not equals
+                else f"--set {setting}: expected KEY=VALUE, such as consensus.batch_size=10; found no key"
+            )
+        overrides[key.strip()] = value
+    return overrides
+
+
+@contextlib.contextmanager
+def _next_folder(parent: Path, stem: str) -> Iterator[Path]:
+    """A new folder `stem-1`, `stem-2`, ... that no other run has; taken away again if nothing comes into it."""
+    from tradebft.lab.results import ResultsError
+
+    number = 1
+    while True:
+        folder = parent / f"{stem}-{number}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise ResultsError(f"cannot write {folder}: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # succeeds only while it is empty
+
+
+def _show(finished: Run, folder: Path | None, as_json: bool, quiet: bool) -> int:
+    from tradebft.lab import results, terminal
+
+    complete = finished.document.get("complete", True)
+    if as_json:
+        click.echo(results.dumps(finished.document))
+    elif not quiet:
+        terminal.comparison(finished)
+        if folder is not None:
+            click.echo(f"report: {folder / 'report.html'}")
+    if not complete:
+        where = f"; what there is, is in {folder}" if folder is not None else ""
+        click.echo(f"interrupted before the end{where}", err=True)
+        return INTERRUPTED
+    for failure in finished.failed:
+        click.echo(f"{finished.document['scenario']}: {failure}", err=True)
+    return EXPECTATION_FAILED if finished.failed else OK
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, float, float], None]]:
+    from tradebft.lab import progress
+
+    if quiet:
+        yield progress.silent
+        return
+    with progress.bar() as drawn:
+        yield drawn
+
+
+@cli.command()
+@click.argument("file")
+@click.option(
+    "settings", "--set", metavar="KEY=VALUE", multiple=True, help="Override a dotted key; repeatable."
+)
+def check(file: str, settings: Sequence[str]) -> int:
+    """Check a scenario, a path or a built-in name, without running it."""
+    from tradebft.scenarios.schema import load
+
+    scenario = load(file, _overrides(settings))
+    for warning in scenario.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    faults = f", {len(scenario.faults)} fault(s)" if scenario.faults else ""
+    click.echo(f"{file}: ok: {scenario.workload.kind}, {len(scenario.node_names)} nodes{faults}")
+    return OK
+
+
+@cli.group(cls=Suggesting, invoke_without_command=True)
+@click.pass_context
+def scenarios(ctx: click.Context) -> int | None:
+    """List the built-in scenarios, or show one."""
+    if ctx.invoked_subcommand is None:
+        return ctx.invoke(list_scenarios)
+    return None
+
+
+@scenarios.command("list")
+def list_scenarios() -> int:
+    """Names of the built-in scenarios, and the question each answers."""
+    from tradebft.lab import terminal
+    from tradebft.scenarios import catalogue
+
+    terminal.questions(catalogue.entries())
+    return OK
+
+
+@scenarios.command("show")
+@click.argument("name")
+def show_scenario(name: str) -> int:
+    """Print the file of a built-in scenario; save it under another name to change it."""
+    from tradebft.scenarios import catalogue
+    from tradebft.scenarios.errors import suggestion
+
+    known = catalogue.names()
+    if name not in known:
+        hint = suggestion(name, known) or f"; built in: {', '.join(known)}"
+        raise click.UsageError(f"{name}: no built-in scenario of that name{hint}")
+    click.echo(catalogue.text(name), nl=False)
+    return OK
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--quiet", is_flag=True, help="No progress.")
+def report(directory: Path, quiet: bool) -> int:
+    """Draw figures and report of a results folder again."""
+    from tradebft.lab import results
+
+    with _progress(quiet) as progress:
+        path = results.redraw(directory, progress)
+    click.echo(f"report: {path}")
+    return OK
+
+
+@cli.group(cls=Suggesting)
+def bench() -> None:
+    """Measure the simulator on this machine."""
+
+
+@bench.command()
+@click.option("--nodes", type=click.IntRange(1, 1000), default=64, show_default=True, help="Replicas.")
+@click.option("--batches", type=click.IntRange(min=1), default=20, show_default=True, help="Batches decided.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
+def engine(nodes: int, batches: int, as_json: bool) -> int:
+    """Messages a second, beside a bare heapq loop that counts votes in bit masks."""
+    import json
+
+    from tradebft.lab import bench as benches
+
+    measured: dict[str, Any] = dict(benches.engine(nodes, batches))
+    if as_json:
+        click.echo(json.dumps(measured, indent=1, allow_nan=False))
+    else:
+        for name, value in measured.items():
+            click.echo(f"{name:28} {f'{value:,.6g}' if isinstance(value, float) else value}")
+    return OK
+
+
+@cli.command("docs-reference", hidden=True)
+def docs_reference() -> int:
+    """Print docs/scenarios.md, generated from the schema."""
+    from tradebft.lab import reference
+
+    click.echo(reference.scenarios_page(), nl=False)
+    return OK
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command; always leaves through SystemExit with one of the exit codes above."""
+    sys.exit(_main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    try:
+        code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; nothing was written", err=True)
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return OK
+    except click.ClickException as error:
+        return _refuse(_usage(error))
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except OSError as error:
+        return _output_lost(error)
+    except Exception as error:
+        if _is_bad_input(error):
+            return _refuse(str(error), prefix="")
+        raise
+
+
+def _is_bad_input(error: Exception) -> bool:
+    from tradebft.lab.results import ResultsError
+    from tradebft.scenarios.errors import ScenarioError
+
+    return isinstance(error, ScenarioError | ResultsError)
+
+
+def _refuse(line: str, prefix: str = "tradebft: ") -> int:
+    click.echo(prefix + " ".join(line.split()), err=True)
+    return BAD_INPUT
+
+
+def _usage(error: click.ClickException) -> str:
+    """What was wrong with the command line, in our manner: no capital, no full stop, the nearest option."""
+    if isinstance(error, click.NoSuchOption):
+        from tradebft.scenarios.errors import suggestion
+
+        options = [name for option in error.ctx.command.params for name in option.opts] if error.ctx else []
+        known = [name for name in [*options, "--help"] if name.startswith("--")]
+        hint = suggestion(error.option_name, known) or f"; expected one of {', '.join(known)}"
+        return f"no such option {error.option_name!r}{hint}"
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def _output_lost(error: OSError) -> int:
+    """Standard output cannot be written, for instance because its disk is full."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    where = f" {error.filename}" if error.filename else ""
+    return _refuse(f"cannot write{where or ' the output'}: {error.strerror or error}")

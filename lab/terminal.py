@@ -1,0 +1,151 @@
+"""What a person reads in the terminal after a run: the comparison, the network, the frauds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from tradebft.lab import wording
+
+if TYPE_CHECKING:
+    from tradebft.lab.run import Run
+    from tradebft.scenarios.catalogue import Entry
+
+DAY_MS = 86_400_000.0
+
+
+def comparison(finished: Run) -> None:
+    """Print the arms side by side, then a line each on consensus, frauds and invariants."""
+    document = finished.document
+    console = Console(highlight=False)
+    title = document.get("title") or document["scenario"]
+    console.print(
+        f"[bold]{title}[/bold]  (seed {document['seed']}, {_days(document)} simulated)", markup=True
+    )
+    arms = [arm for arm in wording.ARM_NAMES if document["processes"].get(arm, {}).get("applications")]
+    if arms:
+        console.print(_arms_table(document, finished.applications, arms))
+        _sensitivity(console, document)
+    for line in (
+        _network_line(document),
+        _latency_line(document),
+        _fraud_line(document),
+        _invariants(document),
+    ):
+        if line:
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _days(document: Mapping[str, Any]) -> str:
+    return wording.duration(document["virtual_seconds"] / 86_400)
+
+
+def _arms_table(document: Mapping[str, Any], applications: pl.DataFrame, arms: list[str]) -> Table:
+    """Days from application to money, and what they bought."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("days to money: p50 / p90", no_wrap=True)
+    for heading in ("new customers", "existing", "new in 7 days", "frauds paid", "waits for ledger"):
+        table.add_column(heading, justify="right")
+    for arm in arms:
+        figures = document["processes"][arm]
+        share = figures.get("within_7_days")
+        table.add_row(
+            wording.arm(arm),
+            _percentiles(figures["new_customer_days"]),
+            _percentiles(figures["existing_customer_days"]),
+            "-" if share is None else f"{share:.0%}",
+            _frauds_paid(applications, arm),
+            _ledger_wait(figures.get("ledger_ms", {})),
+        )
+    return table
+
+
+def _percentiles(distribution: Mapping[str, Any]) -> str:
+    if not distribution["count"]:
+        return "-"
+    return f"{distribution['p50']:.1f} / {distribution['p90']:.1f}"
+
+
+def _frauds_paid(applications: pl.DataFrame, arm: str) -> str:
+    frauds = applications.filter((pl.col("arm") == arm) & (pl.col("kind") != ""))
+    if frauds.height == 0:
+        return "-"
+    paid = frauds.filter(pl.col("outcome") == "disbursed").height
+    return f"{paid} of {frauds.height}"
+
+
+def _ledger_wait(milliseconds: Mapping[str, Any]) -> str:
+    """Median time one application waits for the ledger, all its steps together."""
+    if not milliseconds.get("count"):
+        return "-"
+    return wording.milliseconds(milliseconds["p50"])
+
+
+def _sensitivity(console: Console, document: Mapping[str, Any]) -> None:
+    """The paper arm is calibrated, not measured: never print its median without the band."""
+    band = document["processes"].get("sensitivity", {}).get("paper", {})
+    low, high = (band.get(end, {}).get("existing_customer_days") for end in ("low", "high"))
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        console.print(
+            f"The paper arm is calibrated, not measured: with every low-confidence stage at its low or high end,"
+            f" existing customers wait {low:.1f} to {high:.1f} days.",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _network_line(document: Mapping[str, Any]) -> str:
+    consensus = document["consensus"]
+    return (
+        f"consensus: {document['protocol']}, {document['nodes']} nodes (f = {document['faults_tolerated']},"
+        f" quorum {document['quorum']}), {consensus['transactions']:,} transactions"
+        f" in {consensus['decided_batches']:,} batches,"
+        f" {consensus['messages']['total']:,} messages, {consensus['view_changes']:,} view changes"
+    )
+
+
+def _latency_line(document: Mapping[str, Any]) -> str:
+    parts = []
+    for key, meaning in (("decision_ms", "decided after"), ("client_ms", "client answered after")):
+        latency = document["consensus"][key]
+        if latency["count"]:
+            p50, p99 = (wording.milliseconds(latency[name]) for name in ("p50", "p99"))
+            parts.append(f"{meaning} {p50} (p99 {p99})")
+    rate = document["throughput"].get("committed_per_second")
+    if rate:
+        parts.append(f"{rate:,.4g} transactions a second")
+    return f"latency: {', '.join(parts)}" if parts else ""
+
+
+def _fraud_line(document: Mapping[str, Any]) -> str:
+    frauds = document["fraud"]
+    if not frauds:
+        return ""
+    inside = [figures for figures in frauds.values() if figures["in_scope"]]
+    outside = [figures for figures in frauds.values() if not figures["in_scope"]]
+    caught, injected = (sum(figures[key] for figures in inside) for key in ("caught", "injected"))
+    line = f"frauds and errors: {caught} of {injected} in the ledger's scope caught"
+    if outside:
+        line += f", {sum(figures['missed'] for figures in outside)} outside its scope missed"
+    return f"{line}; {document['false_alarms']} false alarms"
+
+
+def _invariants(document: Mapping[str, Any]) -> str:
+    violations = document["invariants"]["violations"]
+    if violations:
+        return f"VIOLATED: {len(violations)} invariant violation(s), first: {violations[0]}"
+    checked = len(document["invariants"]["checked"])
+    return f"invariants: {checked} checked, none violated" if checked else ""
+
+
+def questions(entries: Iterable[Entry]) -> None:
+    """The catalogue: a name and its question a row."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("question")
+    for entry in entries:
+        table.add_row(entry.name, entry.question)
+    Console(highlight=False, markup=False).print(table)
