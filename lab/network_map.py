@@ -153,7 +153,7 @@ def _link_values(
         for a, b in ends
     }
     if any(value is not None for value in delays.values()) or not points:
-        return dict(delays), "median one-way delay in the recorded round, ms"
+        return dict(delays), "median one-way delay, ms"
     return {(a, b): distance_km(points[a], points[b]) for a, b in ends}, "great-circle distance, km"
 
 

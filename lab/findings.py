@@ -1,0 +1,291 @@
+"""What a result says, in sentences for a reader who is no engineer. Every number comes out of the document.
+
+Two rules of honesty shape the sentences. Milliseconds of the ledger and days of the process are named apart. What
+rests on assumption is called so in the same breath as the figure, and what the ledger missed is said first-hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tradebft.lab import metrics, wording
+
+Document = dict[str, Any]
+
+CUSTOMERS = {"new_customer_days": "new customers", "existing_customer_days": "existing customers"}
+
+
+def arms(document: Document) -> list[str]:
+    """The arms that paid out anything; none in a synthetic scenario."""
+    return [
+        arm for arm in metrics.ARMS if _median(document, arm, "new_customer_days", "existing_customer_days")
+    ]
+
+
+def alarms(document: Document) -> list[str]:
+    """What a reader must know before anything else, or nothing: broken promises of the protocol first."""
+    found = []
+    violations = document["invariants"]["violations"]
+    if violations:
+        found.append(
+            f"{_count(len(violations), 'violation')} of an invariant. What the protocol promises did not hold in this run;"
+            " no figure below may be used as if it had."
+        )
+    if document.get("expectations_failed"):
+        found.append(
+            "The scenario's own expectations did not all hold: " + "; ".join(document["expectations_failed"])
+        )
+    if not document["complete"]:
+        found.append(
+            "This run was interrupted. The figures cover what had happened until then; applications that were still"
+            " under way are counted as unfinished, so slow arms look faster than they are."
+        )
+    for arm in metrics.ARMS:
+        entry = document["processes"][arm]
+        if entry["honest"] and entry["unfinished"] > 0.05 * entry["honest"]:
+            found.append(
+                f"{wording.arm(arm)}: {entry['unfinished']:,} of {entry['honest']:,} honest applications were unfinished"
+                " when the run ended. Days count only those that were paid out, so the arm looks faster than it is."
+            )
+    if document["false_alarms"]:
+        found.append(
+            f"{_count(document['false_alarms'], 'honest application')} rejected: false alarms of the ledger."
+        )
+    return found
+
+
+def headline(document: Document) -> str:
+    """One sentence that could stand alone."""
+    paper, chain = (_median(document, arm, *CUSTOMERS) for arm in ("paper", "chain"))
+    if paper and chain:
+        new = all(document["processes"][arm]["new_customer_days"]["count"] for arm in ("paper", "chain"))
+        who = "new customer" if new else "existing customer"
+        return (
+            f"From {paper:.3g} days to {_days(chain)}: the median wait of a {who}'s application, on paper and on the"
+            " chain. A central database does the same."
+            if gap_per_cent(document) is not None and (gap_per_cent(document) or 0) <= 5
+            else f"From {paper:.3g} days to {_days(chain)}: the median wait of a {who}'s application, on paper and on"
+            " the chain."
+        )
+    consensus = document["consensus"]
+    if consensus["client_ms"]["count"]:
+        return (
+            f"{document['nodes']} replicas answered {consensus['client_ms']['count']:,} requests; half of them within"
+            f" {wording.milliseconds(consensus['client_ms']['p50'])}, 99 in a hundred within"
+            f" {wording.milliseconds(consensus['client_ms']['p99'])}."
+        )
+    return f"{document['nodes']} replicas; no request was answered."
+
+
+def month(document: Document) -> list[str]:
+    """What the period looked like in each arm, in days."""
+    sentences = []
+    for arm in arms(document):
+        entry = document["processes"][arm]
+        parts = [
+            f"{CUSTOMERS[key]} waited {_days(entry[key]['p50'])} (median; eight in ten between"
+            f" {_days(entry[key]['p10'])} and {_days(entry[key]['p90'])})"
+            for key in CUSTOMERS
+            if entry[key]["count"]
+        ]
+        share = entry["within_7_days"]
+        quick = (
+            ""
+            if share is None
+            else f" Within seven days {_per_cent(share)} of the new customers had their money."
+        )
+        sentences.append(f"{wording.arm(arm)}: {', '.join(parts)}.{quick}")
+    return sentences
+
+
+def gap_per_cent(document: Document) -> float | None:
+    """By how many per cent the database's median days differ from the chain's: the larger of the two kinds of customers."""
+    gaps = []
+    for key in CUSTOMERS:
+        database, chain = (document["processes"][arm][key]["p50"] for arm in ("database", "chain"))
+        if database and chain:
+            gaps.append(100 * abs(database - chain) / chain)
+    return max(gaps, default=None)
+
+
+def what_saves_the_days(document: Document) -> list[str]:
+    """The comparison with the database, and what it does and does not say about a chain."""
+    gap = gap_per_cent(document)
+    if gap is None:
+        return []
+    close = gap <= 5
+    found = [
+        f"A central database with the same workflow differs from the chain by {_small(gap)} % of the median days."
+        + (
+            " In other words: consensus is not what saves the days. They are saved by what both arms share: papers that"
+            " are data, customs and tax figures that come signed from their source, and checks of a new firm that one"
+            " bank makes and the others can rely on."
+            if close
+            else " The two arms share the workflow, so a gap of this size comes from the ledger or from faults injected"
+            " into it, and deserves a look at the latency figures below."
+        )
+    ]
+    found.append(
+        f"The chain's case is another one. {document['nodes']} institutions keep the same book without one of them"
+        f" having to be its operator; any {document['faults_tolerated']} of them may fail, lie or be compromised without"
+        " the others agreeing on something false; and an entry that a bank relied on yesterday cannot be altered today"
+        " without everybody seeing it. Whether that is worth a consortium is a question of trust between institutions,"
+        " not of speed."
+    )
+    return found
+
+
+def ledger_speed(document: Document) -> list[str]:
+    """Milliseconds, and only those."""
+    consensus = document["consensus"]
+    if not consensus["decision_ms"]["count"]:
+        return ["No batch was decided."]
+    found = [
+        f"A quorum of {document['quorum']} of {document['nodes']} members committed a batch within"
+        f" {wording.milliseconds(consensus['decision_ms']['p50'])} (median) and"
+        f" {wording.milliseconds(consensus['decision_ms']['p99'])} (99th percentile) of its proposal."
+    ]
+    if consensus["client_ms"]["count"]:
+        found.append(
+            f"Whoever submitted had the answer within {wording.milliseconds(consensus['client_ms']['p50'])} (median) and"
+            f" {wording.milliseconds(consensus['client_ms']['p99'])} (99th percentile), counted from when it meant to submit."
+        )
+    if consensus["unanswered"]:
+        found.append(
+            f"{_count(consensus['unanswered'], 'request')} never got an answer; no latency counts them."
+        )
+    offered, committed = (
+        document["throughput"][key] for key in ("offered_per_second", "committed_per_second")
+    )
+    if offered and committed and not arms(document):
+        found.append(f"Offered {offered:,.4g} requests a second, committed {committed:,.4g}.")
+    waits = document["processes"]["chain"].get("ledger_ms", {})
+    if arms(document) and waits.get("count"):
+        found.append(
+            "All the ledger steps of one application together took"
+            f" {wording.milliseconds(waits['p50'])} (median). That is a latency of the ledger, and explains nothing of the"
+            " days above."
+        )
+    return found
+
+
+def messages_exact(document: Document) -> str | None:
+    """Whether the messages sent are those of the closed form, for a run of PBFT without view changes."""
+    if document["protocol"] != "pbft" or not document["consensus"]["decided_batches"]:
+        return None
+    consensus = document["consensus"]
+    expected = metrics.closed_form(document["nodes"], consensus["decided_batches"], consensus["transactions"])
+    if all(consensus["messages"].get(kind, 0) == count for kind, count in expected.items()):
+        return "The messages sent are exactly those that PBFT's normal case needs, kind by kind."
+    if document["faults"] or consensus["view_changes"]:
+        return "The messages sent differ from the closed form of the normal case, as they must with faults in the run."
+    return "The messages sent differ from the closed form of the normal case."
+
+
+def faults(document: Document) -> list[str]:
+    """What was broken on purpose, and what became of the ledger meanwhile."""
+    if not document["faults"]:
+        return []
+    listed = [
+        f"{fault['what']} of {wording.members(fault['who'], at_most=4)}, from {_clock(fault['begin_seconds'])}"
+        f" for {wording.duration((fault['end_seconds'] - fault['begin_seconds']) / 86_400)}"
+        for fault in document["faults"]
+    ]
+    safe = (
+        "All checked invariants held throughout."
+        if document["invariants"]["checked"] and not document["invariants"]["violations"]
+        else ""
+    )
+    changes = _count(document["consensus"]["view_changes"], "view change")
+    return ["Broken on purpose: " + "; ".join(listed) + f". There were {changes}. {safe}".rstrip()]
+
+
+def frauds(document: Document) -> list[str]:
+    """Caught, and then what was missed, without softening."""
+    inside, outside = (
+        [row for row in document["fraud"].values() if bool(row["in_scope"]) is scope]
+        for scope in (True, False)
+    )
+    found = []
+    if injected := sum(row["injected"] for row in inside):
+        caught = sum(row["caught"] for row in inside)
+        found.append(
+            f"Of {_count(injected, 'application')} with a fraud or an error that a ledger can see, {caught:,} were rejected"
+            f" with a code and {injected - caught:,} were not."
+        )
+    if missed := sum(row["missed"] for row in outside):
+        kinds = [
+            wording.FRAUD_NAMES.get(kind, kind).lower()
+            for kind, row in document["fraud"].items()
+            if not row["in_scope"] and row["missed"]
+        ]
+        found.append(
+            f"Missed: {_count(missed, 'application')} of kinds that no shared ledger can see ({'; '.join(kinds)})."
+            " Neither a chain nor a database catches these; whoever promises it promises too much."
+        )
+    if document["fraud"]:
+        alarms_raised = document["false_alarms"]
+        found.append(
+            "No honest application was rejected."
+            if not alarms_raised
+            else f"{_count(alarms_raised, 'honest application')} rejected."
+        )
+    return found
+
+
+def certainty(document: Document) -> list[str]:
+    """How much of this is measured, and how much put in."""
+    if not arms(document):
+        return []
+    found = [
+        "The paper arm is calibrated, not measured. No source gives the durations of its stages in Guizhou; they were"
+        " chosen so that their sum lands on the few published totals (about a month for a new customer, two weeks or"
+        " more for an existing one). An improvement against it is therefore partly an input. Read it as the result of"
+        " this scenario, not as a finding about the world."
+    ]
+    for arm, ends in document["processes"]["sensitivity"].items():
+        bands = [
+            f"{_days(ends['low'][key])} to {_days(ends['high'][key])} for {CUSTOMERS[key]}"
+            for key in CUSTOMERS
+            if (ends.get("low") or {}).get(key) is not None and (ends.get("high") or {}).get(key) is not None
+        ]
+        if bands:
+            found.append(
+                f"{wording.arm(arm)}: with every low-confidence stage at its low and then at its high end the median"
+                f" goes from {' and from '.join(bands)}."
+            )
+    return found
+
+
+def _median(document: Document, arm: str, *keys: str) -> float | None:
+    """The median of the first of these distributions that has any values."""
+    for key in keys:
+        value = document["processes"][arm][key]["p50"]
+        if value is not None:
+            return float(value)
+    return None
+
+
+def _days(days: float) -> str:
+    text = wording.duration(days)
+    return text.removesuffix(" d") + (" day" if text == "1.0 d" else " days") if text.endswith(" d") else text
+
+
+def _small(value: float) -> str:
+    return "less than 0.01" if value < 0.01 else f"{value:.2g}"
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _clock(seconds: float) -> str:
+    """When in the run: "day 3, 10:15", or seconds where the whole run is short."""
+    if seconds < 3600:
+        return f"second {seconds:g}"
+    minutes = int(seconds // 60)
+    return f"day {minutes // 1440 + 1}, {minutes % 1440 // 60:02d}:{minutes % 60:02d}"
