@@ -175,7 +175,7 @@ def check(file: str, settings: Sequence[str]) -> int:
 def scenarios(ctx: click.Context) -> int | None:
     """List the built-in scenarios, or show one."""
     if ctx.invoked_subcommand is None:
-        return ctx.invoke(list_scenarios)
+        return int(ctx.invoke(list_scenarios))
     return None
 
 

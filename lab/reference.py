@@ -123,7 +123,7 @@ _UNITS = {
 def _kind(info: FieldInfo) -> str:
     """What may stand there, with its limits, in words."""
     annotation: Any = info.annotation
-    named = _UNITS.get(Annotated[(annotation, *info.metadata)]) if info.metadata else _named(annotation)  # type: ignore[index]
+    named = _UNITS.get(Annotated[(annotation, *info.metadata)]) if info.metadata else _named(annotation)
     if named:
         return named
     text = _type_name(annotation)

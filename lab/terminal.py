@@ -46,9 +46,15 @@ def _days(document: Mapping[str, Any]) -> str:
 def _arms_table(document: Mapping[str, Any], applications: pl.DataFrame, arms: list[str]) -> Table:
     """Days from application to money, and what they bought."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("days to money: p50 / p90", no_wrap=True)
-    for heading in ("new customers", "existing", "new in 7 days", "frauds paid", "waits for ledger"):
-        table.add_column(heading, justify="right")
+    table.add_column("days to money, p50 / p90", min_width=max(len(wording.arm(arm)) for arm in arms))
+    for heading, width in (
+        ("new customers", 11),
+        ("existing customers", 11),
+        ("new within 7 days", 6),
+        ("frauds paid out", 6),
+        ("waits for ledger", 7),
+    ):
+        table.add_column(heading, justify="right", min_width=width)
     for arm in arms:
         figures = document["processes"][arm]
         share = figures.get("within_7_days")
