@@ -39,7 +39,7 @@ _Touch = tuple["Table[Any, Any]", Any]
 class Table(Generic[K, V]):
     """The objects of one kind by key. `rows` is for reading; `put` and `drop` are how rules write."""
 
-    __slots__ = ("_journal", "key_type", "name", "rows", "value_type")
+    __slots__ = ("_journal", "_prefix", "key_type", "name", "rows", "value_type")
 
     def __init__(self, name: str, key_type: Any, value_type: type[V], journal: list[Any]) -> None:
         self.name = name
@@ -47,6 +47,7 @@ class Table(Generic[K, V]):
         self.value_type = value_type
         self.rows: dict[K, V] = {}
         self._journal = journal
+        self._prefix = name.encode() + b"\0"
 
     def get(self, key: K) -> V | None:
         return self.rows.get(key)
@@ -70,7 +71,8 @@ class Table(Generic[K, V]):
 
     def leaf_key(self, key: K) -> bytes:
         """Where the object lies in the Merkle map."""
-        return sha256(codec.encode([self.name, key])).digest()
+        encoded = key if isinstance(key, bytes) else codec.encode(key)
+        return sha256(self._prefix + encoded).digest()
 
     def leaf_value(self, value: V) -> bytes:
         """What the Merkle map holds of the object."""
@@ -113,6 +115,11 @@ class State:
         self.uses: Final[dict[bytes, list[bytes]]] = {}
         """Which financings lie on a declaration or invoice; derived, so not part of the root."""
 
+    @property
+    def parameters_now(self) -> Parameters:
+        """The parameter version in force."""
+        return self.parameters.rows[len(self.parameters.rows)]
+
     # ---- one transaction -----------------------------------------------------------------------------------
 
     def keep(self) -> list[tuple[str, Any, Any, Any]]:
@@ -121,7 +128,10 @@ class State:
         changes = []
         for table, key, before in journal:
             touched.add((table, key))
-            changes.append((table.name, key, before, table.rows[key]))
+            after = table.rows[key]
+            changes.append((table.name, key, before, after))
+            if before is None and table is self.financings:
+                self.index(after)
         journal.clear()
         return changes
 

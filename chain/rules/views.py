@@ -1,0 +1,132 @@
+"""Who sees what. The regulator and auditors see everything; everybody else what concerns them.
+
+A bank's view holds its own customers, its own loans, and the declarations those lean on as customs signed
+them; not what other banks have reserved or drawn on them, nor any other bank's name, customer or amount. How
+much of a declaration is left is never in it: that is asked by DECL_VERIFY, and answered yes or no.
+
+This is the interface that people and systems at a member use. The replica itself executes every transaction
+and therefore stores all objects (under tokens and firm ids); keeping those from the member that runs it would
+take encryption that this project does not model. docs/limits.md says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from tradebft.chain.receipt import AuditRecord
+from tradebft.chain.rules.objects import AUDITOR, BANK, FIRM, REGULATOR, Declaration
+from tradebft.chain.state import State
+
+_BALANCES = ("cap", "ratio_bp", "reserved", "drawn", "shortfall")
+
+
+def view_of(state: State, audit: Sequence[AuditRecord], member: str) -> dict[str, Any]:
+    """What this member may see; ValueError where there is no such member."""
+    who = state.members.get(member)
+    if who is None:
+        raise ValueError(f"{member!r} is not a member")
+    if who.role in (REGULATOR, AUDITOR):
+        everything = {table.name: [plain(v) for v in table.rows.values()] for table in state.tables}
+        return {**everything, "records": [plain(record) for record in audit]}
+    if who.role == BANK:
+        return _bank(state, audit, member)
+    if who.role == FIRM:
+        return _firm(state, audit, member)
+    return {
+        "member": [plain(who)],
+        "declaration": [_as_signed(d) for d in state.declarations.rows.values() if d.source == member],
+        "policy": [
+            _without(p, "assigned", "assignments")
+            for p in state.policies.rows.values()
+            if p.insurer == member
+        ],
+        "filing": [
+            _without(t, "used", "payments") for t in state.filings.rows.values() if t.office == member
+        ],
+        "records": _own_records(audit, member),
+    }
+
+
+def _bank(state: State, audit: Sequence[AuditRecord], bank: str) -> dict[str, Any]:
+    customers = {firm for firm, at in state.kyc.rows if at == bank}
+    loans = [f for f in state.financings.rows.values() if f.bank == bank]
+    lean_on = {share.token for f in loans for share in f.allocations}
+    billed = {share.token for f in loans for share in f.invoices}
+    mine = {f.id for f in loans}
+    return {
+        "member": [plain(state.members[bank])],
+        "firm": [_without(state.firms[id], "registered_by") for id in sorted(customers)],
+        "kyc": [plain(k) for k in state.kyc.rows.values() if k.bank == bank],
+        "consent": [plain(c) for c in state.consents.rows.values() if c.bank == bank],
+        "financing": [plain(f) for f in loans],
+        "repayment": [
+            plain(r) for r in state.repayments.rows.values() if r.bank == bank and r.financing in mine
+        ],
+        "declaration": [_as_signed(state.declarations[token]) for token in sorted(lean_on)],
+        "invoice": [
+            _without(state.invoices[token], "used", "holder", "live", "combinations")
+            for token in sorted(billed)
+        ],
+        "policy": [
+            {"token": p.token, "assigned": amount}
+            for p in state.policies.rows.values()
+            for to, amount in p.assignments
+            if to == bank
+        ],
+        "filing": [
+            {"token": t.token, "used": amount}
+            for t in state.filings.rows.values()
+            for by, amount in t.payments
+            if by == bank
+        ],
+        "parameters": [plain(state.parameters_now)],
+        "records": _own_records(audit, bank),
+    }
+
+
+def _firm(state: State, audit: Sequence[AuditRecord], firm: str) -> dict[str, Any]:
+    own = state.firms[firm]
+    return {
+        "firm": [plain(own)],
+        "kyc": [plain(k) for k in state.kyc.rows.values() if k.firm == firm],
+        "consent": [plain(c) for c in state.consents.rows.values() if c.firm == firm],
+        "financing": [plain(f) for f in state.financings.rows.values() if f.firm == firm],
+        "invoice": [plain(i) for i in state.invoices.rows.values() if i.seller == firm],
+        "declaration": [_as_signed(d) for d in state.declarations.rows.values() if d.exporter == own.uscc],
+        "records": _own_records(audit, firm),
+    }
+
+
+def _own_records(audit: Iterable[AuditRecord], member: str) -> list[dict[str, Any]]:
+    """The receipts a member got, and the alerts it was sent (the alert, not what somebody else did)."""
+    found = []
+    for record in audit:
+        if record.receipt.sender == member:
+            found.append(plain(record.receipt))
+        elif member in record.notify:
+            found.append({"alerts": list(record.receipt.alerts), "tokens": list(record.tokens)})
+    return found
+
+
+def _as_signed(decl: Declaration) -> dict[str, Any]:
+    return _without(decl, *_BALANCES)
+
+
+def _without(value: msgspec.Struct, *hidden: str) -> dict[str, Any]:
+    fields: dict[str, Any] = plain(value)
+    for name in hidden:
+        del fields[name]
+    return fields
+
+
+def plain(value: Any) -> Any:
+    """Structs as maps, tuples as lists, all the way down; bytes stay bytes."""
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
