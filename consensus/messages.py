@@ -44,7 +44,7 @@ def request_payload(chain_id: bytes, client: str, sequence: int, operation: byte
     return digest("request", chain_id, client.encode(), sequence.to_bytes(8, "big"), operation)
 
 
-class Batch(Wire, tag="Batch", frozen=True, array_like=True, dict=True):
+class Batch(Wire, tag="Batch", frozen=True, array_like=True, dict=True, gc=True):
     """Requests in execution order, and the time that the primary proposes for them (ns)."""
 
     timestamp_ns: int
@@ -198,10 +198,14 @@ class Decided(Wire, tag="Decided", frozen=True, gc=False, array_like=True):
 
 
 class Status(Wire, tag="Status", frozen=True, gc=False, array_like=True):
-    """*replica* waits and says where it stands; peers answer with what it misses. *nonce* tells repeats apart."""
+    """*replica* waits and says where it stands; peers answer with what it misses. *nonce* tells repeats apart.
+
+    *held*: while changing views, the members whose ViewChange for *view* it holds, as bits.
+    """
 
     view: int
     changing: bool
+    held: int
     stable: int
     executed: int
     nonce: int
@@ -213,7 +217,7 @@ class Status(Wire, tag="Status", frozen=True, gc=False, array_like=True):
         return digest(
             "Status",
             chain_id,
-            encode((self.view, self.changing, self.stable, self.executed, self.nonce, self.replica)),
+            encode((self.view, self.changing, self.held, self.stable, self.executed, self.nonce, self.replica)),
         )
 
 
@@ -294,3 +298,8 @@ def size(message: Message) -> int:
         head = PrePrepare(message.view, message.seq, message.digest, message.replica, None, message.signature)
         return len(encode(head)) - 1 + len(message.batch.encoded)
     return len(encode(message))
+
+
+def result_digest(result: bytes) -> bytes:
+    """What replicas sign and clients compare instead of whole results."""
+    return digest("result", result)

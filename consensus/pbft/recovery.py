@@ -75,8 +75,8 @@ class Recovery(State):
             return self.ask_later()
         effects: list[Effect] = [Broadcast(self._status()), *self.ask_later()]
         mine = self.view_changes.of(self.me)
-        if self.changing and mine is not None and mine.view == self.view:
-            effects.insert(0, Broadcast(mine))
+        if self.changing and self.watched is None and mine is not None:
+            effects.insert(0, Broadcast(mine))  # no quorum for this view yet: somebody may have missed it
         return effects
 
     def _standing(self) -> tuple[object, ...]:
@@ -92,7 +92,8 @@ class Recovery(State):
 
     def _status(self) -> Status:
         self.nonce += 1
-        fields = (self.view, self.changing, self.low, self.executed, self.nonce, self.me)
+        held = self.view_changes.held(self.view) if self.changing else 0
+        fields = (self.view, self.changing, held, self.low, self.executed, self.nonce, self.me)
         signature = self.signer.sign(Status(*fields).payload(self.config.chain_id))
         return Status(*fields, signature)
 
@@ -108,7 +109,8 @@ class Recovery(State):
         behind_in_view = status.view < self.view or (status.view == self.view and status.changing)
         if self.changing:
             mine = self.view_changes.of(self.me)
-            if mine is not None and status.view <= self.view:
+            lacks = status.view < self.view or not status.held >> self.me & 1
+            if mine is not None and status.view <= self.view and lacks:
                 effects.append(Send(peer, mine))
         elif behind_in_view and self.new_view is not None and self.new_view.view == self.view:
             effects.append(Send(peer, self.new_view))

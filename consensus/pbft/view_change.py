@@ -145,6 +145,10 @@ class ViewChangeLog:
         found = [self._latest[r] for r in order if self._latest[r].view == view]
         return tuple(found[: self._config.quorum]) if len(found) >= self._config.quorum else None
 
+    def held(self, view: int) -> int:
+        """Whose ViewChange for exactly *view* is here, as bits."""
+        return sum(1 << r for r, change in self._latest.items() if change.view == view)
+
     def of(self, replica: int) -> ViewChange | None:
         """The latest one of *replica*."""
         return self._latest.get(replica)

@@ -1,0 +1,123 @@
+"""A PBFT client as a pure state machine: submit, believe f+1 matching replies, ask everybody when it takes too long.
+
+The same shape as a replica: ``effects = client.step(now, input)`` with ``Submit``, ``Reply`` and ``TimerFired`` inputs.
+Several operations may be outstanding; never more than the replicas' window for one client, the rest queue here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from tradebft.chain.crypto import Keyring, Signer
+from tradebft.consensus.interface import (
+    NOTHING,
+    Answered,
+    Broadcast,
+    Config,
+    Effect,
+    Effects,
+    Evidence,
+    Ignored,
+    Send,
+    SetTimer,
+    Submit,
+    TimerFired,
+)
+from tradebft.consensus.messages import Reply, Request, request_payload, result_digest
+
+RETRY_TIMER: Final = "retry"
+BACKOFF_MAX: Final = 6
+
+
+class _Outstanding:
+    __slots__ = ("deadline", "replies", "request", "tag", "tries")
+
+    def __init__(self, request: Request, tag: int, deadline: int) -> None:
+        self.request, self.tag, self.deadline = request, tag, deadline
+        self.tries = 0
+        self.replies: dict[int, Reply] = {}
+
+
+class Client:
+    """One client of a network of replicas. *timeout_ns*: how long it waits for f+1 replies before it asks everybody."""
+
+    def __init__(self, name: str, config: Config, signer: Signer, keyring: Keyring, timeout_ns: int) -> None:
+        if timeout_ns < 1:
+            raise ValueError(f"client timeout must be positive, got {timeout_ns} ns")
+        self.name, self.config, self.signer, self.keyring = name, config, signer, keyring
+        self.timeout_ns = timeout_ns
+        self.view = 0
+        self.sequence = 0
+        self._outstanding: dict[int, _Outstanding] = {}
+        self._queue: deque[Submit] = deque()
+        self._timer = False
+
+    @property
+    def unanswered(self) -> int:
+        """Operations submitted and not answered, queued ones included."""
+        return len(self._outstanding) + len(self._queue)
+
+    def step(self, now: int, event: Any) -> Effects:
+        """Take one input at time *now* (ns) and return what is to be done, in order."""
+        if isinstance(event, Reply):
+            return self._on_reply(now, event)
+        if isinstance(event, Submit):
+            self._queue.append(event)
+            return self._send_queued(now)
+        if isinstance(event, TimerFired):
+            return self._on_timer(now)
+        return (Ignored(f"a {type(event).__name__}, sent to a client"),)
+
+    def _send_queued(self, now: int) -> Effects:
+        effects: list[Effect] = []
+        while self._queue and self.sequence - min(self._outstanding, default=self.sequence) < self._room:
+            submit = self._queue.popleft()
+            self.sequence += 1
+            payload = request_payload(self.config.chain_id, self.name, self.sequence, submit.operation)
+            request = Request(self.name, self.sequence, submit.operation, self.signer.sign(payload))
+            self._outstanding[self.sequence] = _Outstanding(request, submit.tag, now + self.timeout_ns)
+            effects.append(Send(self.view % self.config.nodes, request))
+        return [*effects, *self._watch(now)]
+
+    @property
+    def _room(self) -> int:
+        # A replica that lags by a checkpoint still knows only older answers; half its window keeps clear of that.
+        return max(1, self.config.client_window // 2)
+
+    def _watch(self, now: int) -> Effects:
+        if self._timer or not self._outstanding:
+            return NOTHING
+        self._timer = True
+        first = min(waiting.deadline for waiting in self._outstanding.values())
+        return (SetTimer(RETRY_TIMER, max(1, first - now)),)
+
+    def _on_timer(self, now: int) -> Effects:
+        self._timer = False
+        effects: list[Effect] = []
+        for waiting in self._outstanding.values():
+            if waiting.deadline <= now:
+                waiting.tries = min(waiting.tries + 1, BACKOFF_MAX)
+                waiting.deadline = now + (self.timeout_ns << waiting.tries)
+                effects.append(Broadcast(waiting.request))
+        return [*effects, *self._watch(now)]
+
+    def _on_reply(self, now: int, reply: Reply) -> Effects:
+        waiting = self._outstanding.get(reply.sequence) if reply.client == self.name else None
+        if waiting is None:
+            return NOTHING  # answered already: the other n - f - 1 replies come as a matter of course
+        earlier = waiting.replies.setdefault(reply.replica, reply)
+        if earlier is not reply:
+            if earlier.result_digest == reply.result_digest:
+                waiting.replies[reply.replica] = reply
+                return (Ignored("reply seen before"),)
+            return (Evidence(reply.replica, f"answered {self.name}'s request {reply.sequence} twice, differently"),)
+        matching = [r for r in waiting.replies.values() if r.result_digest == reply.result_digest]
+        if len(matching) <= self.config.faults:
+            return NOTHING
+        result = next((r.result for r in matching if result_digest(r.result) == r.result_digest), None)
+        if result is None:
+            return NOTHING
+        del self._outstanding[reply.sequence]
+        self.view = max(self.view, min(r.view for r in matching))
+        return [Answered(waiting.tag, reply.sequence, result, reply.seq), *self._send_queued(now)]

@@ -1,0 +1,133 @@
+"""What must hold whatever happens, checked from outside the replicas on every simulated run.
+
+The checker sees what honest replicas send, commit and execute; it shares no code path with them. A violation is
+recorded with the numbers that disagree; the run goes on, so that one can look at what followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+
+from tradebft.chain.crypto import Keyring
+from tradebft.consensus.interface import Committed, Config
+from tradebft.consensus.messages import Checkpoint, Commit, Message, Prepare, PrePrepare, Request, authentic
+
+NAMES: Final = (
+    "agreement",  # no two honest replicas commit different batches at one sequence
+    "total-order",  # each honest replica commits every sequence once, without gaps
+    "validity",  # every executed request was signed by its client
+    "exactly-once",  # no request is executed twice
+    "state-roots",  # equal sequences, equal state
+    "certificates",  # commit certificates verify without trusting whoever shows them
+    "one-vote",  # no honest replica signs two different votes of one kind for one (view, seq)
+    "bounded-log",  # no honest replica keeps more than L slots
+    "liveness",  # with a timely network and at most f faulty, every request is answered
+)
+_PRUNE_EVERY: Final = 4096
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """A broken invariant: its name, when (ns), at which replica, and what disagreed."""
+
+    invariant: str
+    at_ns: int
+    replica: int
+    what: str
+
+
+class Checker:
+    """Watches the honest replicas of one network."""
+
+    def __init__(self, config: Config, keyring: Keyring, honest: Collection[int]) -> None:
+        self._config, self._keyring, self._honest = config, keyring, frozenset(honest)
+        self.violations: list[Violation] = []
+        self._order: dict[int, bytes] = {}
+        self._roots: dict[int, bytes] = {}
+        self._committed = dict.fromkeys(honest, 0)
+        self._votes: dict[int, dict[tuple[type, int, int], bytes]] = {replica: {} for replica in honest}
+        self._executed: dict[str, bytearray] = {}
+        self._checked = 0
+
+    def sent(self, now: int, replica: int, message: Message) -> None:
+        """*replica* broadcasts *message*: two different votes of one kind would betray it."""
+        if type(message) not in (Prepare, Commit, PrePrepare, Checkpoint) or replica not in self._honest:
+            return
+        votes = self._votes[replica]
+        key = (type(message), getattr(message, "view", 0), message.seq)  # type: ignore[union-attr]
+        earlier = votes.setdefault(key, message.digest)  # type: ignore[union-attr]
+        if earlier != message.digest:  # type: ignore[union-attr]
+            self._report("one-vote", now, replica, f"two different {type(message).__name__}s for {key[1:]}")
+        if len(votes) > _PRUNE_EVERY:
+            floor = self._committed[replica] - 2 * self._config.log_window
+            self._votes[replica] = {k: v for k, v in votes.items() if k[2] > floor}
+
+    def committed(self, now: int, replica: int, effect: Committed) -> None:
+        """*replica* hands a batch to its application."""
+        if replica not in self._honest:
+            return
+        seq, batch = effect.seq, effect.decided.batch
+        if seq != self._committed[replica] + 1:
+            self._report("total-order", now, replica, f"committed {seq} after {self._committed[replica]}")
+        self._committed[replica] = seq
+        known = self._order.setdefault(seq, batch.digest)
+        if known != batch.digest:
+            self._report("agreement", now, replica, f"seq {seq}: {batch.digest.hex()[:16]}, others {known.hex()[:16]}")
+        first = seq > self._checked
+        if first:
+            self._checked = seq
+            for request in effect.fresh:
+                self._check_request(now, replica, request)
+        # The first to commit, and one more replica in turn: each certificate is another set of votes.
+        if first or seq % self._config.nodes == replica:
+            self._check_certificate(now, replica, effect)
+        if seq % _PRUNE_EVERY == 0:
+            self._prune()
+
+    def _check_certificate(self, now: int, replica: int, effect: Committed) -> None:
+        proof = effect.decided.certificate
+        if (proof.kind, proof.seq, proof.digest) != ("Commit", effect.seq, effect.decided.batch.digest):
+            self._report("certificates", now, replica, f"the certificate of {effect.seq} is for something else")
+        elif not proof.valid(self._config.chain_id, self._keyring, self._config.quorum):
+            self._report("certificates", now, replica, f"the certificate of {effect.seq} does not hold")
+
+    def _check_request(self, now: int, replica: int, request: Request) -> None:
+        if not authentic(request, self._config.chain_id, self._keyring):
+            self._report("validity", now, replica, f"{request.client} never signed its request {request.sequence}")
+        seen = self._executed.setdefault(request.client, bytearray())
+        place, bit = divmod(request.sequence, 8)
+        if place >= len(seen):
+            seen.extend(bytes(place + 64 - len(seen)))
+        if seen[place] >> bit & 1:
+            self._report("exactly-once", now, replica, f"request {request.key} executed a second time")
+        seen[place] |= 1 << bit
+
+    def executed(self, now: int, replica: int, seq: int, root: bytes) -> None:
+        """*replica*'s application reached *root* at *seq*."""
+        if replica in self._honest:
+            known = self._roots.setdefault(seq, root)
+            if known != root:
+                self._report("state-roots", now, replica, f"seq {seq}: {root.hex()[:16]}, others {known.hex()[:16]}")
+
+    def log_size(self, now: int, replica: int, slots: int) -> None:
+        """*replica* keeps so many slots."""
+        if replica in self._honest and slots > self._config.log_window:
+            self._report("bounded-log", now, replica, f"{slots} slots, at most {self._config.log_window}")
+
+    def finish(self, now: int, unanswered: int, timely: bool) -> None:
+        """The run is over. *timely*: the network was whole and at most f replicas were down when it ended."""
+        if timely and unanswered:
+            self._report("liveness", now, -1, f"{unanswered} requests were never answered")
+
+    def _report(self, invariant: str, now: int, replica: int, what: str) -> None:
+        assert invariant in NAMES, invariant
+        if len(self.violations) < 1000:
+            self.violations.append(Violation(invariant, now, replica, what))
+
+    def _prune(self) -> None:
+        # What every replica has passed cannot be contradicted any more (except by one that came back: keep a window).
+        floor = min(self._committed.values()) - self._config.log_window
+        self._order = {seq: digest for seq, digest in self._order.items() if seq > floor}
+        self._roots = {seq: root for seq, root in self._roots.items() if seq > floor}

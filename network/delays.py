@@ -1,0 +1,88 @@
+"""The weather: how long each transmission takes, drawn in blocks and yet a pure function of who sends what when.
+
+The k-th *broadcast* of replica a reaches replica b after ``f(seed, "link", a; k, b)``; the k-th message that a sends to
+b alone after ``f(seed, "alone", a, b; k)``. Two runs with one seed and different consensus settings meet the same
+weather, and another engine can reproduce every delay. Loss is drawn likewise ("loss").
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradebft.network.chance import Chance
+from tradebft.network.links import LinkModel
+
+_BLOCK_DRAWS = 1 << 14
+
+
+class Row(NamedTuple):
+    """One broadcast: delays (ns) by receiver, and the same sorted, nearest receiver first."""
+
+    delays: NDArray[np.int64]
+    places: list[int]
+    sorted: list[int]
+    losses: NDArray[np.float64] | None  # uniform draws by receiver; None where nothing is ever lost
+
+
+class Broadcasts:
+    """The delays of one sender's broadcasts to a fixed list of receivers."""
+
+    __slots__ = ("_at", "_chance", "_delays", "_link", "_losses", "_lossy", "_orders", "_rows", "_sender", "_sorted",
+                 "receivers")
+
+    def __init__(self, chance: Chance, link: LinkModel, sender: int, receivers: list[int], lossy: bool) -> None:
+        self._chance, self._link, self._sender, self._lossy = chance, link, sender, lossy
+        self.receivers = np.array(receivers, dtype=np.int64)
+        self._rows = max(1, _BLOCK_DRAWS // max(1, len(receivers)))
+        self._at = 0
+        self._delays = self._sorted = self._orders = np.empty((0, 0), dtype=np.int64)
+        self._losses: NDArray[np.float64] | None = None
+
+    def next(self) -> Row:
+        """The next broadcast's draws."""
+        place = self._at % self._rows
+        if place == 0:
+            self._draw(self._at)
+        self._at += 1
+        losses = self._losses[place] if self._losses is not None else None
+        return Row(self._delays[place], self._orders[place].tolist(), self._sorted[place].tolist(), losses)
+
+    def _draw(self, start: int) -> None:
+        lanes = len(self.receivers)
+        u = self._chance.stream("link", self._sender).uniform_block(start, self._rows, lanes)
+        self._delays = self._link.delays(self._sender, self.receivers, u)
+        order = np.argsort(self._delays, axis=1, kind="stable")
+        self._sorted = np.take_along_axis(self._delays, order, axis=1)
+        self._orders = self.receivers[order]
+        if self._lossy:
+            self._losses = self._chance.stream("loss", self._sender).uniform_block(start, self._rows, lanes)
+
+
+class Alone:
+    """The delays of messages from one endpoint to one other."""
+
+    __slots__ = ("_at", "_chance", "_delays", "_link", "_losses", "_receiver", "_rows", "_sender")
+
+    def __init__(self, chance: Chance, link: LinkModel, sender: int, receiver: int) -> None:
+        self._chance, self._link, self._sender, self._receiver = chance, link, sender, receiver
+        self._at, self._rows = 0, 8
+        self._delays: list[int] = []
+        self._losses: list[float] = []
+
+    def next(self) -> tuple[int, float]:
+        """The next message's delay (ns), and the uniform draw that decides whether it is lost."""
+        if self._at == len(self._delays):
+            self._draw()
+        self._at += 1
+        return self._delays[self._at - 1], self._losses[self._at - 1]
+
+    def _draw(self) -> None:
+        # Blocks grow with use: most pairs never exchange more than a few messages.
+        start, self._rows = self._at, min(4096, 2 * self._rows)
+        u = self._chance.stream("alone", self._sender, self._receiver).uniforms(start, self._rows)
+        receivers = np.array([self._receiver], dtype=np.int64)
+        self._delays += self._link.delays(self._sender, receivers, u[:, None])[:, 0].tolist()
+        self._losses += self._chance.stream("loss", self._sender, self._receiver).uniforms(start, self._rows).tolist()

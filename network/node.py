@@ -1,0 +1,284 @@
+"""One member: a replica, its disk, its processor and its application. Performs a replica's effects, in order.
+
+This is the only place that knows both a replica and what it executes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tradebft.chain.crypto import QuorumCertificate
+from tradebft.consensus.client import Client
+from tradebft.consensus.interface import (
+    Answered,
+    Broadcast,
+    CancelTimer,
+    Committed,
+    Effects,
+    Evidence,
+    Ignored,
+    Persist,
+    Replica,
+    Send,
+    SendBlocks,
+    SetTimer,
+    Start,
+    Submit,
+    TimerFired,
+)
+from tradebft.consensus.invariants import Checker
+from tradebft.consensus.messages import FetchReply, Message, NewView, ViewChange, size
+from tradebft.network.application import Block_, Chronicle
+from tradebft.network.bus import Bus
+from tradebft.network.costs import CpuCosts
+from tradebft.network.recorder import EXECUTE_EVENT, TIMER_EVENT, Recorder
+from tradebft.network.trace import short
+
+
+class Shared(NamedTuple):
+    """What all nodes of one simulation have in common."""
+
+    bus: Bus
+    recorder: Recorder
+    checker: Checker
+    chronicle: Chronicle
+    costs: CpuCosts | None  # None: computing takes no time
+
+
+class Processor:
+    """One CPU with a queue: work is done in order of arrival, one piece at a time."""
+
+    __slots__ = ("busy_ns", "costs", "factor", "free_at")
+
+    def __init__(self, costs: CpuCosts) -> None:
+        self.costs = costs
+        self.factor = 1.0  # above 1 while the node is slow
+        self.free_at = self.busy_ns = 0
+
+    def take(self, now: int, cost_ns: int) -> int:
+        """Queue *cost_ns* of work at *now*; return when it is done."""
+        cost = int(cost_ns * self.factor)
+        self.free_at = max(now, self.free_at) + cost
+        self.busy_ns += cost
+        return self.free_at
+
+
+class ReplicaNode:
+    """A replica with everything around it. *make* builds the replica anew at each start."""
+
+    def __init__(self, index: int, make: Callable[[], Replica], shared: Shared) -> None:
+        self.index = index
+        self._make = make
+        self._bus, self._recorder, self._checker, self._chronicle, costs = shared
+        self.cpu = Processor(costs) if costs is not None else None
+        self.up = True
+        self.live = lambda: 1 << index  # replaced by the network: which replicas are up, as bits
+        self._disk: list[Any] = []
+        self._own_blocks: dict[int, Block_] = {}  # where this replica's history differs from the shared one
+        self._height = 0
+        self._epoch = 0  # work queued before a crash is not done after it
+        self.replica = make()
+
+    # --- what the network calls ---
+
+    def receive(self, now: int, message: Any) -> None:
+        """A message arrived whose signature holds, and computing takes no time."""
+        effects = self.replica.step(now, message)
+        if effects:
+            self.perform(now, effects)
+
+    def queue(self, now: int, message: Message) -> None:
+        """A message arrived; the processor gets to it when it has done what came before."""
+        assert self.cpu is not None
+        done = self.cpu.take(now, self.cpu.costs.receive(message, size(message)))
+        self._bus.later(done, self.index, (self._epoch, message))
+
+    def process(self, now: int, work: tuple[int, Any]) -> None:
+        """The processor is done with what `queue` or an execution handed it."""
+        epoch, event = work
+        if epoch == self._epoch and self.up:
+            self.receive(now, event)
+
+    def refuse(self, now: int, message: Message) -> None:
+        """A message arrived whose signature does not hold: it goes no further."""
+        self._recorder.ignored["bad signature"] += 1
+
+    def timer(self, now: int, name: str) -> None:
+        """A timer ran out."""
+        self._recorder.trace.event(TIMER_EVENT, self.index, 0, 0, short(name.encode()), 0, now)
+        self.receive(now, TimerFired(name))
+
+    def start(self, now: int) -> None:
+        """First boot."""
+        self.receive(now, Start())
+
+    def crash(self) -> None:
+        """Everything in memory is gone; the disk stays."""
+        self.up = False
+        self._epoch += 1
+        if self.cpu is not None:
+            self.cpu.free_at = 0
+
+    def recover(self, now: int) -> None:
+        """Come back with what the disk holds."""
+        self.up = True
+        self.replica = self._make()
+        records: list[Any] = []
+        for seq in range(1, self._height + 1):
+            block = self._chronicle.block(seq, self._own_blocks)
+            assert block is not None, f"block {seq} is not kept, but node {self.index} restarts"
+            records += block
+        self.receive(now, Start((*records, *self._disk)))
+
+    # --- effects ---
+
+    def perform(self, now: int, effects: Effects) -> None:
+        """Do what the replica asks for, in order. What it sends leaves when the processor has signed it."""
+        for effect in effects:
+            kind = type(effect)
+            if kind is Broadcast:
+                self._bus.broadcast(self._signed(now, effect.message), self.index, effect.message)  # type: ignore[union-attr]
+            elif kind is Persist:
+                self._persist(effect.record)  # type: ignore[union-attr]
+            elif kind is Send:
+                self._bus.send(self._signed(now, effect.message), self.index, effect.to, effect.message)  # type: ignore[union-attr]
+            elif kind is SetTimer:
+                self._bus.set_timer(now, self.index, effect.name, effect.delay_ns)  # type: ignore[union-attr]
+            elif kind is CancelTimer:
+                self._bus.cancel_timer(self.index, effect.name)  # type: ignore[union-attr]
+            elif kind is Committed:
+                self._execute(now, effect)  # type: ignore[arg-type]
+            elif kind is Ignored:
+                self._recorder.ignored[effect.why] += 1  # type: ignore[union-attr]
+            elif kind is SendBlocks:
+                self._send_blocks(now, effect)  # type: ignore[arg-type]
+            elif kind is Evidence:
+                self._recorder.evidence.append(
+                    {"at_ns": now, "by": self.index, "culprit": effect.culprit, "what": effect.what}  # type: ignore[union-attr]
+                )
+            else:
+                raise ValueError(f"a replica asked for {effect!r}, which no node can do")
+
+    def _signed(self, now: int, message: Message) -> int:
+        return now if self.cpu is None else self.cpu.take(now, self.cpu.costs.send(message))
+
+    def _execute(self, now: int, effect: Committed) -> None:
+        self._checker.committed(now, self.index, effect)
+        self._recorder.committed(now, self.index, effect, self.live())
+        executed = self._chronicle.execute(effect.decided, effect.fresh, self._own_blocks)
+        self._height = effect.seq
+        self._checker.executed(now, self.index, effect.seq, executed.root)
+        self._recorder.trace.event(EXECUTE_EVENT, self.index, 0, effect.seq, short(executed.root), 0, now)
+        if self.cpu is None:
+            self.receive(now, executed)
+        else:
+            done = self.cpu.take(now, self.cpu.costs.execute(len(effect.fresh)))
+            self._bus.later(done, self.index, (self._epoch, executed))
+
+    def _persist(self, record: Any) -> None:
+        if isinstance(record, QuorumCertificate):
+            # A stable checkpoint: what was voted on at or below it is in the blocks, and older proofs have no use.
+            kept = [r for r in self._disk if _seq_of(r) > record.seq]
+            self._disk = [record, *kept]
+        elif isinstance(record, ViewChange | NewView):
+            self._disk = [r for r in self._disk if not isinstance(r, type(record))]
+            self._disk.append(record)
+        else:
+            self._disk.append(record)
+
+    def _send_blocks(self, now: int, effect: SendBlocks) -> None:
+        blocks = []
+        for seq in range(effect.first, min(effect.last, self._height) + 1):
+            block = self._chronicle.block(seq, self._own_blocks)
+            if block is None:
+                break
+            blocks.append(block[0])
+        signer = self.replica.signer  # type: ignore[attr-defined]
+        bare = FetchReply(tuple(blocks), (), effect.checkpoint, self.index)
+        signature = signer.sign(bare.payload(self.replica.config.chain_id))  # type: ignore[attr-defined]
+        reply = FetchReply(tuple(blocks), (), effect.checkpoint, self.index, signature)
+        self._bus.send(self._signed(now, reply), self.index, effect.to, reply)
+
+
+def _seq_of(record: Any) -> int:
+    """The sequence a vote record is about; view records concern all of them."""
+    if isinstance(record, QuorumCertificate):
+        return record.seq
+    if isinstance(record, ViewChange | NewView):
+        return 1 << 62
+    proposal = getattr(record, "pre_prepare", record)
+    return int(proposal.seq)
+
+
+class RequestRecord:
+    """One request of a client. Times in ns; *replied_ns* is -1 until f+1 matching replies are in."""
+
+    __slots__ = ("intended_ns", "on_answer", "replied_ns", "result", "seq", "sequence", "submitted_ns", "type")
+
+    def __init__(self, intended_ns: int, submitted_ns: int, kind: str, on_answer: Callable[[RequestRecord], None]):
+        self.intended_ns, self.submitted_ns, self.type = intended_ns, submitted_ns, kind
+        self.replied_ns = self.seq = -1
+        self.sequence = 0
+        self.result = b""
+        self.on_answer = on_answer
+
+
+class ClientNode:
+    """A client of the replicas, with its records."""
+
+    up = True
+
+    def __init__(self, index: int, client: Client, shared: Shared) -> None:
+        self.index, self.client = index, client
+        self._bus, self._recorder = shared.bus, shared.recorder
+        self.records: list[RequestRecord] = []
+
+    def submit(
+        self, now: int, operation: bytes, kind: str, on_answer: Callable[[RequestRecord], None], intended_ns: int = -1
+    ) -> RequestRecord:
+        """Have *operation* executed; *on_answer* is called with the record when f+1 replies match."""
+        record = RequestRecord(now if intended_ns < 0 else intended_ns, now, kind, on_answer)
+        self.records.append(record)
+        self.perform(now, self.client.step(now, Submit(operation, len(self.records) - 1)))
+        return record
+
+    def receive(self, now: int, message: Any) -> None:
+        """A message arrived whose signature holds."""
+        effects = self.client.step(now, message)
+        if effects:
+            self.perform(now, effects)
+
+    queue = receive
+    process = receive
+
+    def refuse(self, now: int, message: Message) -> None:
+        """A message arrived whose signature does not hold."""
+        self._recorder.ignored["bad signature"] += 1
+
+    def timer(self, now: int, name: str) -> None:
+        """The retry timer ran out."""
+        self.receive(now, TimerFired(name))
+
+    def perform(self, now: int, effects: Effects) -> None:
+        """Do what the client asks for, in order."""
+        for effect in effects:
+            match effect:
+                case Send(to, message):
+                    self._bus.send(now, self.index, to, message)
+                case Broadcast(message):
+                    self._bus.broadcast(now, self.index, message)
+                case SetTimer(name, delay_ns):
+                    self._bus.set_timer(now, self.index, name, delay_ns)
+                case Answered(tag, sequence, result, seq):
+                    record = self.records[tag]
+                    record.replied_ns, record.sequence, record.result, record.seq = now, sequence, result, seq
+                    record.on_answer(record)
+                case Ignored(why):
+                    self._recorder.ignored[why] += 1
+                case Evidence(culprit, what):
+                    self._recorder.evidence.append(
+                        {"at_ns": now, "by": self.index, "culprit": culprit, "what": what}
+                    )
+                case _:
+                    raise ValueError(f"a client asked for {effect!r}, which no node can do")

@@ -1,0 +1,85 @@
+"""What happened, kept as numbers: messages by kind, decisions, one round in full. Read after the run, never during."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from tradebft.consensus.interface import Committed, Config
+from tradebft.consensus.messages import Message, NewView, PrePrepare, Request
+from tradebft.network.trace import TraceDigest, short
+
+COMMIT_EVENT, EXECUTE_EVENT, TIMER_EVENT, ANSWER_EVENT = 64, 65, 66, 67
+ROUND_SEQS = (1, 2)  # the decisions whose messages are kept one by one
+
+
+class Decision:
+    """One sequence number: when it was proposed and committed. Times in ns, -1 where it never happened."""
+
+    __slots__ = ("all_ns", "bytes", "committed", "live", "proposed_ns", "quorum_ns", "seq", "transactions", "view")
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.view = self.transactions = self.bytes = 0
+        self.proposed_ns = self.quorum_ns = self.all_ns = -1
+        self.committed = self.live = 0  # replicas as bits
+
+
+class Recorder:
+    """Collects what metrics are made of."""
+
+    def __init__(self, config: Config) -> None:
+        self._quorum = config.quorum
+        self.trace = TraceDigest(config.nodes)
+        self.messages: Counter[str] = Counter()
+        self.bytes_sent = 0
+        self.ignored: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.evidence: list[dict[str, Any]] = []
+        self.decisions: dict[int, Decision] = {}
+        self.view = 0  # the highest view that was opened
+        self.round: list[tuple[Message, int, int, int, int]] = []  # message, sender, receiver, sent_ns, arrived_ns
+        self._proposals: dict[int, tuple[bytes, int, int]] = {}
+        self._round_open = True
+
+    @property
+    def round_open(self) -> bool:
+        """Whether messages are still kept one by one."""
+        return self._round_open
+
+    def proposed(self, now: int, message: PrePrepare | NewView) -> None:
+        """A primary assigns batches to sequences; a later view may assign the same ones again."""
+        if isinstance(message, NewView):
+            self.view = max(self.view, message.view)
+            for proposal in message.proposals:
+                self.proposed(now, proposal)
+            return
+        known = self._proposals.get(message.seq)
+        if known is None or known[0] != message.digest:
+            self._proposals[message.seq] = message.digest, now, message.view
+
+    def committed(self, now: int, replica: int, effect: Committed, live: int) -> None:
+        """*replica* committed a sequence; *live*: the replicas that are up now, as bits."""
+        batch = effect.decided.batch
+        self.trace.event(COMMIT_EVENT, replica, 0, effect.seq, short(batch.digest), 0, now)
+        decision = self.decisions.get(effect.seq)
+        if decision is None:
+            decision = self.decisions[effect.seq] = Decision(effect.seq)
+            decision.view = effect.decided.certificate.view
+            decision.transactions = len(batch.requests)
+            decision.bytes = len(batch.encoded)
+            decision.proposed_ns = self._proposals.pop(effect.seq, (b"", -1, 0))[1]
+        decision.committed |= 1 << replica
+        if decision.quorum_ns < 0:
+            if decision.committed.bit_count() < self._quorum:
+                return
+            decision.quorum_ns, decision.live = now, live
+            if effect.seq >= ROUND_SEQS[-1]:
+                self._round_open = False
+        if decision.all_ns < 0 and decision.committed & decision.live == decision.live:
+            decision.all_ns = now
+
+    def keep(self, message: Message, sender: int, receiver: int, sent: int, arrived: int) -> None:
+        """One message of the first rounds, for the space-time diagram."""
+        if isinstance(message, Request) or getattr(message, "seq", 0) in ROUND_SEQS:
+            self.round.append((message, sender, receiver, sent, arrived))

@@ -1,0 +1,309 @@
+"""The simulated bus: delay, loss, bandwidth, partitions and routes, in virtual time.
+
+A message's signature is checked once, when it is sent, although every receiver is charged for checking it: the
+outcome is a pure function of the message and the members' keys. One that does not hold reaches its receivers' counters
+and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from simpy.events import Event
+
+from tradebft.chain.crypto import Keyring
+from tradebft.consensus.interface import Address, Config
+from tradebft.consensus.invariants import Checker
+from tradebft.consensus.messages import KINDS, Message, NewView, PrePrepare, Request, authentic, sender_of, size
+from tradebft.network.chance import Chance
+from tradebft.network.delays import Alone, Broadcasts
+from tradebft.network.links import LinkModel
+from tradebft.network.recorder import Recorder
+from tradebft.network.topology import Topology
+from tradebft.network.trace import short
+from tradebft.network.virtual_time import Flight, VirtualTime
+
+_CODES = {kind: (kind.__name__, code) for code, kind in enumerate(KINDS, start=1)}
+
+
+class Wire(NamedTuple):
+    """What the links of a network are like."""
+
+    links: LinkModel
+    topology: Topology
+    bandwidth_bps: int | None  # of each endpoint's interface; None: unlimited
+    loss: float  # share of messages that vanish
+    lossy: bool = False  # whether anything can be lost at all, by faults included
+
+
+class Packet(NamedTuple):
+    """A message at a relay, and for whom it carries copies."""
+
+    message: Message
+    receivers: list[int]
+
+
+class _Timer:
+    __slots__ = ("alarm_at", "deadline")
+
+    def __init__(self) -> None:
+        self.deadline = self.alarm_at = -1
+
+
+class SimulatedBus:
+    """Connects endpoints: replicas 0..n-1, then clients by name, then relays of the topology."""
+
+    def __init__(
+        self, env: VirtualTime, config: Config, wire: Wire, chance: Chance, keyring: Keyring, clients: list[str]
+    ) -> None:
+        self.env, self._config, self._wire, self._chance, self._keyring = env, config, wire, chance, keyring
+        self.recorder: Recorder
+        self.checker: Checker
+        n = config.nodes
+        self._replicas = list(range(n))
+        self._index: dict[Address, int] = {i: i for i in range(n)}
+        self._index.update({name: n + k for k, name in enumerate(clients)})
+        self.endpoints = n + len(clients) + wire.topology.relays
+        self._broadcasts: dict[int, Broadcasts] = {}
+        self._alone: dict[tuple[int, int], Alone] = {}
+        self._interface_free = [0] * self.endpoints
+        self._timers: dict[tuple[int, str], _Timer] = {}
+        self._nodes: dict[int, Any] = {}
+        self.connected: Callable[[int, int], bool] | None = None  # None: no partition now
+        self.extra_loss: Callable[[int, int], float] | None = None
+        self._plain = wire.topology.direct and wire.bandwidth_bps is None and wire.loss == 0
+        env.receivers = [self._nobody] * (4 * self.endpoints)
+
+    # --- endpoints ---
+
+    def attach(self, node: Any, queued: bool) -> None:
+        """Connect *node* (with ``index``, ``receive``, ``queue``, ``process``, ``refuse``, ``timer``)."""
+        self._nodes[node.index] = node
+        self._connect(node, queued)
+
+    def _connect(self, node: Any, queued: bool) -> None:
+        table, k, e = self.env.receivers, node.index, self.endpoints
+        table[k] = node.queue if queued else node.receive
+        table[k + e] = node.process
+        table[k + 2 * e] = node.refuse
+
+    def attach_relay(self, index: int, busy: Callable[[int, int], int]) -> None:
+        """Connect a relay: it forwards what reaches it; *busy(now, bytes)* is when it is done with a message."""
+
+        def forward(now: int, packet: Packet) -> None:
+            length = size(packet.message)
+            self._forward(busy(now, length), index, packet.message, length, packet.receivers)
+
+        self.env.receivers[index + 3 * self.endpoints] = forward
+
+    def crash(self, node: Any) -> None:
+        """*node* is down: its timers stop, and what reaches it is lost."""
+        node.crash()
+        self.env.receivers[node.index] = self._lost(node.index)
+        for (endpoint, _), timer in self._timers.items():
+            if endpoint == node.index:
+                timer.deadline = -1
+
+    def recover(self, now: int, node: Any, queued: bool) -> None:
+        """*node* is back."""
+        self._connect(node, queued)
+        node.recover(now)
+
+    def _lost(self, index: int) -> Callable[[int, Any], None]:
+        def lost(now: int, message: Message) -> None:
+            self.recorder.dropped["crash"] += 1
+            self._withdraw(message, index, now)
+
+        return lost
+
+    def _nobody(self, now: int, message: Any) -> None:
+        raise AssertionError(f"a message at {now} ns for an endpoint that nobody attached: {message!r}")
+
+    # --- sending ---
+
+    def broadcast(self, at: int, sender: int, message: Message) -> None:
+        """To every replica but the sender."""
+        name, code = _CODES[type(message)]
+        length = size(message)
+        plain = self._plain and self.connected is None and self.extra_loss is None and sender < self._config.nodes
+        count = self._config.nodes - (sender < self._config.nodes)
+        self.recorder.messages[name] += count
+        if sender < self._config.nodes:
+            self.checker.sent(at, sender, message)
+            if type(message) is PrePrepare or type(message) is NewView:
+                self.recorder.proposed(at, message)  # type: ignore[arg-type]
+        if count == 0:
+            return
+        if not plain or not authentic(message, self._config.chain_id, self._keyring):
+            self._scatter(at, sender, message, length, [r for r in self._replicas if r != sender])
+            return
+        self.recorder.bytes_sent += length * count
+        draws = self._broadcasts.get(sender)
+        if draws is None:
+            draws = self._broadcasts[sender] = self._new_broadcasts(sender)
+        row = draws.next()
+        self.env.launch(Flight(at, message, row.places, row.sorted))
+        view, seq, digest = _trace_fields(message)
+        self.recorder.trace.broadcast(code, sender, view, seq, digest, at, row.delays)
+        if self.recorder.round_open:
+            for place, delay in zip(row.places, row.sorted, strict=True):
+                self.recorder.keep(message, sender, place, at, at + delay)
+
+    def send(self, at: int, sender: int, to: Address, message: Message) -> None:
+        """To one replica or client."""
+        receiver = self._index.get(to)
+        if receiver is None:
+            self.recorder.dropped["no such address"] += 1
+            return
+        self.recorder.messages[_CODES[type(message)][0]] += 1
+        self._scatter(at, sender, message, size(message), [receiver])
+
+    def later(self, at: int, endpoint: int, work: Any) -> None:
+        """The endpoint's processor will be done with *work* at *at*."""
+        self.env.launch(Flight(at, work, [endpoint + self.endpoints], [0]))
+
+    def _scatter(self, at: int, sender: int, message: Message, length: int, receivers: list[int]) -> None:
+        """Send copies with everything that may happen to them."""
+        if self.connected is not None:
+            reachable = [r for r in receivers if self.connected(sender, r)]
+            self.recorder.dropped["partition"] += len(receivers) - len(reachable)
+            receivers = reachable
+        if not self._wire.topology.direct:
+            self._forward(at, sender, message, length, receivers)
+            return
+        arrivals = self._arrivals(at, sender, receivers, length)
+        if arrivals:
+            self._deliver(at, sender, message, arrivals)
+
+    def _arrivals(self, at: int, sender: int, receivers: list[int], length: int) -> list[tuple[int, int]]:
+        """(delay after *at*, receiver) of the copies that arrive, nearest first."""
+        wire, n = self._wire, self._config.nodes
+        row = None
+        if len(receivers) > 1 and sender < n:
+            draws = self._broadcasts.get(sender)
+            if draws is None:
+                draws = self._broadcasts[sender] = self._new_broadcasts(sender)
+            row = draws.next()
+        depart, copy_ns = at, 0
+        if wire.bandwidth_bps is not None:
+            # The interface sends copy after copy: the last receiver waits for all others.
+            depart = max(at, self._interface_free[sender])
+            copy_ns = length * 8 * 1_000_000_000 // wire.bandwidth_bps
+            self._interface_free[sender] = depart + copy_ns * len(receivers)
+        self.recorder.bytes_sent += length * len(receivers)
+        arrivals = []
+        for receiver in receivers:
+            depart += copy_ns
+            if row is not None:
+                lane = receiver - (receiver > sender)
+                delay, draw = int(row.delays[lane]), float(row.losses[lane]) if row.losses is not None else 1.0
+            else:
+                delay, draw = self._pair(sender, receiver).next()
+            loss = wire.loss if self.extra_loss is None else max(wire.loss, self.extra_loss(sender, receiver))
+            if draw < loss:
+                self.recorder.dropped["loss"] += 1
+            else:
+                arrivals.append((depart - at + delay, receiver))
+        arrivals.sort()
+        return arrivals
+
+    def _deliver(self, at: int, sender: int, message: Message, arrivals: list[tuple[int, int]]) -> None:
+        offset = 0 if authentic(message, self._config.chain_id, self._keyring) else 2 * self.endpoints
+        places = [receiver + offset for _, receiver in arrivals]
+        self.env.launch(Flight(at, message, places, [delay for delay, _ in arrivals]))
+        code = _CODES[type(message)][1]
+        origin = self._index.get(sender_of(message), sender)
+        view, seq, digest = _trace_fields(message)
+        for delay, receiver in arrivals:
+            self.recorder.trace.event(code, origin, view, seq, digest, receiver, at + delay)
+            if self.recorder.round_open:
+                self.recorder.keep(message, sender, receiver, at, at + delay)
+
+    def _forward(self, at: int, place: int, message: Message, length: int, receivers: list[int]) -> None:
+        """One hop of a routed network: one copy to each neighbour on the way, which relays it to the rest."""
+        by_hop: dict[int, list[int]] = {}
+        for receiver in receivers:
+            by_hop.setdefault(self._wire.topology.next_hop(place, receiver), []).append(receiver)
+        for delay, hop in self._arrivals_by_hop(at, place, sorted(by_hop), length):
+            if hop in by_hop[hop]:
+                self._deliver(at, place, message, [(delay, hop)])
+            beyond = [r for r in by_hop[hop] if r != hop]
+            if beyond:
+                packet = Packet(message, beyond)
+                self.env.launch(Flight(at, packet, [hop + 3 * self.endpoints], [delay]))
+
+    def _arrivals_by_hop(self, at: int, place: int, hops: list[int], length: int) -> list[tuple[int, int]]:
+        arrivals: list[tuple[int, int]] = []
+        for hop in hops:  # one at a time: each neighbour is a link of its own, with its own draws
+            arrivals += self._arrivals(at, place, [hop], length)
+        return arrivals
+
+    def _new_broadcasts(self, sender: int) -> Broadcasts:
+        receivers = [r for r in self._replicas if r != sender]
+        return Broadcasts(self._chance, self._wire.links, sender, receivers, self._wire.lossy)
+
+    def _pair(self, sender: int, receiver: int) -> Alone:
+        pair = self._alone.get((sender, receiver))
+        if pair is None:
+            pair = self._alone[sender, receiver] = Alone(self._chance, self._wire.links, sender, receiver)
+        return pair
+
+    # --- timers ---
+
+    def set_timer(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
+        """A timer that is set again keeps its one alarm in SimPy's queue, which is moved when it goes off early."""
+        timer = self._timers.get((endpoint, name))
+        if timer is None:
+            timer = self._timers[endpoint, name] = _Timer()
+        timer.deadline = now + delay_ns
+        if timer.alarm_at < 0 or timer.alarm_at > timer.deadline:
+            self._alarm(endpoint, name, timer)
+
+    def cancel_timer(self, endpoint: int, name: str) -> None:
+        """Stop a timer, if it runs."""
+        timer = self._timers.get((endpoint, name))
+        if timer is not None:
+            timer.deadline = -1
+
+    def _alarm(self, endpoint: int, name: str, timer: _Timer) -> None:
+        due = timer.alarm_at = timer.deadline
+
+        def ring(_: Event) -> None:
+            if timer.alarm_at != due:
+                return  # an earlier alarm took its place
+            timer.alarm_at = -1
+            if timer.deadline < 0:
+                return
+            if timer.deadline > due:
+                self._alarm(endpoint, name, timer)
+                return
+            timer.deadline = -1
+            self._nodes[endpoint].timer(due, name)
+
+        callbacks = self.env.timeout(due - self.env.now).callbacks
+        assert callbacks is not None
+        callbacks.append(ring)
+
+    # --- the end ---
+
+    def withdraw_in_flight(self) -> None:
+        """The run is over: what has not arrived is no event of it."""
+        for flight in self.env.in_flight():
+            for i in range(flight.next, flight.count):
+                place = flight.places[i]
+                if place // self.endpoints in (0, 2):
+                    self._withdraw(flight.message, place % self.endpoints, flight.start + flight.delays[i])
+
+    def _withdraw(self, message: Message, receiver: int, time: int) -> None:
+        view, seq, digest = _trace_fields(message)
+        origin = self._index.get(sender_of(message), 0)
+        self.recorder.trace.withdraw(_CODES[type(message)][1], origin, view, seq, digest, receiver, time)
+
+
+def _trace_fields(message: Message) -> tuple[int, int, int]:
+    """View, sequence and digest, as they enter the trace digest."""
+    if isinstance(message, Request):
+        return 0, message.sequence, len(message.operation)
+    digest: bytes = getattr(message, "digest", b"") or getattr(message, "result_digest", b"")
+    return getattr(message, "view", 0), getattr(message, "seq", 0), short(digest)
