@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tradebft.lab import wording
 
@@ -28,6 +29,7 @@ def comparison(finished: Run) -> None:
     arms = [arm for arm in wording.ARM_NAMES if document["processes"].get(arm, {}).get("applications")]
     if arms:
         console.print(_arms_table(document, finished.applications, arms))
+        console.print()
         _sensitivity(console, document)
     for line in (
         _network_line(document),
@@ -46,15 +48,15 @@ def _days(document: Mapping[str, Any]) -> str:
 def _arms_table(document: Mapping[str, Any], applications: pl.DataFrame, arms: list[str]) -> Table:
     """Days from application to money, and what they bought."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("days to money, p50 / p90", min_width=max(len(wording.arm(arm)) for arm in arms))
-    for heading, width in (
-        ("new customers", 11),
-        ("existing customers", 11),
-        ("new within 7 days", 6),
-        ("frauds paid out", 6),
-        ("waits for ledger", 7),
+    table.add_column("days to money,\np50 / p90", no_wrap=True)
+    for heading in (
+        "new\ncustomers",
+        "existing\ncustomers",
+        "new within\n7 days",
+        "frauds\npaid out",
+        "waits for\nledger",
     ):
-        table.add_column(heading, justify="right", min_width=width)
+        table.add_column(heading, justify="right", no_wrap=True)
     for arm in arms:
         figures = document["processes"][arm]
         share = figures.get("within_7_days")
