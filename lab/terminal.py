@@ -23,9 +23,8 @@ def comparison(finished: Run) -> None:
     document = finished.document
     console = Console(highlight=False)
     title = document.get("title") or document["scenario"]
-    console.print(
-        f"[bold]{title}[/bold]  (seed {document['seed']}, {_days(document)} simulated)", markup=True
-    )
+    console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
+    console.print(f"seed {document['seed']}, {_days(document)} of virtual time\n", markup=False)
     arms = [arm for arm in wording.ARM_NAMES if document["processes"].get(arm, {}).get("applications")]
     if arms:
         console.print(_arms_table(document, finished.applications, arms))

@@ -62,6 +62,7 @@ def test_what_holds(path, condition):
         ("complete", "> 0", "expected complete > 0, measured true"),
         ("consensus.protocol", "raft", "expected consensus.protocol == 'raft', measured 'pbft'"),
         ("odd", "< 400", "expected odd < 400, measured nan"),
+        ("odd", "!= 400", "expected odd != 400, measured nan"),
         ("odd", "within 0..400", "expected odd within 0..400, measured nan"),
         ("processes.nothing", "< 400", "expected processes.nothing < 400, measured None"),
         ("consensus.cleint_ms.p99", "< 4", "expected consensus.cleint_ms.p99 < 4, measured nothing"),
