@@ -33,17 +33,10 @@ class Parameters(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     version: int = 1
     ratio_bp: dict[str, int] = msgspec.field(default_factory=lambda: dict(RATIOS))
     """How much of a declaration's value may be financed, by product. Banks advance 70-90 % [S67]."""
-    fx: dict[str, int] = {
-        "CNY": 1_000_000,
-        "USD": 7_000_000,
-        "EUR": 7_900_000,
-        "HKD": 900_000,
-        "GBP": 8_900_000,
-        "JPY": 6_500_000,
-    }
-    """What 10^6 minor units of a currency are worth in minor units of CNY (JPY has no minor unit, so a yen
-    counts as one). Currencies that are not listed are refused. The levels are round figures, not
-    quotations."""
+    fx: dict[str, int] = msgspec.field(default_factory=lambda: dict(RATES))
+    """What 10^6 minor units of a currency are worth in minor units of CNY. Currencies not listed are
+    refused.
+    """
     fx_band_bp: int = 1_000
     """How far PARAM_SET may move a rate in one step."""
     age_max_ns: int = 180 * DAY_NS
