@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tradebft.scenarios import units
 from tradebft.scenarios.errors import nearest
@@ -515,3 +515,46 @@ def test_nearest_is_a_slip_of_the_pen_or_nothing():
     assert nearest("batch_sise", ["batch_size", "window"]) == "batch_size"
     assert nearest("Guizhou", ["guizhou"]) == "guizhou"
     assert nearest("entirely different", ["batch_size", "window"]) is None
+
+
+KEYS = [
+    *("seed", "days", "start", "tags", "name", "title", "network", "network.nodes", "network.members"),
+    *("network.links", "network.links.delay", "network.links.model", "network.client_links", "network.topology"),
+    *("network.topology.edges", "network.topology.degree", "network.places", "network.loss", "network.bandwidth"),
+    *("nodes", "nodes.cpu", "nodes.cpu.sign", "consensus", "consensus.protocol", "consensus.log_window"),
+    *("workload", "workload.kind", "workload.rate", "workload.fraud", "workload.arms", "workload.policy"),
+    *("fault", "fault.0", "fault.0.at", "fault.0.crash", "fault.0.partition", "fault.0.factor", "fault.1"),
+    *("expect", "expect.a.b", "expect.agreement", "x", "network.x", "fault.0.x", "0", "fault.x", "..", "network..x"),
+]
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text("a5.:'\"\n\0é[{", max_size=8)
+    | st.sampled_from(["replica.1", "1 s", "10 Mbit/s", "1 KiB", "star", "uniform", "trade-finance", "a:b", "< 4"])
+    | st.just(datetime.date(2021, 2, 12))
+    | st.just(datetime.datetime(2021, 2, 12, 9)),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["model", "kind", "delay", "low", "edges", "generator", "at", "crash", "F1", "x"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from([SMALL, TRADE]), st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3))
+def test_whatever_is_set_is_a_scenario_or_one_line(tmp_path_factory, text, overrides):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_text(text + '[[fault]]\nat = "30 s"\ncrash = "replica.3"\n')
+    try:
+        scenario = load(path, overrides)
+    except ScenarioError as error:
+        assert "\n" not in str(error)
+    else:
+        assert Scenario.model_validate(scenario.resolved()) == scenario
