@@ -16,7 +16,7 @@ from tradebft.lab.figure_style import (
     light_grid,
     new_figure,
 )
-from tradebft.lab.metrics import ARMS, WITHIN_DAYS
+from tradebft.lab.metrics import ARMS, DAY_NS, WITHIN_DAYS
 from tradebft.scenarios.records import Records
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def where_days_go(document: dict[str, Any], records: Records) -> Figure | None:
     limit = 1.22 * max(work + wait for rows in tables.values() for _, work, wait in rows)
     for axes, arm in zip(panels[:, 0], arms, strict=True):
         _stage_bars(axes, tables[arm], ARM_COLOURS[arm])
-        work, waiting = (sum(row[i] for row in tables[arm]) for i in (1, 2))
+        work, waiting = sum(row[1] for row in tables[arm]), sum(row[2] for row in tables[arm])
         parts = f"{wording.duration(work)} work, {wording.duration(waiting)} waiting"
         axes.set_title(f"{wording.arm(arm)}: {wording.duration(work + waiting)} ({parts})")
         axes.set_xlim(0, limit)
@@ -187,14 +187,15 @@ def _stage_means(stages: pl.DataFrame, applications: int) -> list[tuple[str, flo
     """(stage, days at work, days waiting), averaged over all applications, also those that skipped the
     stage.
     """
-    day = 86_400e9
+    # Summed as integers: a float sum would depend on the order in which threads happen to add.
     sums = stages.group_by("stage").agg(
-        ((pl.col("end_ns") - pl.col("begin_ns") - pl.col("waiting_ns")).sum() / day / applications).alias(
-            "work"
-        ),
-        (pl.col("waiting_ns").sum() / day / applications).alias("waiting"),
+        (pl.col("end_ns") - pl.col("begin_ns")).sum().alias("all_ns"), pl.col("waiting_ns").sum()
     )
-    rows = [(row["stage"], row["work"], row["waiting"]) for row in sums.iter_rows(named=True)]
+    share = 1 / (applications * DAY_NS)
+    rows = [
+        (row["stage"], (row["all_ns"] - row["waiting_ns"]) * share, row["waiting_ns"] * share)
+        for row in sums.iter_rows(named=True)
+    ]
     return sorted(rows, key=lambda row: (row[0][:1], int(row[0][1:]) if row[0][1:].isdigit() else 0))
 
 

@@ -25,7 +25,7 @@ ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PURPLE, BLACK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#000000", "#8C8C8C"
 
 ARM_COLOURS = {"paper": RED, "database": BLUE, "chain": GREEN}
-ARM_DASHES = {"paper": "-", "database": "--", "chain": "-"}
+ARM_DASHES: dict[str, Any] = {"paper": "-", "database": "--", "chain": "-"}
 ARM_WIDTHS = {
     "paper": 1.8,
     "database": 1.8,
@@ -80,7 +80,8 @@ def style(salt: str = "tradebft") -> Iterator[None]:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": salt})
+        parameters: Any = matplotlib.rcParams
+        parameters.update({**_STYLE, "svg.hashsalt": salt})
         yield
 
 

@@ -12,6 +12,7 @@ from tradebft.lab import metrics, wording
 
 Document = dict[str, Any]
 
+CLOSE_PER_CENT = 5.0  # arms nearer to one another than this are called the same
 CUSTOMERS = {"new_customer_days": "new customers", "existing_customer_days": "existing customers"}
 
 
@@ -28,8 +29,8 @@ def alarms(document: Document) -> list[str]:
     violations = document["invariants"]["violations"]
     if violations:
         found.append(
-            f"{_count(len(violations), 'violation')} of an invariant. What the protocol promises did not hold in this run;"
-            " no figure below may be used as if it had."
+            f"{_count(len(violations), 'violation')} of an invariant. What the protocol promises did not hold in"
+            " this run; no figure below may be used as if it had."
         )
     if document.get("expectations_failed"):
         found.append(
@@ -44,12 +45,13 @@ def alarms(document: Document) -> list[str]:
         entry = document["processes"][arm]
         if entry["honest"] and entry["unfinished"] > 0.05 * entry["honest"]:
             found.append(
-                f"{wording.arm(arm)}: {entry['unfinished']:,} of {entry['honest']:,} honest applications were unfinished"
-                " when the run ended. Days count only those that were paid out, so the arm looks faster than it is."
+                f"{wording.arm(arm)}: {entry['unfinished']:,} of {entry['honest']:,} honest applications were"
+                " unfinished when the run ended. Days count only those that were paid out, so the arm looks faster"
+                " than it is."
             )
     if document["false_alarms"]:
         found.append(
-            f"{_count(document['false_alarms'], 'honest application')} rejected: false alarms of the ledger."
+            f"False alarms: the ledger rejected {_count(document['false_alarms'], 'honest application')}."
         )
     return found
 
@@ -57,15 +59,14 @@ def alarms(document: Document) -> list[str]:
 def headline(document: Document) -> str:
     """One sentence that could stand alone."""
     paper, chain = (_median(document, arm, *CUSTOMERS) for arm in ("paper", "chain"))
+    gap = gap_per_cent(document)
     if paper and chain:
         new = all(document["processes"][arm]["new_customer_days"]["count"] for arm in ("paper", "chain"))
         who = "new customer" if new else "existing customer"
+        same = " A central database does the same." if gap is not None and gap <= CLOSE_PER_CENT else ""
         return (
-            f"From {paper:.3g} days to {_days(chain)}: the median wait of a {who}'s application, on paper and on the"
-            " chain. A central database does the same."
-            if gap_per_cent(document) is not None and (gap_per_cent(document) or 0) <= 5
-            else f"From {paper:.3g} days to {_days(chain)}: the median wait of a {who}'s application, on paper and on"
-            " the chain."
+            f"From {_days(paper)} to {_days(chain)}: the median wait of a {who} for money, on paper and on the"
+            f" chain.{same}"
         )
     consensus = document["consensus"]
     if consensus["client_ms"]["count"]:
@@ -99,7 +100,7 @@ def month(document: Document) -> list[str]:
 
 
 def gap_per_cent(document: Document) -> float | None:
-    """By how many per cent the database's median days differ from the chain's: the larger of the two kinds of customers."""
+    """By how many per cent the database's median days differ from the chain's, for the worse kind of customers."""
     gaps = []
     for key in CUSTOMERS:
         database, chain = (document["processes"][arm][key]["p50"] for arm in ("database", "chain"))
@@ -113,13 +114,13 @@ def what_saves_the_days(document: Document) -> list[str]:
     gap = gap_per_cent(document)
     if gap is None:
         return []
-    close = gap <= 5
+    close = gap <= CLOSE_PER_CENT
     found = [
         f"A central database with the same workflow differs from the chain by {_small(gap)} % of the median days."
         + (
             " In other words: consensus is not what saves the days. They are saved by what both arms share: papers that"
-            " are data, customs and tax figures that come signed from their source, and checks of a new firm that one"
-            " bank makes and the others can rely on."
+            " are data, customs and tax figures that come signed from their source, and checks of a new firm that"
+            " one bank makes and the others can rely on."
             if close
             else " The two arms share the workflow, so a gap of this size comes from the ledger or from faults injected"
             " into it, and deserves a look at the latency figures below."
@@ -127,10 +128,10 @@ def what_saves_the_days(document: Document) -> list[str]:
     ]
     found.append(
         f"The chain's case is another one. {document['nodes']} institutions keep the same book without one of them"
-        f" having to be its operator; any {document['faults_tolerated']} of them may fail, lie or be compromised without"
-        " the others agreeing on something false; and an entry that a bank relied on yesterday cannot be altered today"
-        " without everybody seeing it. Whether that is worth a consortium is a question of trust between institutions,"
-        " not of speed."
+        f" having to be its operator; up to {document['faults_tolerated']} of them may fail, lie or be"
+        " compromised without the others agreeing on something false; and an entry that a bank relied on"
+        " yesterday cannot be altered today without everybody seeing it. Whether that is worth a"
+        " consortium is a question of trust between institutions, not of speed."
     )
     return found
 
@@ -147,8 +148,9 @@ def ledger_speed(document: Document) -> list[str]:
     ]
     if consensus["client_ms"]["count"]:
         found.append(
-            f"Whoever submitted had the answer within {wording.milliseconds(consensus['client_ms']['p50'])} (median) and"
-            f" {wording.milliseconds(consensus['client_ms']['p99'])} (99th percentile), counted from when it meant to submit."
+            f"Whoever submitted had the answer within {wording.milliseconds(consensus['client_ms']['p50'])} (median)"
+            f" and {wording.milliseconds(consensus['client_ms']['p99'])} (99th percentile), counted from when it"
+            " meant to submit."
         )
     if consensus["unanswered"]:
         found.append(
@@ -163,8 +165,8 @@ def ledger_speed(document: Document) -> list[str]:
     if arms(document) and waits.get("count"):
         found.append(
             "All the ledger steps of one application together took"
-            f" {wording.milliseconds(waits['p50'])} (median). That is a latency of the ledger, and explains nothing of the"
-            " days above."
+            f" {wording.milliseconds(waits['p50'])} (median). That is the ledger's latency; the days above are spent"
+            " elsewhere."
         )
     return found
 
@@ -178,7 +180,7 @@ def messages_exact(document: Document) -> str | None:
     if all(consensus["messages"].get(kind, 0) == count for kind, count in expected.items()):
         return "The messages sent are exactly those that PBFT's normal case needs, kind by kind."
     if document["faults"] or consensus["view_changes"]:
-        return "The messages sent differ from the closed form of the normal case, as they must with faults in the run."
+        return "The messages sent differ from the closed form of the normal case, as faults make them."
     return "The messages sent differ from the closed form of the normal case."
 
 
@@ -196,41 +198,50 @@ def faults(document: Document) -> list[str]:
         if document["invariants"]["checked"] and not document["invariants"]["violations"]
         else ""
     )
-    changes = _count(document["consensus"]["view_changes"], "view change")
-    return ["Broken on purpose: " + "; ".join(listed) + f". There were {changes}. {safe}".rstrip()]
+    changes = f"View changes: {document['consensus']['view_changes']}."
+    return [f"Broken on purpose: {'; '.join(listed)}. {changes} {safe}".rstrip()]
 
 
 def frauds(document: Document) -> list[str]:
     """Caught, and then what was missed, without softening."""
-    inside, outside = (
-        [row for row in document["fraud"].values() if bool(row["in_scope"]) is scope]
-        for scope in (True, False)
-    )
+    inside = [row for row in document["fraud"].values() if row["in_scope"]]
+    outside = {kind: row for kind, row in document["fraud"].items() if not row["in_scope"] and row["missed"]}
     found = []
     if injected := sum(row["injected"] for row in inside):
-        caught = sum(row["caught"] for row in inside)
+        missed = injected - sum(row["caught"] for row in inside)
         found.append(
-            f"Of {_count(injected, 'application')} with a fraud or an error that a ledger can see, {caught:,} were rejected"
-            f" with a code and {injected - caught:,} were not."
+            f"{_count(injected, 'application')} carried a fraud or an error that a shared ledger can see. "
+            + (
+                "It caught all of them."
+                if not missed
+                else f"It caught {injected - missed:,} and missed {missed:,}."
+            )
+            + _why_missed(document, missed)
         )
-    if missed := sum(row["missed"] for row in outside):
-        kinds = [
-            wording.FRAUD_NAMES.get(kind, kind).lower()
-            for kind, row in document["fraud"].items()
-            if not row["in_scope"] and row["missed"]
-        ]
+    if outside:
+        kinds = "; ".join(wording.FRAUD_NAMES.get(kind, kind).lower() for kind in outside)
+        missed = sum(row["missed"] for row in outside.values())
         found.append(
-            f"Missed: {_count(missed, 'application')} of kinds that no shared ledger can see ({'; '.join(kinds)})."
+            f"Missed: {_count(missed, 'application')} of kinds that no shared ledger can see ({kinds})."
             " Neither a chain nor a database catches these; whoever promises it promises too much."
         )
     if document["fraud"]:
-        alarms_raised = document["false_alarms"]
+        rejected = (
+            _count(document["false_alarms"], "honest application")
+            if document["false_alarms"]
+            else "No honest one"
+        )
         found.append(
-            "No honest application was rejected."
-            if not alarms_raised
-            else f"{_count(alarms_raised, 'honest application')} rejected."
+            f"{rejected} was rejected." if document["false_alarms"] < 2 else f"{rejected} were rejected."
         )
     return found
+
+
+def _why_missed(document: Document, missed: int) -> str:
+    coverage = document["settings"].get("workload", {}).get("bank_coverage", 1.0)
+    if not missed or coverage >= 1:
+        return ""
+    return f" Only {_per_cent(coverage)} of the banks are on the platform: what is financed elsewhere it does not see."
 
 
 def certainty(document: Document) -> list[str]:
@@ -243,7 +254,8 @@ def certainty(document: Document) -> list[str]:
         " more for an existing one). An improvement against it is therefore partly an input. Read it as the result of"
         " this scenario, not as a finding about the world."
     ]
-    for arm, ends in document["processes"]["sensitivity"].items():
+    bands_of = document["processes"]["sensitivity"]
+    for arm, ends in [(arm, bands_of[arm]) for arm in metrics.ARMS if arm in bands_of]:
         bands = [
             f"{_days(ends['low'][key])} to {_days(ends['high'][key])} for {CUSTOMERS[key]}"
             for key in CUSTOMERS
@@ -267,8 +279,9 @@ def _median(document: Document, arm: str, *keys: str) -> float | None:
 
 
 def _days(days: float) -> str:
-    text = wording.duration(days)
-    return text.removesuffix(" d") + (" day" if text == "1.0 d" else " days") if text.endswith(" d") else text
+    number, unit = wording.duration(days).rsplit(" ", 1)
+    spoken = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}.get(unit, unit)
+    return f"{number} {spoken}"
 
 
 def _small(value: float) -> str:
@@ -284,7 +297,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """When in the run: "day 3, 10:15", or seconds where the whole run is short."""
+    """When in the run: "day 3, 10:15"; seconds in the first hour, where a day's clock says too little."""
     if seconds < 3600:
         return f"second {seconds:g}"
     minutes = int(seconds // 60)

@@ -52,8 +52,8 @@ def frauds_by_kind(document: dict[str, Any], records: Records) -> Figure | None:
     legend_below(
         figure,
         [
-            Patch(facecolor=GREEN, linewidth=0, label="caught: rejected with a code"),
-            Patch(facecolor="white", edgecolor=RED, hatch="xxxx", linewidth=0.6, label="missed: paid out"),
+            Patch(facecolor=GREEN, linewidth=0, label="caught by the ledger"),
+            Patch(facecolor="white", edgecolor=RED, hatch="xxxx", linewidth=0.6, label="missed"),
         ],
     )
     return figure
@@ -85,7 +85,7 @@ def frauds_by_coverage(document: dict[str, Any], records: Records) -> Figure | N
     if image is not None:
         bar = figure.colorbar(image, ax=list(panels), shrink=0.9, pad=0.015, aspect=30)
         bar.set_label("share caught, per cent")
-        bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+        bar.outline.set_linewidth(0.5)
     return figure
 
 
@@ -122,8 +122,18 @@ def _heat(axes: Axes, kinds: list[str], coverages: list[float], cells: dict[tupl
     for (kind, coverage), row in cells.items():
         if kind in kinds:
             shares[kinds.index(kind), coverages.index(coverage)] = 100 * row["caught"] / row["injected"]
-    # cividis: even steps of lightness, made for colour-blind readers
-    image = axes.imshow(shares, aspect="auto", cmap="cividis", vmin=0, vmax=100)
+    # cividis: even steps of lightness, made for colour-blind readers. A mesh, since it stays vectors in an SVG.
+    image = axes.pcolormesh(
+        np.arange(len(coverages) + 1) - 0.5,
+        np.arange(len(kinds) + 1) - 0.5,
+        shares,
+        cmap="cividis",
+        vmin=0,
+        vmax=100,
+        edgecolors="white",
+        linewidth=0.5,
+    )
+    axes.invert_yaxis()
     for (row, column), share in np.ndenumerate(shares):
         if np.isfinite(share):
             axes.text(

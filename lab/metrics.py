@@ -63,7 +63,7 @@ def distribution(values: Iterable[float] | np.ndarray[Any, Any] | pl.Series) -> 
 
 def document(records: Records) -> dict[str, Any]:
     """The result document, ready for strict JSON: no NaN, no infinity, string keys only."""
-    return strict(
+    made: dict[str, Any] = strict(
         {
             "schema_version": SCHEMA_VERSION,
             "version": tradebft_version(),
@@ -109,6 +109,7 @@ def document(records: Records) -> dict[str, Any]:
             "settings": records.scenario,
         }
     )
+    return made
 
 
 def consensus(records: Records) -> dict[str, Any]:
@@ -180,6 +181,10 @@ def _arm(applications: pl.DataFrame, end_ns: int) -> dict[str, Any]:
         "rejected": honest.filter(pl.col("outcome") == "rejected").height,
         # Right-censored: where these are many, the days above are too kind to the slow arm.
         "unfinished": honest.filter(pl.col("outcome") == "unfinished").height,
+        "frauds": applications.height - honest.height,
+        "frauds_disbursed": applications.filter(
+            (pl.col("kind") != "") & (pl.col("outcome") == "disbursed")
+        ).height,
         "ledger_ms": distribution(paid["ledger_ms"].drop_nulls()),
     }
 

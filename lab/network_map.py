@@ -48,9 +48,9 @@ def great_circle(start: Point, end: Point, points: int = 32) -> np.ndarray[Any, 
         way = np.repeat(a[None, :], points, axis=0)
     else:
         way = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / math.sin(angle)
-    return np.degrees(
-        np.column_stack([np.arctan2(way[:, 1], way[:, 0]), np.arcsin(np.clip(way[:, 2], -1, 1))])
-    )
+    longitudes = np.degrees(np.arctan2(way[:, 1], way[:, 0]))
+    latitudes = np.degrees(np.arcsin(np.clip(way[:, 2], -1, 1)))
+    return np.column_stack([longitudes, latitudes])
 
 
 def distance_km(start: Point, end: Point) -> float:
@@ -174,7 +174,7 @@ def _links(figure: Figure, axes: Axes, lines: list[Any], colours: list[float | N
     axes.add_collection(collection, autolim=False)
     bar = figure.colorbar(collection, ax=axes, shrink=0.9, pad=0.02, aspect=28)
     bar.set_label(meaning)
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.5)
 
 
 def _extent(points: list[Point]) -> Point:
@@ -216,10 +216,9 @@ def _labels(axes: Axes, texts: dict[Point, str], lines: list[np.ndarray[Any, Any
         best: tuple[float, Any, Point] | None = None
         for distance, (dx, dy) in product(DISTANCES, DIRECTIONS):
             place = _placed(points[at], size, distance, dx, dy)
-            cost = sum(_overlap(place, other) for other in taken)
+            cost: float = 8.0 * distance + sum(_overlap(place, other) for other in taken)
             cost += 3 * (place.width * place.height - _overlap(place, page))
             cost += INK * int(np.sum(np.all((ink > place.min) & (ink < place.max), axis=1)))
-            cost += 8 * distance
             # A name that stands closer to another city than to its own would be read as the other's.
             if len(others) and _gap(place, others) < _gap(place, points[at][None, :]):
                 cost += 1e6

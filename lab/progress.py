@@ -38,6 +38,10 @@ class Bar:
         self._drawn_at = now
         if self._display is None:
             self._display = _display()
+            if not self._display.console.is_terminal:  # a log file has no use for a bar
+                self._patience_seconds = float("inf")
+                self._display = None
+                return
             self._display.start()
         if stage not in self._tasks:
             self._tasks[stage] = self._display.add_task(stage, total=total)

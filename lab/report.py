@@ -54,6 +54,7 @@ def arm_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
                 "within": "-" if share is None else f"{100 * share:.0f} %",
                 "band": _band(document, arm),
                 "disbursed": f"{entry['disbursed']:,}",
+                "frauds": f"{entry['frauds_disbursed']:,} of {entry['frauds']:,}" if entry["frauds"] else "-",
             }
         )
     return rows

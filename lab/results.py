@@ -31,7 +31,7 @@ from tradebft.scenarios.records import (
 )
 
 RESULT = "result.json"
-TABLES = {
+TABLES: dict[str, dict[str, Any]] = {
     "applications": APPLICATION_COLUMNS,
     "requests": REQUEST_COLUMNS,
     "decisions": DECISION_COLUMNS,

@@ -78,7 +78,8 @@ def run(
         results.check_writable(out)  # before the minutes of work, not after
     records = execute(loaded, report_progress)
     document = metrics.document(records)
-    failed = list(expect.failures(loaded.expect, document))
+    failed = expect.failures(loaded.expect, document)
+    document["expectations_failed"] = failed
     finished = Run(document, records, failed)
     if out is not None:
         finished.save(out, report_progress)

@@ -1,0 +1,175 @@
+"""Figures and traces: the same bytes every time, nothing drawn from nothing, and geometry that can be checked."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from tradebft.lab import figure_style, figures, metrics, network_map, trace, wording
+from tradebft.scenarios.records import Records
+
+PBFT_4 = (
+    ("Request", "firm.1", "a", 0, 5),
+    ("PrePrepare", "a", "b", 5, 9),
+    ("PrePrepare", "a", "c", 5, 10),
+    ("Prepare", "b", "a", 9, 14),
+    ("Prepare", "c", "a", 10, -1),
+)
+
+
+def some_messages() -> list[trace.Message]:
+    return [
+        trace.Message(k, s, r, at * 10**6, -1 if to < 0 else to * 10**6, 0, 1) for k, s, r, at, to in PBFT_4
+    ]
+
+
+Drawn = dict[str, dict[str, str]]
+
+
+def draw(records: Records) -> dict[str, str]:
+    document = metrics.document(records)
+    return {name: figures.svg(figure, name) for name, _, figure in figures.draw(document, records)}
+
+
+@pytest.fixture(scope="module")
+def drawn(fake: ModuleType) -> Drawn:
+    return {
+        "trade": draw(fake.trade_records(applications=150, faults=True)),
+        "synthetic": draw(fake.synthetic_records(nodes=7, transactions=60)),
+    }
+
+
+def test_a_month_of_trade_finance_has_all_figures(drawn: Drawn) -> None:
+    assert list(drawn["trade"]) == list(figures.FIGURES)
+    assert set(figures.CAPTIONS) == set(figures.FIGURES)
+
+
+def test_a_synthetic_run_has_only_the_figures_it_has_data_for(drawn: Drawn) -> None:
+    assert list(drawn["synthetic"]) == ["commit_latency", "one_round", "messages_by_kind", "network_map"]
+
+
+def test_a_run_that_left_nothing_behind_has_no_figures() -> None:
+    records = Records({}, "empty", 1, "pbft", "simulated", "reference", ["replica.0"], 1, 0)
+    assert list(figures.draw(metrics.document(records), records)) == []
+
+
+def test_figures_are_the_same_bytes_every_time(fake: ModuleType, drawn: Drawn) -> None:
+    assert draw(fake.synthetic_records(nodes=7, transactions=60)) == drawn["synthetic"]
+
+
+@pytest.mark.parametrize("which", ["trade", "synthetic"])
+def test_svgs_are_well_formed_dateless_and_share_no_ids(which: str, drawn: Drawn) -> None:
+    seen: set[str] = set()
+    for name, svg in drawn[which].items():
+        root = ET.fromstring(svg[svg.index("<svg") :])
+        ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+        assert len(ids) == len(set(ids))
+        assert all(found.startswith(f"{name}-") for found in ids)
+        assert not seen & set(ids)
+        seen |= set(ids)
+        assert "dc:date" not in svg
+        for used in ("href", "{http://www.w3.org/1999/xlink}href"):
+            targets = {
+                element.attrib[used][1:] for element in root.iter() if element.attrib.get(used, "")[:1] == "#"
+            }
+            assert targets <= set(ids)
+
+
+def test_the_users_own_matplotlib_settings_are_neither_used_nor_changed() -> None:
+    import matplotlib
+
+    before = matplotlib.rcParams["font.size"]
+    matplotlib.rcParams["font.size"] = 33
+    try:
+        with figure_style.style():
+            assert matplotlib.rcParams["font.size"] != 33
+        assert matplotlib.rcParams["font.size"] == 33
+    finally:
+        matplotlib.rcParams["font.size"] = before
+
+
+def test_a_great_circle_keeps_to_the_sphere_and_ends_where_it_should() -> None:
+    guiyang, beijing = (26.65, 106.63), (39.90, 116.41)
+    way = network_map.great_circle(guiyang, beijing)
+    assert np.allclose(way[0], guiyang[::-1])
+    assert np.allclose(way[-1], beijing[::-1])
+    steps = [network_map.distance_km((a[1], a[0]), (b[1], b[0])) for a, b in pairwise(way)]
+    assert np.allclose(steps, steps[0], rtol=1e-3)
+    assert sum(steps) == pytest.approx(network_map.distance_km(guiyang, beijing), rel=1e-6)
+    assert sum(steps) == pytest.approx(1730, rel=0.02)  # as a globe has it
+    assert np.allclose(network_map.great_circle(guiyang, guiyang), guiyang[::-1])
+
+
+def test_labels_on_the_map_cover_neither_one_another_nor_another_city(fake: ModuleType) -> None:
+    records = fake.trade_records(applications=10)
+    figure: Any = network_map.network_map(metrics.document(records), records)
+    axes = figure.axes[0]
+    labels = [text for text in axes.texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in labels]
+    assert len(labels) == len(set(records.places.values()))
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+        assert axes.get_window_extent().contains(*box.min)
+        assert axes.get_window_extent().contains(*box.max)
+
+
+def test_lanes_are_clients_first_and_then_nodes_in_their_order() -> None:
+    assert trace.lanes(some_messages(), ["a", "b", "c", "idle"]) == ["firm.1", "a", "b", "c"]
+
+
+def test_a_diagram_counts_time_from_its_first_message_and_keeps_what_was_lost() -> None:
+    diagram = trace.diagram(some_messages(), ["a", "b", "c"])
+    assert [phase.kind for phase in diagram.phases] == ["Request", "PrePrepare", "Prepare"]
+    assert (diagram.phases[1].begin_ms, diagram.phases[1].end_ms, diagram.phases[1].count) == (5.0, 10.0, 2)
+    assert diagram.arrows[-1].arrived_ms is None
+    assert diagram.end_ms == 14.0
+
+
+def test_a_transcript_has_a_line_a_message_and_says_what_was_lost() -> None:
+    lines = trace.transcript(some_messages()).splitlines()
+    assert len(lines) == 5
+    assert lines[1].split() == [
+        "5.000",
+        "ms",
+        "a",
+        "->",
+        "b",
+        "PrePrepare",
+        "v0",
+        "s1",
+        "arrives",
+        "9.000",
+        "ms",
+    ]
+    assert lines[4].endswith("LOST")
+
+
+def test_columns_show_a_broadcast_once_and_each_arrival_at_its_replica() -> None:
+    text = trace.columns(some_messages(), ["a", "b", "c"])
+    assert text.count("> PrePrepare") == 1
+    assert text.count("PrePrepare < 1") == 2
+    assert "x Prepare < 3" in text
+
+
+def test_nothing_to_trace_is_no_error() -> None:
+    assert trace.transcript([]) == ""
+    assert trace.diagram([], []).arrows == []
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [
+        (0.012 / 86_400, "12 ms"),
+        (30 / 86_400, "30 s"),
+        (0.02, "29 min"),
+        (0.1, "2.4 h"),
+        (0.31, "0.3 d"),
+        (28.84, "28.8 d"),
+    ],
+)
+def test_durations_have_the_unit_a_person_would_choose(days: float, text: str) -> None:
+    assert wording.duration(days) == text
