@@ -557,4 +557,4 @@ def test_whatever_is_set_is_a_scenario_or_one_line(tmp_path_factory, text, overr
     except ScenarioError as error:
         assert "\n" not in str(error)
     else:
-        assert Scenario.model_validate(scenario.resolved()) == scenario
+        assert Scenario.model_validate(scenario.resolved()).resolved() == scenario.resolved()
