@@ -106,12 +106,16 @@ class Client:
         waiting = self._outstanding.get(reply.sequence) if reply.client == self.name else None
         if waiting is None:
             return NOTHING  # answered already: the other n - f - 1 replies come as a matter of course
-        earlier = waiting.replies.setdefault(reply.replica, reply)
-        if earlier is not reply:
+        earlier = waiting.replies.get(reply.replica)
+        if earlier is not None:
             if earlier.result_digest == reply.result_digest:
-                waiting.replies[reply.replica] = reply
                 return (Ignored("reply seen before"),)
-            return (Evidence(reply.replica, f"answered {self.name}'s request {reply.sequence} twice, differently"),)
+            return (
+                Evidence(
+                    reply.replica, f"answered {self.name}'s request {reply.sequence} twice, differently"
+                ),
+            )
+        waiting.replies[reply.replica] = reply
         matching = [r for r in waiting.replies.values() if r.result_digest == reply.result_digest]
         if len(matching) <= self.config.faults:
             return NOTHING

@@ -10,7 +10,6 @@ from collections.abc import Collection
 from typing import Final
 
 import msgspec
-
 from tradebft.chain.crypto import Keyring
 from tradebft.consensus.interface import Committed, Config
 from tradebft.consensus.messages import Checkpoint, Commit, Message, Prepare, PrePrepare, Request, authentic
@@ -74,7 +73,9 @@ class Checker:
         self._committed[replica] = seq
         known = self._order.setdefault(seq, batch.digest)
         if known != batch.digest:
-            self._report("agreement", now, replica, f"seq {seq}: {batch.digest.hex()[:16]}, others {known.hex()[:16]}")
+            self._report(
+                "agreement", now, replica, f"seq {seq}: {batch.digest.hex()[:16]}, others {known.hex()[:16]}"
+            )
         first = seq > self._checked
         if first:
             self._checked = seq
@@ -89,13 +90,17 @@ class Checker:
     def _check_certificate(self, now: int, replica: int, effect: Committed) -> None:
         proof = effect.decided.certificate
         if (proof.kind, proof.seq, proof.digest) != ("Commit", effect.seq, effect.decided.batch.digest):
-            self._report("certificates", now, replica, f"the certificate of {effect.seq} is for something else")
+            self._report(
+                "certificates", now, replica, f"the certificate of {effect.seq} is for something else"
+            )
         elif not proof.valid(self._config.chain_id, self._keyring, self._config.quorum):
             self._report("certificates", now, replica, f"the certificate of {effect.seq} does not hold")
 
     def _check_request(self, now: int, replica: int, request: Request) -> None:
         if not authentic(request, self._config.chain_id, self._keyring):
-            self._report("validity", now, replica, f"{request.client} never signed its request {request.sequence}")
+            self._report(
+                "validity", now, replica, f"{request.client} never signed its request {request.sequence}"
+            )
         seen = self._executed.setdefault(request.client, bytearray())
         place, bit = divmod(request.sequence, 8)
         if place >= len(seen):
@@ -109,7 +114,9 @@ class Checker:
         if replica in self._honest:
             known = self._roots.setdefault(seq, root)
             if known != root:
-                self._report("state-roots", now, replica, f"seq {seq}: {root.hex()[:16]}, others {known.hex()[:16]}")
+                self._report(
+                    "state-roots", now, replica, f"seq {seq}: {root.hex()[:16]}, others {known.hex()[:16]}"
+                )
 
     def log_size(self, now: int, replica: int, slots: int) -> None:
         """*replica* keeps so many slots."""

@@ -217,7 +217,9 @@ class Status(Wire, tag="Status", frozen=True, gc=False, array_like=True):
         return digest(
             "Status",
             chain_id,
-            encode((self.view, self.changing, self.held, self.stable, self.executed, self.nonce, self.replica)),
+            encode(
+                (self.view, self.changing, self.held, self.stable, self.executed, self.nonce, self.replica)
+            ),
         )
 
 

@@ -21,7 +21,7 @@ from tradebft.consensus.interface import (
     Send,
     SetTimer,
 )
-from tradebft.consensus.messages import Fetch, NewView, Prepared, PrePrepare, ViewChange
+from tradebft.consensus.messages import NewView, Prepared, PrePrepare, ViewChange
 from tradebft.consensus.pbft.state import BATCH_TIMER, VIEW_TIMER, State
 from tradebft.consensus.pbft.view_change import fault_of_new_view, fault_of_view_change, primary_of, proposals
 
@@ -164,7 +164,7 @@ class Changing(State):
         self.watched = NEW_VIEW if timing else None
         for slot in self.slots.values():
             slot.next_view()
-        effects += self._adopt_checkpoint(now, message, low)
+        effects += self._adopt_checkpoint(message, low)
         self.next_seq = max(
             [self.low + 1, self.executed + 1 if not carried else 0, *(seq + 1 for seq, _ in carried)]
         )
@@ -181,12 +181,12 @@ class Changing(State):
             effects += self.step(now, held)
         return effects
 
-    def _adopt_checkpoint(self, now: int, message: NewView, low: int) -> Effects:
+    def _adopt_checkpoint(self, message: NewView, low: int) -> Effects:
         if low <= self.low:
             return NOTHING
         proof = next(change.checkpoint for change in message.view_changes if change.stable == low)
         assert proof is not None
-        return self.stabilise(now, proof)
+        return self.stabilise(proof)
 
     def _carry_over(self, proposal: PrePrepare) -> Effects:
         """One proposal of the NewView. Executed entries are voted on again, not executed again."""
@@ -197,10 +197,7 @@ class Changing(State):
         slot.accept(proposal, batch)
         effects: list[Effect] = []
         if batch is None:
-            signature = self.signer.sign(
-                vote_payload(self.config.chain_id, "Fetch", 0, proposal.seq, proposal.digest)
-            )
-            effects.append(Broadcast(Fetch(proposal.seq, proposal.digest, self.me, signature)))
+            effects.append(Broadcast(self.fetch(proposal.seq, proposal.digest)))
         else:
             self.bodies[proposal.digest] = (proposal.seq, batch)
             for request in batch.requests:

@@ -20,8 +20,9 @@ class CheckpointVotes:
     def add(self, vote: Checkpoint) -> QuorumCertificate | None:
         """Count *vote*; return the certificate when it completes a quorum for its sequence and digest."""
         votes = self._votes.setdefault(vote.seq, {})
-        if votes.setdefault(vote.replica, vote) is not vote:
+        if vote.replica in votes:
             return None
+        votes[vote.replica] = vote
         self._bound(vote.replica)
         matching = [(v.replica, v.signature) for v in votes.values() if v.digest == vote.digest]
         if len(matching) < self._quorum:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tradebft.chain.crypto import QuorumCertificate
+from tradebft.chain.crypto import QuorumCertificate, vote_payload
 from tradebft.consensus.interface import (
     NOTHING,
     Broadcast,
@@ -74,6 +74,10 @@ class Recovery(State):
         if self.asked_at != self._standing():
             return self.ask_later()
         effects: list[Effect] = [Broadcast(self._status()), *self.ask_later()]
+        missing = [s for s in self.slots.values() if s.batch is None and s.digest is not None]
+        effects += (
+            Broadcast(self.fetch(slot.seq, slot.digest)) for slot in missing if slot.digest is not None
+        )
         mine = self.view_changes.of(self.me)
         if self.changing and self.watched is None and mine is not None:
             effects.insert(0, Broadcast(mine))  # no quorum for this view yet: somebody may have missed it
@@ -144,6 +148,11 @@ class Recovery(State):
                 effects.append(Send(peer, slot.commits[self.me]))
         return effects
 
+    def fetch(self, seq: int, digest: bytes) -> Fetch:
+        """Ask for the batch of *digest*."""
+        signature = self.signer.sign(vote_payload(self.config.chain_id, "Fetch", 0, seq, digest))
+        return Fetch(seq, digest, self.me, signature)
+
     def on_fetch(self, now: int, fetch: Fetch) -> Effects:
         """A peer needs a batch that it knows by digest only."""
         batch = self.batch_of(fetch.digest)
@@ -176,7 +185,7 @@ class Recovery(State):
         if proof is not None and proof.seq > self.low and proof.kind == "Checkpoint" and proof.view == 0:
             if not proof.valid(self.config.chain_id, self.keyring, self.quorum):
                 return [*effects, Evidence(reply.replica, "sent a checkpoint certificate that does not hold")]
-            effects += self.stabilise(now, proof)
+            effects += self.stabilise(proof)
         if len(reply.blocks) >= BLOCKS_A_REPLY and self.executed > executed:
             effects.append(Broadcast(self._status()))  # there is more where this came from
         if self.is_primary:
@@ -233,7 +242,7 @@ class Recovery(State):
             ):
                 self.clients.answer(request.client, request.sequence, record.seq, digest, result)
         elif isinstance(record, QuorumCertificate):
-            self.stabilise(now, record)
+            self.stabilise(record)
         elif isinstance(record, NewView):
             self.enter(now, record)
         elif isinstance(record, ViewChange):
@@ -243,19 +252,21 @@ class Recovery(State):
         elif isinstance(record, PrePrepare):
             self._restore_proposal(record)
         elif isinstance(record, Prepared):
-            slot = self.slots.get(record.pre_prepare.seq)
-            if slot is not None:
-                slot.prepared = record
+            if self.low < record.pre_prepare.seq <= self.high:
+                self.slot(record.pre_prepare.seq).prepared = record
         else:
             raise ValueError(f"not a record that a replica persists: {type(record).__name__}")
         self.watched, self.asking = None, False
 
     def _restore_proposal(self, proposal: PrePrepare) -> None:
-        if proposal.view != self.view or not self.low < proposal.seq <= self.high:
+        if not self.low < proposal.seq <= self.high:
+            return
+        if proposal.batch is not None:
+            # Also of an earlier view: it may have been prepared then, and be known to nobody else by now.
+            self.bodies[proposal.digest] = (proposal.seq, proposal.batch)
+        if proposal.view != self.view or self.changing:
             return
         slot = self.slot(proposal.seq)
-        if proposal.batch is not None:
-            self.bodies[proposal.digest] = (proposal.seq, proposal.batch)
         slot.accept(proposal, proposal.batch)
         if self.me == self.primary:
             self.next_seq = max(self.next_seq, proposal.seq + 1)

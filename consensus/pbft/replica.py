@@ -215,9 +215,9 @@ class Replica(Changing, Recovery):
             slot = self.slot(vote.seq)
         elif slot.closed:
             return NOTHING
-        known = slot.prepares.setdefault(vote.replica, vote)
-        if known is not vote:
-            return self._second_vote(known, vote)
+        if vote.replica in slot.prepares:
+            return self._second_vote(slot.prepares[vote.replica], vote)
+        slot.prepares[vote.replica] = vote
         if vote.digest != slot.digest:
             return NOTHING  # early, or for another batch: kept, counted if its proposal is accepted
         slot.prepare_count += 1
@@ -233,9 +233,9 @@ class Replica(Changing, Recovery):
             slot = self.slot(vote.seq)
         elif slot.closed:
             return NOTHING
-        known = slot.commits.setdefault(vote.replica, vote)
-        if known is not vote:
-            return self._second_vote(known, vote)
+        if vote.replica in slot.commits:
+            return self._second_vote(slot.commits[vote.replica], vote)
+        slot.commits[vote.replica] = vote
         if vote.digest != slot.digest:
             # Others commit what this replica was never shown: a lost proposal. Ask, if it does not come by itself.
             return self.ask_later() if len(slot.commits) > self.faults else NOTHING
@@ -335,9 +335,12 @@ class Replica(Changing, Recovery):
         if vote.seq % self.config.checkpoint_interval:
             return (Ignored("checkpoint at a sequence that has none"),)
         certificate = self.checkpoints.add(vote)
-        return self.stabilise(now, certificate) if certificate else NOTHING
+        if certificate is None:
+            return NOTHING
+        # The watermarks moved: a primary that they held back goes on.
+        return [*self.stabilise(certificate), *self.propose(now)]
 
-    def stabilise(self, now: int, certificate: QuorumCertificate) -> Effects:
+    def stabilise(self, certificate: QuorumCertificate) -> Effects:
         """q replicas have this state: the log up to it can go, whoever lacks it fetches blocks."""
         if certificate.seq <= self.low:
             return NOTHING
@@ -352,8 +355,6 @@ class Replica(Changing, Recovery):
         effects: list[Effect] = [Persist(certificate)]
         if self.executed < self.low:
             effects += self.ask_now()
-        if self.is_primary:
-            effects += self.propose(now)
         return effects
 
     # --- timers ---

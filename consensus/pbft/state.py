@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
 from tradebft.consensus.interface import Committed, Config, Effect, Effects
-from tradebft.consensus.messages import NULL_BATCH, NULL_DIGEST, Batch, Checkpoint, Decided, NewView, Request
+from tradebft.consensus.messages import (
+    NULL_BATCH,
+    NULL_DIGEST,
+    Batch,
+    Checkpoint,
+    Decided,
+    Fetch,
+    NewView,
+    Request,
+)
 from tradebft.consensus.pbft.checkpoint import CheckpointVotes
 from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.consensus.pbft.early import EarlyMessages
@@ -86,7 +95,7 @@ class State:
         def prepare(self, slot: Slot) -> Effects: ...
         def advance(self, slot: Slot) -> Effects: ...
         def execute_in_order(self) -> list[Effect]: ...
-        def stabilise(self, now: int, certificate: QuorumCertificate) -> Effects: ...
+        def stabilise(self, certificate: QuorumCertificate) -> Effects: ...
 
         # changing
         def watch(self) -> Effects: ...
@@ -94,5 +103,6 @@ class State:
         def enter(self, now: int, message: NewView) -> Effects: ...
 
         # recovery
+        def fetch(self, seq: int, digest: bytes) -> Fetch: ...
         def ask_later(self) -> Effects: ...
         def ask_now(self) -> Effects: ...
