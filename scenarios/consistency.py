@@ -16,7 +16,6 @@ from tradebft.scenarios.sections import (
     Consensus,
     Fault,
     Graph,
-    Network,
     UniformLinks,
 )
 
@@ -30,7 +29,7 @@ def problems(scenario: Scenario) -> list[Problem]:
     if found:
         return found  # without known nodes nothing below can be judged
     known = scenario.node_names
-    found += _network(scenario.network, known)
+    found += _network(scenario, known)
     found += _consensus(scenario.consensus)
     found += _workload(scenario)
     for position, fault in enumerate(scenario.faults):
@@ -68,7 +67,8 @@ def _unknown_node(name: str, known: list[str]) -> str | None:
     return f"no such node {name!r}; expected one of {shown}{suggestion(name, [*offered, *known])}"
 
 
-def _network(network: Network, known: list[str]) -> Iterator[Problem]:
+def _network(scenario: Scenario, known: list[str]) -> Iterator[Problem]:
+    network = scenario.network
     for key, links in (("links", network.links), ("client_links", network.client_links)):
         if isinstance(links, UniformLinks) and links.low_ns > links.high_ns:
             yield Problem(("network", key, "low"), "expected low to be at most high; found it above")
@@ -81,42 +81,63 @@ def _network(network: Network, known: list[str]) -> Iterator[Problem]:
         *((("network", "places", node), city) for node, city in network.places.items()),
         (("network", "broker"), network.broker),
     ]:
-        if cities and city not in cities:
+        if city not in cities:
             near = nearest(city, cities)
             hint = f"; did you mean {near!r}?" if near else f"; known cities: {', '.join(cities)}"
             yield Problem(path, f"no such city {city!r}{hint}")
     if isinstance(network.topology, Graph):
-        yield from _graph(network.topology, known)
+        yield from _graph(network.topology, scenario)
 
 
 def known_cities() -> list[str]:
     """Names of the cities whose coordinates the network room has."""
-    try:
-        from tradebft.network.topology import CITIES
-    except ImportError:  # the network room is not there yet
-        return []
+    from tradebft.network.cities import CITIES
+
     return sorted(CITIES)
 
 
-def _graph(graph: Graph, known: list[str]) -> Iterator[Problem]:
+def _graph(graph: Graph, scenario: Scenario) -> Iterator[Problem]:
     here = ("network", "topology")
+    known = scenario.node_names
     if (graph.edges is None) == (graph.generator is None):
-        found = "both" if graph.edges else "neither"
+        found = "neither" if graph.edges is None else "both"
         yield Problem(here, f"expected either edges or generator; found {found}")
-    for position, edge in enumerate(graph.edges or ()):
-        path = (*here, "edges", position)
-        if len(edge) != 2 or edge[0] == edge[1]:
-            yield Problem(path, f"expected a pair of different node names; found {list(edge)}")
-        for node in edge:
-            unknown = _unknown_node(node, known)
-            if unknown:
-                yield Problem(path, unknown)
-    if graph.generator in ("regular", "small-world", "scale-free") and graph.degree >= len(known):
-        yield Problem((*here, "degree"), f"expected less than the {len(known)} nodes; found {graph.degree}")
-    if graph.generator == "regular" and graph.degree * len(known) % 2:
-        yield Problem(
-            (*here, "degree"), f"expected an even degree for {len(known)} nodes; found {graph.degree}"
-        )
+        return
+    wrong = [
+        problem for position, edge in enumerate(graph.edges or ()) for problem in _edge(edge, position, known)
+    ]
+    yield from wrong
+    if not wrong:
+        yield from _connected(graph, scenario)
+
+
+def _edge(edge: tuple[str, ...], position: int, known: list[str]) -> Iterator[Problem]:
+    path = ("network", "topology", "edges", position)
+    if len(edge) != 2 or edge[0] == edge[1]:
+        yield Problem(path, f"expected a pair of different node names; found {list(edge)}")
+    for node in edge:
+        unknown = _unknown_node(node, known)
+        if unknown:
+            yield Problem(path, unknown)
+
+
+def _connected(graph: Graph, scenario: Scenario) -> Iterator[Problem]:
+    """Draw the graph, as the run will: only the network room knows which ones exist and are connected."""
+    from tradebft.network.chance import Chance
+    from tradebft.network.topology import Graph as Routes
+    from tradebft.network.topology import generated_edges
+
+    members = len(scenario.node_names)
+    try:
+        if graph.generator is not None:
+            generated_edges(graph.generator, members, graph.degree, Chance(scenario.seed))
+        else:
+            Routes(
+                members, [(scenario.index(edge[0]), scenario.index(edge[1])) for edge in graph.edges or ()]
+            )
+    except ValueError as error:
+        key = ("network", "topology") if graph.generator is None else ("network", "topology", "degree")
+        yield Problem(key, str(error).removeprefix("topology: "))
 
 
 def _consensus(consensus: Consensus) -> Iterator[Problem]:

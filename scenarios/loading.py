@@ -13,10 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 from tradebft.scenarios import catalogue
-from tradebft.scenarios.errors import ScenarioError, nearest
+from tradebft.scenarios.errors import ScenarioError, dotted, nearest
 from tradebft.scenarios.explain import explain
 from tradebft.scenarios.lines import key_lines, opening_comment
 from tradebft.scenarios.schema import Scenario
+from tradebft.scenarios.sections import CustomLinks
 
 KeyPath = tuple[str | int, ...]
 
@@ -166,18 +167,35 @@ def _override(data: dict[str, Any], key: str, value: object, source: Source) -> 
 
 def _import_own_classes(scenario: Scenario, source: Source, beside: Path) -> None:
     """Classes of the user's own are imported now, so that a slip in a name is an error of the scenario."""
-    named: list[tuple[KeyPath, str]] = [(("consensus", "protocol"), scenario.consensus.protocol)]
-    named.append((("network", "links", "model"), scenario.network.links.model))
-    if scenario.network.client_links is not None:
-        named.append((("network", "client_links", "model"), scenario.network.client_links.model))
-    named.append((("workload", "kind"), scenario.workload.kind))
+    links, client_links = scenario.network.links, scenario.network.client_links
+    named: list[tuple[KeyPath, str]] = [
+        (("consensus", "protocol"), scenario.consensus.protocol),
+        (("network", "links", "model"), links.model),
+        (("network", "client_links", "model"), client_links.model if client_links else ""),
+        (("workload", "kind"), scenario.workload.kind),
+    ]
     for path, name in named:
         if ":" in name:
             try:
                 own_class(name, beside)
             except ImportError as error:
-                where = source.locate(path)
-                raise ScenarioError(f"{where}: {'.'.join(map(str, path))}: {error}") from None
+                raise ScenarioError(f"{source.locate(path)}: {dotted(path)}: {error}") from None
+    if isinstance(links, CustomLinks):
+        _build_links(links, ("network", "links"), scenario, source)
+    if isinstance(client_links, CustomLinks):
+        _build_links(client_links, ("network", "client_links"), scenario, source)
+
+
+def _build_links(links: CustomLinks, path: KeyPath, scenario: Scenario, source: Source) -> None:
+    """Built once for the error that it may raise: parameters a class refuses are an error of the scenario, too."""
+    from tradebft.network.cities import placement
+    from tradebft.network.links import link_model
+
+    try:
+        link_model(links.model, links.parameters, placement(scenario.node_names, scenario.network.places))
+    except Exception as error:  # whatever a user's class says to its parameters
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ScenarioError(f"{source.locate(path)}: {dotted(path)}: {reason}") from error
 
 
 def own_class(name: str, beside: Path | None = None) -> Any:

@@ -49,7 +49,7 @@ MOMENT_EXAMPLE = "a duration since the start such as '30 s', or a day and time s
 BANDWIDTH_EXAMPLE = "a bandwidth with its unit, such as '100 Mbit/s' or '1 Gbit/s'"
 SIZE_EXAMPLE = "a size with its unit, such as '512 B', '64 KiB' or '1 MiB'"
 
-MAXIMUM_NS = 2**62  # 146 years: sums of two still fit 64 bits, which numpy needs
+MAXIMUM_NS = 10**17  # three years, as much as a link may take: no sum of a few of them leaves 64 bits
 
 
 def _quantity(value: object, units: dict[str, int], expected: str) -> int:

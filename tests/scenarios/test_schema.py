@@ -5,11 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tradebft.scenarios import units
-from tradebft.scenarios.errors import nearest
-from tradebft.scenarios.lines import key_lines, opening_comment
 from tradebft.scenarios.schema import (
     ConstantLinks,
     CpuCosts,
@@ -107,14 +103,14 @@ class TestWhatLoads:
             ('{ model = "lognormal", median = "18 ms", sigma = 1 }', LognormalLinks),
             ('{ model = "distance" }', DistanceLinks),
             ('{ model = "distance", route_factor = 2.0, jitter = "0 ms", overhead = "2 ms" }', DistanceLinks),
-            ('{ model = "collections:OrderedDict", delay = 3 }', CustomLinks),
+            ('{ model = "tradebft.network.links:Constant", delay_ns = 3 }', CustomLinks),
         ],
     )
     def test_every_link_model(self, write, links, kind):
         found = load(write(SMALL.replace('{ model = "constant", delay = "10 ms" }', links))).network.links
         assert isinstance(found, kind)
         if kind is CustomLinks:
-            assert found.parameters == {"delay": 3}
+            assert found.parameters == {"delay_ns": 3}
 
     def test_open_arrival_bandwidth_and_loss(self, write):
         text = SMALL.replace("nodes = 4", 'nodes = 4\nbandwidth = "100 Mbit/s"\nloss = 0.01')
@@ -214,47 +210,6 @@ loss = 0.1
         assert scenario.consensus.protocol == "fast_protocol_of_mine:Replica"
 
 
-class TestOverrides:
-    def test_texts_are_read_as_toml_values_or_taken_as_they_are(self, write):
-        overrides = {
-            "consensus.batch_size": "10",
-            "consensus.view_change_timeout": "2 s",
-            "network.links": '{ model = "uniform", low = "1 ms", high = "2 ms" }',
-            "workload.transactions": 7,
-            "expect.consensus.client_ms.p99": "< 5",
-            "title": '"10"',
-        }
-        scenario = load(write(SMALL), overrides, seed=9)
-        assert scenario.consensus.batch_size == 10
-        assert scenario.consensus.view_change_timeout_ns == 2 * 10**9
-        assert isinstance(scenario.network.links, UniformLinks)
-        assert scenario.workload.transactions == 7
-        assert scenario.expect == {"consensus.client_ms.p99": "< 5"}
-        assert (scenario.title, scenario.seed) == ("10", 9)
-
-    def test_lists_take_positions(self, write):
-        text = SMALL + '[[fault]]\nat = "30 s"\ncrash = "replica.3"\n'
-        assert load(write(text), {"fault.0.crash": "replica.1"}).faults[0].crash == ("replica.1",)
-
-    @pytest.mark.parametrize(
-        ("key", "value", "line"),
-        [
-            ("consensus.batch_sise", "10", "--set consensus.batch_sise: consensus.batch_sise: unknown key;"),
-            (
-                "consensus.batch_size",
-                "ten",
-                "--set consensus.batch_size: consensus.batch_size: expected a whole",
-            ),
-            ("network.nodes.x", "1", "--set network.nodes.x: network.nodes is 4 and has no keys"),
-            ("fault.0.at", "1 s", "--set fault.0.at: the scenario has no fault to change"),
-            ("workload", "3", "--set workload: workload: expected a table; found 3"),
-            ("a..b", "3", "--set a..b: expected a dotted key such as consensus.batch_size"),
-        ],
-    )
-    def test_an_error_names_the_override(self, refused, key, value, line):
-        assert refused(SMALL, {key: value}).startswith(line)
-
-
 class TestWhatIsRefused:
     def check(self, refused, old, new, *expected, base=SMALL):
         line = refused(base.replace(old, new) if old else base + new)
@@ -317,6 +272,26 @@ class TestWhatIsRefused:
                 "nodes = 4",
                 'nodes = 4\ntopology = { edges = [["replica.0", "replica.9"]] }',
                 "no such node 'replica.9'",
+            ),
+            (
+                "nodes = 4",
+                'nodes = 4\ntopology = { edges = [["replica.0", "replica.1"]] }',
+                "expected a connected graph",
+            ),
+            (
+                "nodes = 4",
+                'nodes = 4\ntopology = { generator = "regular", degree = 5 }',
+                "a.toml:5: network.topology.degree: degree must be less than the 4 nodes, got 5",
+            ),
+            (
+                "nodes = 4",
+                'nodes = 4\nplaces = { "replica.1" = "Guiyan" }',
+                "no such city 'Guiyan'; did you mean 'Guiyang'?",
+            ),
+            (
+                'model = "constant", delay = "10 ms"',
+                'model = "tradebft.network.links:Constant", dely_ns = 3',
+                "a.toml:5: network.links: links: tradebft.network.links:Constant: missing a required argument",
             ),
             (
                 "[workload]",
@@ -440,121 +415,3 @@ class TestFiles:
         monkeypatch.setattr(Path, "read_bytes", denied)
         with pytest.raises(ScenarioError, match="cannot be read: Permission denied"):
             load(path)
-
-
-class TestUnits:
-    @given(st.integers(0, units.MAXIMUM_NS))
-    def test_a_duration_written_and_read_is_the_same(self, ns):
-        assert units.duration_ns(units.duration_text(ns)) == ns
-
-    @given(st.integers(1, 10**15))
-    def test_bandwidths_and_sizes_likewise(self, amount):
-        assert units.bandwidth_bps(units.bandwidth_text(amount)) == amount
-        assert units.size_bytes(units.size_text(amount)) == amount
-
-    def test_decimals_are_exact(self):
-        assert units.duration_ns("0.1 s") == 100_000_000
-        assert units.duration_ns("1_000.5us") == 1_000_500
-        assert units.size_bytes("64 KiB") == 65536
-        assert units.bandwidth_bps("1.5 Gbit/s") == 1_500_000_000
-
-    @pytest.mark.parametrize(
-        "text", ["", "5", "ms", "-5 ms", "1e3 ms", "5 ms ms", "99999999 days", None, 5, "٣ ms"]
-    )
-    def test_what_is_no_duration(self, text):
-        with pytest.raises(ValueError, match="expected a duration"):
-            units.duration_ns(text)
-
-    @pytest.mark.parametrize("text", ["day 0", "day 3 25:00", "day 3 10:60", "day", "", " ", "noon"])
-    def test_what_is_no_moment(self, text):
-        with pytest.raises(ValueError, match="expected a duration since the start"):
-            units.moment_ns(text)
-
-    def test_moments(self):
-        assert units.moment_ns("day 2") == units.DAY_NS
-        assert units.moment_ns("09:30:05") == 9 * units.HOUR_NS + 30 * units.MINUTE_NS + 5 * units.SECOND_NS
-        assert units.moment_ns("2 days") == 2 * units.DAY_NS
-
-
-class TestLines:
-    def test_keys_stand_where_they_stand(self):
-        text = """\
-# comment = 1
-a = "x # no comment ] = }"   # b = 2
-b.c = '''
-d = 3
-'''
-"quoted key" = [1, 2,
-  { e = 5 }]
-[t]  # header
-x = { y = 1, z = { w = '}' } }
-[[f]]
-at = 1
-[[f]]
-at = \"\"\"
-\\" = 5 \"\"\"
-[f.deep]
-k = 1
-"""
-        lines = key_lines(text)
-        assert lines[("a",)] == 2
-        assert lines[("b", "c")] == 3
-        assert ("d",) not in lines
-        assert lines[("quoted key",)] == 6
-        assert lines[("quoted key", 2, "e")] == 7
-        assert lines[("t", "x", "z", "w")] == 9
-        assert (lines[("f", 0, "at")], lines[("f", 1, "at")]) == (11, 13)
-        assert lines[("f", 1, "deep", "k")] == 16
-
-    def test_an_opening_comment_ends_with_the_first_other_line(self):
-        assert opening_comment("# a\n#  b\n\n# c\nx = 1") == "a b"
-        assert opening_comment("x = 1") == ""
-
-
-def test_nearest_is_a_slip_of_the_pen_or_nothing():
-    assert nearest("batch_sise", ["batch_size", "window"]) == "batch_size"
-    assert nearest("Guizhou", ["guizhou"]) == "guizhou"
-    assert nearest("entirely different", ["batch_size", "window"]) is None
-
-
-KEYS = [
-    *("seed", "days", "start", "tags", "name", "title", "network", "network.nodes", "network.members"),
-    *("network.links", "network.links.delay", "network.links.model", "network.client_links", "network.topology"),
-    *("network.topology.edges", "network.topology.degree", "network.places", "network.loss", "network.bandwidth"),
-    *("nodes", "nodes.cpu", "nodes.cpu.sign", "consensus", "consensus.protocol", "consensus.log_window"),
-    *("workload", "workload.kind", "workload.rate", "workload.fraud", "workload.arms", "workload.policy"),
-    *("fault", "fault.0", "fault.0.at", "fault.0.crash", "fault.0.partition", "fault.0.factor", "fault.1"),
-    *("expect", "expect.a.b", "expect.agreement", "x", "network.x", "fault.0.x", "0", "fault.x", "..", "network..x"),
-]
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text("a5.:'\"\n\0é[{", max_size=8)
-    | st.sampled_from(["replica.1", "1 s", "10 Mbit/s", "1 KiB", "star", "uniform", "trade-finance", "a:b", "< 4"])
-    | st.just(datetime.date(2021, 2, 12))
-    | st.just(datetime.datetime(2021, 2, 12, 9)),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["model", "kind", "delay", "low", "edges", "generator", "at", "crash", "F1", "x"]),
-            inner,
-            max_size=3,
-        )
-    ),
-    max_leaves=6,
-)
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from([SMALL, TRADE]), st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3))
-def test_whatever_is_set_is_a_scenario_or_one_line(tmp_path_factory, text, overrides):
-    path = tmp_path_factory.getbasetemp() / "any.toml"
-    path.write_text(text + '[[fault]]\nat = "30 s"\ncrash = "replica.3"\n')
-    try:
-        scenario = load(path, overrides)
-    except ScenarioError as error:
-        assert "\n" not in str(error)
-    else:
-        assert Scenario.model_validate(scenario.resolved()).resolved() == scenario.resolved()
