@@ -1,6 +1,7 @@
 """Overrides, and the promise behind all of it: whatever is set is a scenario, or is refused in one line."""
 
 import datetime
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
