@@ -95,6 +95,24 @@ def new_figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Figu
     return figure
 
 
+def settle(figure: Figure) -> None:
+    """Lay the figure out now, once, and on a grid.
+
+    The solver behind the layout gives positions whose last digits differ from one call to the next; rounded, they
+    are the same in every run and in every file that is written of the figure.
+    """
+    from matplotlib.layout_engine import PlaceHolderLayoutEngine
+    from matplotlib.transforms import Bbox
+
+    if isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine | None):
+        return
+    figure.draw_without_rendering()
+    figure.draw_without_rendering()  # the first pass moves labels, which the second then makes room for
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(Bbox(axes.get_position(original=True).get_points().round(4)), which="original")
+
+
 def svg(figure: Figure, name: str) -> str:
     """The figure as an SVG element, ids prefixed with `name` so that several can stand in one page."""
     text = io.StringIO()

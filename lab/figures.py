@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tradebft.lab import consensus_figures, days_figures, fraud_figures, network_map, space_time
-from tradebft.lab.figure_style import png, style, svg
+from tradebft.lab.figure_style import png, settle, style, svg
 from tradebft.scenarios.records import Records
 
 if TYPE_CHECKING:
@@ -69,5 +69,7 @@ def draw(document: dict[str, Any], records: Records) -> Iterator[tuple[str, int,
     for name, make in FIGURES.items():
         with style(name):
             figure = make(document, records)
+            if figure is not None:
+                settle(figure)
         if figure is not None:
             yield name, len(FIGURES), figure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tradebft.lab import wording
-from tradebft.lab.figure_style import BLACK, light_grid, new_figure
+from tradebft.lab.figure_style import BLACK, light_grid, new_figure, settle
 from tradebft.scenarios.records import Records
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def _map(records: Records, placed: dict[str, tuple[str, float, float]]) -> Figur
         )
     middle = sum(lat for _, lat, _ in cities) / len(cities)
     _frame(axes, [(lat, lon) for _, lat, lon in cities], middle)
-    figure.draw_without_rendering()  # settles the layout; labels are then placed on the settled page
-    figure.set_layout_engine("none")
+    settle(figure)  # labels are placed on a page that no longer moves
     _labels(
         axes, {(lon, lat): _city_label(city, members) for (city, lat, lon), members in cities.items()}, lines
     )
@@ -225,11 +224,11 @@ def _labels(axes: Axes, texts: dict[Point, str], lines: list[np.ndarray[Any, Any
             if best is None or cost < best[0]:
                 best = (cost, place, (dx * distance, dy * distance))
         assert best is not None
-        _, place, (dx, dy) = best
+        _, place, (right, up) = best
         taken.append(place)
-        label.set_ha("left" if dx > 0 else "right" if dx < 0 else "center")
-        label.set_va("bottom" if dy > 0 else "top" if dy < 0 else "center")
-        label.set_position((dx, dy))
+        label.set_ha("left" if right > 0 else "right" if right < 0 else "center")
+        label.set_va("bottom" if up > 0 else "top" if up < 0 else "center")
+        label.set_position((right, up))
 
 
 def _label(axes: Axes, at: Point, text: str) -> Any:

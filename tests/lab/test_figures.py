@@ -61,6 +61,14 @@ def test_figures_are_the_same_bytes_every_time(fake: ModuleType, drawn: Drawn) -
     assert draw(fake.synthetic_records(nodes=7, transactions=60)) == drawn["synthetic"]
 
 
+def test_writing_a_figure_does_not_change_it(fake: ModuleType) -> None:
+    records = fake.trade_records(applications=60)
+    for name, _, figure in figures.draw(metrics.document(records), records):
+        first = figures.svg(figure, name)
+        figures.png(figure)
+        assert figures.svg(figure, name) == first, name
+
+
 @pytest.mark.parametrize("which", ["trade", "synthetic"])
 def test_svgs_are_well_formed_dateless_and_share_no_ids(which: str, drawn: Drawn) -> None:
     seen: set[str] = set()
