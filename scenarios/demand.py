@@ -78,25 +78,33 @@ class Synthetic(Section):
 
 
 class Policy(Section):
-    """Rules of the platform which its operator has not published: every default is an assumption."""
+    """Rules which the platform's operator has not published, for export receivables: policies of this project."""
 
     ratio_bp: int = Field(
-        default=8000,
+        default=9000,
         ge=1,
         le=10000,
-        description="share of a declaration's value that may be financed, in basis points",
+        description="share of a declaration's value that may be financed, in basis points; "
+        "banks advance 70 to 90 % [S67]",
     )
     maximum_age_days: int = Field(
-        default=360, ge=1, description="oldest declaration that may be financed, in days since export"
+        default=180,
+        ge=1,
+        le=3660,
+        description="oldest declaration financed, in days since export (assumption)",
     )
     reservation_ttl_ns: Period = Field(
-        default=2 * 86_400 * 10**9,
+        default=10 * 86_400 * 10**9,
         alias="reservation_ttl",
-        description="headroom reserved and not drawn is freed after",
+        description="headroom that is reserved and not drawn is freed after this (assumption)",
     )
     recycle: bool = Field(
         default=False,
-        description="a repayment out of the firm's own funds restores the declaration's headroom",
+        description="a repayment out of the firm's own funds restores the declaration's headroom (assumption)",
+    )
+    invoice_strict: bool = Field(
+        default=True,
+        description="an invoice is financed by one bank at a time; false: by several, up to its amount (assumption)",
     )
 
 

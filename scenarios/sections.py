@@ -356,7 +356,9 @@ class Fault(Section):
         description="slow: the delays of their links and their CPU times are multiplied by this",
     )
     loss: Share = Field(
-        default=0.0, description="slow: share of the messages to and from them that is lost, 0 to 1"
+        default=0.0,
+        description="slow: share of the messages to and from them that is lost, 0 to 1; "
+        "with factor = 1 nothing else is wrong",
     )
 
     @property
