@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -346,11 +347,25 @@ class TestOtherCommands:
         assert "docs-reference" not in out
 
 
-def command(*arguments, **options):
-    program = "import sys; from tradebft.lab.cli import main; main(sys.argv[1:])"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, **options
-    )
+SLOW = """
+import sys, time
+from tradebft.lab import cli, run
+def slow(*arguments, **settings):
+    print("running", file=sys.stderr, flush=True)
+    time.sleep(30)
+sys.modules["tradebft.lab.run"].run = slow
+cli.main(["run", "guizhou"])
+"""
+
+
+def test_a_real_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
+    started = subprocess.Popen([sys.executable, "-c", SLOW], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert started.stderr is not None
+    assert started.stderr.readline() == "running\n"
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate(timeout=20)
+    assert (started.returncode, err.strip()) == (130, "interrupted; nothing was written")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
