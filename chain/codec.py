@@ -87,13 +87,26 @@ def _decoder(type_: Any) -> tuple[msgpack.Decoder[Any], bool]:
     return made
 
 
+_CLOSED: Final = (
+    inspect.NoneType,
+    inspect.BoolType,
+    inspect.IntType,
+    inspect.StrType,
+    inspect.BytesType,
+    inspect.LiteralType,
+    inspect.EnumType,
+)
+
+
 def _leaves_open(node: inspect.Type, seen: set[type]) -> bool:
-    """Whether a type has a part that could hold anything (`Any`); refuses types that can never be
-    canonical.
+    """Whether a type has a part that could hold anything (`Any`, `object`).
+
+    Raises:
+        TypeError: it has a part that can never be canonical, such as a float or a time.
     """
-    if isinstance(node, inspect.FloatType | inspect.DecimalType | inspect.ExtType | inspect.RawType):
-        raise TypeError(f"{node} has no canonical encoding")
-    if isinstance(node, inspect.AnyType):
+    if isinstance(node, _CLOSED):
+        return False
+    if isinstance(node, inspect.AnyType) or (isinstance(node, inspect.CustomType) and node.cls is object):
         return True
     if isinstance(node, inspect.StructType):
         if node.cls in seen:
@@ -109,7 +122,7 @@ def _leaves_open(node: inspect.Type, seen: set[type]) -> bool:
     elif isinstance(node, inspect.CollectionType):
         parts = [node.item_type]
     else:
-        parts = []
+        raise TypeError(f"{node} has no canonical encoding")
     found = [_leaves_open(part, seen) for part in parts]  # every part is looked at, so that a float is found
     return any(found)
 
