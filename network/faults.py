@@ -61,7 +61,7 @@ class Fault:
 
 
 class Transition(NamedTuple):
-    """The beginning or the end of a fault. `fault` is its position in the schedule, `sequence` that of the transition."""
+    """The beginning or the end of a fault: `fault` is its position in the schedule, `sequence` the transition's own."""
 
     time_ns: int
     sequence: int
@@ -97,7 +97,7 @@ class Weather:
 
     Overlapping faults compose: a node is up when no crash holds it down, two nodes are connected when no partition
     parts them, factors multiply, and losses add as independent chances do. Endpoints that are not members (clients,
-    relays) crash and slow down only when named, and are never parted from anybody.
+    relays) have no faults of their own and are never parted from anybody.
     """
 
     __slots__ = ("_down", "_faults", "_loss", "_members", "_parts", "_slow", "_touched")

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+from tradebft.chain.crypto import QuorumCertificate
+from tradebft.consensus.messages import (
+    KINDS,
+    Batch,
+    Commit,
+    Decided,
+    FetchReply,
+    NewView,
+    Prepare,
+    Prepared,
+    PrePrepare,
+    Request,
+    ViewChange,
+)
+from tradebft.network.costs import MEASURED, PROFILES, CpuCosts, signature_checks
+
+D = bytes(32)
+REQUESTS = tuple(Request("client", i, b"") for i in range(5))
+BATCH = Batch(0, REQUESTS)
+BARE = PrePrepare(0, 1, D, 0)
+VOTES = QuorumCertificate("Prepare", 0, 1, D, tuple((i, b"") for i in range(3)))
+PREPARED = Prepared(BARE, VOTES)
+VIEW_CHANGE = ViewChange(1, 0, VOTES, (PREPARED, PREPARED), 2)
+COSTS = CpuCosts(message_ns=100, kilobyte_ns=2000, sign_ns=10_000, verify_ns=1_000_000, execute_ns=7)
+
+
+@pytest.mark.parametrize(
+    ("message", "checks"),
+    [
+        (REQUESTS[0], 1),
+        (Prepare(0, 1, D, 1), 1),
+        (Commit(0, 1, D, 1), 1),
+        (BARE, 1),
+        (PrePrepare(0, 1, D, 0, BATCH), 1 + 5),
+        (VIEW_CHANGE, 1 + 3 + 2 * (1 + 3)),
+        (ViewChange(1, 0, None, (), 2), 1),
+        (NewView(1, (VIEW_CHANGE, VIEW_CHANGE), (BARE,), 1), 1 + 2 * 12 + 1),
+        (FetchReply((Decided(1, BATCH, VOTES),), (BATCH,), VOTES, 1), 1 + (3 + 5) + 5 + 3),
+    ],
+)
+def test_every_signature_in_a_message_is_checked(message, checks):
+    assert signature_checks(message) == checks
+    assert COSTS.receive(message, 500) == 100 + 1000 + checks * 1_000_000
+
+
+def test_sending_costs_one_signature_but_for_a_request_passed_on():
+    assert COSTS.send(Prepare(0, 1, D, 1)) == 100 + 10_000
+    assert COSTS.send(Prepare(0, 1, D, 1), 2500) == 100 + 5000 + 10_000
+    assert COSTS.send(REQUESTS[0], 500) == 100 + 1000
+
+
+def test_relaying_checks_and_signs_nothing_and_executing_counts_transactions():
+    assert COSTS.relay(500) == 2 * 100 + 1000
+    assert COSTS.execute(6) == 42
+
+
+def test_there_is_a_rule_for_every_kind_of_message():
+    """A new kind that carries signatures inside must be added to the costs: this list was looked through."""
+    assert {kind.__name__ for kind in KINDS} == {
+        *("Request", "PrePrepare", "Prepare", "Commit", "Reply", "Checkpoint"),
+        *("ViewChange", "NewView", "Status", "Fetch", "FetchReply"),
+    }
+
+
+def test_profiles():
+    assert PROFILES["none"] is None
+    assert PROFILES["measured"] is MEASURED
+    assert MEASURED.verify_ns > MEASURED.sign_ns > MEASURED.message_ns > MEASURED.kilobyte_ns > 0
+
+
+def test_a_negative_cost_is_refused_by_name():
+    with pytest.raises(ValueError, match="verify must be at least 0 ns, got -1 ns"):
+        CpuCosts(verify_ns=-1)
