@@ -186,7 +186,7 @@ def _over_time(axes: Axes, answered: pl.DataFrame, records: Records) -> list[Any
     axes.plot(middle, figures[:, 1], color=GREEN, linewidth=1.5)
     axes.plot(middle, figures[:, 3], ".", color="#555555", markersize=4)
     minimum_width = (end - begin) / unit_ns / 250  # a fault of an hour in a month must still be seen
-    for fault_begin, fault_end, _, _ in records.faults:
+    for fault_begin, fault_end in _periods(records):
         left, right = fault_begin / unit_ns, max(fault_end / unit_ns, fault_begin / unit_ns + minimum_width)
         axes.axvspan(left, right, color=FAULT_COLOUR, alpha=0.22, linewidth=0, zorder=0)
     if figures[:, 3].max() > 20 * max(figures[:, 0].min(), 1e-3):
@@ -211,8 +211,19 @@ def _over_time(axes: Axes, answered: pl.DataFrame, records: Records) -> list[Any
     return handles
 
 
+def _periods(records: Records) -> list[tuple[int, int]]:
+    """When something was broken: faults that overlap are one period, shaded once."""
+    periods: list[tuple[int, int]] = []
+    for begin, end, _, _ in sorted(records.faults):
+        if periods and begin <= periods[-1][1]:
+            periods[-1] = (periods[-1][0], max(end, periods[-1][1]))
+        else:
+            periods.append((begin, end))
+    return periods
+
+
 def _fault_names(records: Records) -> str:
-    names = list(dict.fromkeys(f"{what} of {wording.members(who)}" for _, _, what, who in records.faults))
+    names = list(dict.fromkeys(wording.fault(what, who) for _, _, what, who in records.faults))
     return "\n".join(names[:3] + ([f"and {len(names) - 3} more"] if len(names) > 3 else []))
 
 

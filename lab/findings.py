@@ -189,7 +189,7 @@ def faults(document: Document) -> list[str]:
     if not document["faults"]:
         return []
     listed = [
-        f"{fault['what']} of {wording.members(fault['who'], at_most=4)}, from {_clock(fault['begin_seconds'])}"
+        f"{wording.fault(fault['what'], fault['who'], at_most=4)}, from {_clock(fault['begin_seconds'])}"
         f" for {wording.duration((fault['end_seconds'] - fault['begin_seconds']) / 86_400)}"
         for fault in document["faults"]
     ]

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 EARTH_KM = 6371.0
 NAMES_IN_LABEL = 4
+CITIES_WITH_NAMES = 8  # beyond it a label is the city and how many members it has
 MARGIN = 3.0  # pixels around a label that stay free
-DISTANCES = (8, 14, 24, 36)  # points from the city to its label
+DISTANCES = (6, 10, 16, 26, 38)  # points from the city to its label
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 INK = 6.0  # covering one point of a link weighs as much as so many square pixels of a label
 Point = tuple[float, float]
@@ -68,7 +69,10 @@ def _map(records: Records, placed: dict[str, tuple[str, float, float]]) -> Figur
     for node, place in placed.items():
         cities[place].append(node)
     width, height = _extent([(lat, lon) for _, lat, lon in cities])
-    figure = new_figure(float(np.clip(5.6 * (1.84 * height) / (1.56 * width) + 0.8, 2.8, 6.2)))
+    short = len(cities) > CITIES_WITH_NAMES
+    beside, above = (0.12, 0.12) if short else (0.28, 0.42)  # room for the labels, as shares of the extent
+    high_inches = 5.6 * (1 + 2 * above) * height / ((1 + 2 * beside) * width)
+    figure = new_figure(float(np.clip(high_inches + 0.8, 2.8, 6.2)))
     axes = figure.subplots()
     values, meaning = _link_values(records, {node: (lat, lon) for node, (_, lat, lon) in placed.items()})
     between: dict[tuple[Point, Point], list[float]] = defaultdict(list)
@@ -95,10 +99,12 @@ def _map(records: Records, placed: dict[str, tuple[str, float, float]]) -> Figur
             zorder=4,
         )
     middle = sum(lat for _, lat, _ in cities) / len(cities)
-    _frame(axes, [(lat, lon) for _, lat, lon in cities], middle)
+    _frame(axes, [(lat, lon) for _, lat, lon in cities], middle, beside, above)
     settle(figure)  # labels are placed on a page that no longer moves
     _labels(
-        axes, {(lon, lat): _city_label(city, members) for (city, lat, lon), members in cities.items()}, lines
+        axes,
+        {(lon, lat): _city_label(city, members, short) for (city, lat, lon), members in cities.items()},
+        lines,
     )
     return figure
 
@@ -161,7 +167,7 @@ def _links(figure: Figure, axes: Axes, lines: list[Any], colours: list[float | N
 
     known = [(line, colour) for line, colour in zip(lines, colours, strict=True) if colour is not None]
     unknown = [line for line, colour in zip(lines, colours, strict=True) if colour is None]
-    thin = float(np.clip(60 / max(len(lines), 1), 0.5, 1.8))
+    thin = float(np.clip(60 / max(len(lines), 1), 0.15, 1.8))
     if unknown:
         axes.add_collection(
             LineCollection(unknown, colors="#CCCCCC", linewidths=thin, zorder=1), autolim=False
@@ -182,12 +188,12 @@ def _extent(points: list[Point]) -> Point:
     return max(scale * (max(longitudes) - min(longitudes)), 1.0), max(max(latitudes) - min(latitudes), 0.5)
 
 
-def _frame(axes: Axes, points: list[Point], middle: float) -> None:
+def _frame(axes: Axes, points: list[Point], middle: float, beside: float, above: float) -> None:
     latitudes, longitudes = zip(*points, strict=True)
     wide = max(max(longitudes) - min(longitudes), 1.0)
     high = max(max(latitudes) - min(latitudes), 0.8)
-    axes.set_xlim(min(longitudes) - 0.28 * wide, max(longitudes) + 0.28 * wide)
-    axes.set_ylim(min(latitudes) - 0.42 * high, max(latitudes) + 0.42 * high)
+    axes.set_xlim(min(longitudes) - beside * wide, max(longitudes) + beside * wide)
+    axes.set_ylim(min(latitudes) - above * high, max(latitudes) + above * high)
     # A degree of longitude is shorter than one of latitude by the cosine: shapes keep their proportions.
     axes.set_aspect(1 / math.cos(math.radians(middle)), adjustable="box")
     axes.set_xlabel("longitude, degrees east")
@@ -196,7 +202,9 @@ def _frame(axes: Axes, points: list[Point], middle: float) -> None:
     light_grid(axes, "both")
 
 
-def _city_label(city: str, members: list[str]) -> str:
+def _city_label(city: str, members: list[str], short: bool) -> str:
+    if short:
+        return city if len(members) == 1 else f"{city} ({len(members)})"
     shown = [wording.member(node) for node in members[:NAMES_IN_LABEL]]
     more = len(members) - len(shown)
     return "\n".join([city, *shown, *([f"and {more} more"] if more else [])])

@@ -97,6 +97,16 @@ def members(who: str, at_most: int = 2) -> str:
     return " and ".join(names)
 
 
+def fault(what: str, who: str, at_most: int = 2) -> str:
+    """ "crash of commercial bank 2", "policy bank cut off"; an unknown kind of fault under its own name."""
+    names = members(who, at_most)
+    return {
+        "crash": f"crash of {names}",
+        "partition": f"{names} cut off",
+        "slow": f"slow links of {names}",
+    }.get(what, f"{what} of {names}")
+
+
 def duration(days: float) -> str:
     """A length of time with the unit that a person would choose: 12 s, 25 min, 3.4 h, 2.8 d."""
     seconds = days * 86_400

@@ -125,6 +125,16 @@ def test_labels_on_the_map_cover_neither_one_another_nor_another_city(fake: Modu
         assert axes.get_window_extent().contains(*box.max)
 
 
+def test_twenty_cities_have_labels_that_do_not_cover_one_another(fake: ModuleType) -> None:
+    records = fake.synthetic_records(nodes=20, transactions=5)
+    spread = [(f"City {i}", 20 + (i * 7 % 20) * 1.2, 90 + (i * 3 % 20) * 1.7) for i in range(20)]
+    records.places = dict(zip(records.nodes, spread, strict=True))
+    figure: Any = network_map.network_map(metrics.document(records), records)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 20
+    assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[i + 1 :])
+
+
 def test_lanes_are_clients_first_and_then_nodes_in_their_order() -> None:
     assert trace.lanes(some_messages(), ["a", "b", "c", "idle"]) == ["firm.1", "a", "b", "c"]
 
