@@ -9,7 +9,7 @@ Times are integer nanoseconds. They are handed in; no implementation may ask for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -188,8 +188,11 @@ class Replica(Protocol):
     """What a protocol provides. Name a class of your own in a scenario: ``protocol = "mylab.fastbft:Replica"``."""
 
     me: int
-    view: int
+    config: Config
+    signer: Signer
 
     def __init__(self, me: int, config: Config, signer: Signer, keyring: Keyring) -> None: ...
 
-    step: Callable[[int, Any], Effects]
+    def step(self, now: int, event: Any) -> Effects:
+        """Take one input at time *now* (ns) and return what is to be done, in order."""
+        ...

@@ -14,8 +14,6 @@ import msgspec
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import Keyring, QuorumCertificate, digest, vote_payload
 
-NULL_DIGEST = bytes(32)  # the null batch: consumes a sequence, executes nothing
-
 
 class Wire(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Anything that travels. `size` counts its bytes as encoded, signature included."""
@@ -58,10 +56,11 @@ class Batch(Wire, tag="Batch", frozen=True, array_like=True, dict=True, gc=True)
     @cached_property
     def digest(self) -> bytes:
         """Binds the order and every field of the requests; independent of view and sequence."""
-        return digest("batch", self.encoded) if self.requests else NULL_DIGEST
+        return digest("batch", self.encoded)
 
 
-NULL_BATCH = Batch(0, ())
+NULL_BATCH = Batch(0, ())  # consumes a sequence, executes nothing (4.4)
+NULL_DIGEST = NULL_BATCH.digest
 
 
 class PrePrepare(Wire, tag="PrePrepare", frozen=True, gc=False, array_like=True):

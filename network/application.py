@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from tradebft.chain.block import Block, BlockHeader, merkle_root
-from tradebft.chain.codec import encode
+from tradebft.chain.block import Block, Header, merkle_root
 from tradebft.chain.crypto import digest
-from tradebft.chain.ledger import Applied, Genesis, Ledger
+from tradebft.chain.ledger import Ledger
+from tradebft.chain.receipt import Applied
 from tradebft.consensus.interface import Executed
 from tradebft.consensus.messages import Decided, Request, result_digest
 
@@ -49,19 +49,19 @@ class LedgerApplication:
     Block time is the primary's proposal, never earlier than the parent's.
     """
 
-    def __init__(self, genesis: Genesis, ledger: Ledger, observe: Callable[[Block, Applied], None] | None) -> None:
+    def __init__(self, ledger: Ledger, observe: Callable[[Block, Applied], None] | None = None) -> None:
         self.ledger = ledger
         self._observe = observe
         self._time_ns = 0
-        self._parent = digest("genesis", encode(genesis.chain_id))
+        self._parent = GENESIS_PARENT
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
         """Apply the batch's transactions to the ledger."""
         self._time_ns = max(self._time_ns, decided.batch.timestamp_ns)
         operations = [request.operation for request in fresh]
         applied = self.ledger.apply(decided.seq, self._time_ns, operations)
-        results = tuple(encode(receipt) for receipt in applied.receipts)
-        header = BlockHeader(
+        results = tuple(receipt.encode() for receipt in applied.receipts)
+        header = Header(
             height=decided.seq,
             parent=self._parent,
             time_ns=self._time_ns,
@@ -70,7 +70,7 @@ class LedgerApplication:
             receipts_root=merkle_root(list(results)),
             state_root=applied.state_root,
         )
-        self._parent = digest("block", encode(header))
+        self._parent = header.hash
         if self._observe is not None:
             self._observe(Block(header, decided.batch.encoded, decided.certificate), applied)
         return Executed(decided.seq, results, tuple(result_digest(r) for r in results), self._parent)
@@ -117,7 +117,9 @@ class Chronicle:
             block = self.block(seq, own)
             batch_of = decided if seq == decided.seq else block[0] if block else None
             if batch_of is None:
-                raise ValueError(f"block {seq} is no longer kept, so another history cannot be executed from genesis")
+                raise ValueError(
+                    f"block {seq} is no longer kept, so another history cannot be executed from genesis"
+                )
             fresh = tuple(r for r in batch_of.batch.requests if r.key not in seen)
             seen.update(request.key for request in fresh)
             executed = application.execute(batch_of, fresh)

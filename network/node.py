@@ -67,13 +67,15 @@ class Processor:
 class ReplicaNode:
     """A replica with everything around it. *make* builds the replica anew at each start."""
 
-    def __init__(self, index: int, make: Callable[[], Replica], shared: Shared) -> None:
+    def __init__(
+        self, index: int, make: Callable[[], Replica], shared: Shared, live: Callable[[], int]
+    ) -> None:
         self.index = index
+        self._live = live  # which replicas are up now, as bits
         self._make = make
         self._bus, self._recorder, self._checker, self._chronicle, costs = shared
         self.cpu = Processor(costs) if costs is not None else None
         self.up = True
-        self.live = lambda: 1 << index  # replaced by the network: which replicas are up, as bits
         self._disk: list[Any] = []
         self._own_blocks: dict[int, Block_] = {}  # where this replica's history differs from the shared one
         self._height = 0
@@ -161,11 +163,11 @@ class ReplicaNode:
                 raise ValueError(f"a replica asked for {effect!r}, which no node can do")
 
     def _signed(self, now: int, message: Message) -> int:
-        return now if self.cpu is None else self.cpu.take(now, self.cpu.costs.send(message))
+        return now if self.cpu is None else self.cpu.take(now, self.cpu.costs.send(message, size(message)))
 
     def _execute(self, now: int, effect: Committed) -> None:
         self._checker.committed(now, self.index, effect)
-        self._recorder.committed(now, self.index, effect, self.live())
+        self._recorder.committed(now, self.index, effect, self._live())
         executed = self._chronicle.execute(effect.decided, effect.fresh, self._own_blocks)
         self._height = effect.seq
         self._checker.executed(now, self.index, effect.seq, executed.root)
@@ -194,9 +196,9 @@ class ReplicaNode:
             if block is None:
                 break
             blocks.append(block[0])
-        signer = self.replica.signer  # type: ignore[attr-defined]
+        signer = self.replica.signer
         bare = FetchReply(tuple(blocks), (), effect.checkpoint, self.index)
-        signature = signer.sign(bare.payload(self.replica.config.chain_id))  # type: ignore[attr-defined]
+        signature = signer.sign(bare.payload(self.replica.config.chain_id))
         reply = FetchReply(tuple(blocks), (), effect.checkpoint, self.index, signature)
         self._bus.send(self._signed(now, reply), self.index, effect.to, reply)
 
@@ -214,9 +216,20 @@ def _seq_of(record: Any) -> int:
 class RequestRecord:
     """One request of a client. Times in ns; *replied_ns* is -1 until f+1 matching replies are in."""
 
-    __slots__ = ("intended_ns", "on_answer", "replied_ns", "result", "seq", "sequence", "submitted_ns", "type")
+    __slots__ = (
+        "intended_ns",
+        "on_answer",
+        "replied_ns",
+        "result",
+        "seq",
+        "sequence",
+        "submitted_ns",
+        "type",
+    )
 
-    def __init__(self, intended_ns: int, submitted_ns: int, kind: str, on_answer: Callable[[RequestRecord], None]):
+    def __init__(
+        self, intended_ns: int, submitted_ns: int, kind: str, on_answer: Callable[[RequestRecord], None]
+    ):
         self.intended_ns, self.submitted_ns, self.type = intended_ns, submitted_ns, kind
         self.replied_ns = self.seq = -1
         self.sequence = 0
@@ -235,7 +248,12 @@ class ClientNode:
         self.records: list[RequestRecord] = []
 
     def submit(
-        self, now: int, operation: bytes, kind: str, on_answer: Callable[[RequestRecord], None], intended_ns: int = -1
+        self,
+        now: int,
+        operation: bytes,
+        kind: str,
+        on_answer: Callable[[RequestRecord], None],
+        intended_ns: int = -1,
     ) -> RequestRecord:
         """Have *operation* executed; *on_answer* is called with the record when f+1 replies match."""
         record = RequestRecord(now if intended_ns < 0 else intended_ns, now, kind, on_answer)

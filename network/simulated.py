@@ -11,11 +11,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from simpy.events import Event
-
 from tradebft.chain.crypto import Keyring
 from tradebft.consensus.interface import Address, Config
 from tradebft.consensus.invariants import Checker
-from tradebft.consensus.messages import KINDS, Message, NewView, PrePrepare, Request, authentic, sender_of, size
+from tradebft.consensus.messages import (
+    KINDS,
+    Message,
+    NewView,
+    PrePrepare,
+    Request,
+    authentic,
+    sender_of,
+    size,
+)
 from tradebft.network.chance import Chance
 from tradebft.network.delays import Alone, Broadcasts
 from tradebft.network.links import LinkModel
@@ -55,7 +63,13 @@ class SimulatedBus:
     """Connects endpoints: replicas 0..n-1, then clients by name, then relays of the topology."""
 
     def __init__(
-        self, env: VirtualTime, config: Config, wire: Wire, chance: Chance, keyring: Keyring, clients: list[str]
+        self,
+        env: VirtualTime,
+        config: Config,
+        wire: Wire,
+        chance: Chance,
+        keyring: Keyring,
+        clients: list[str],
     ) -> None:
         self.env, self._config, self._wire, self._chance, self._keyring = env, config, wire, chance, keyring
         self.recorder: Recorder
@@ -71,9 +85,15 @@ class SimulatedBus:
         self._timers: dict[tuple[int, str], _Timer] = {}
         self._nodes: dict[int, Any] = {}
         self.connected: Callable[[int, int], bool] | None = None  # None: no partition now
-        self.extra_loss: Callable[[int, int], float] | None = None
+        self.extra_loss: Callable[[int, int], float] | None = None  # None: no fault loses messages now
+        self.slowness: Callable[[int, int], float] | None = None  # None: no fault slows a link now
         self._plain = wire.topology.direct and wire.bandwidth_bps is None and wire.loss == 0
         env.receivers = [self._nobody] * (4 * self.endpoints)
+
+    @property
+    def calm(self) -> bool:
+        """Whether no fault meddles with messages now."""
+        return self.connected is None and self.extra_loss is None and self.slowness is None
 
     # --- endpoints ---
 
@@ -126,13 +146,15 @@ class SimulatedBus:
         """To every replica but the sender."""
         name, code = _CODES[type(message)]
         length = size(message)
-        plain = self._plain and self.connected is None and self.extra_loss is None and sender < self._config.nodes
+        plain = (
+            self._plain and self.connected is None and self.extra_loss is None and sender < self._config.nodes
+        )
         count = self._config.nodes - (sender < self._config.nodes)
         self.recorder.messages[name] += count
         if sender < self._config.nodes:
             self.checker.sent(at, sender, message)
             if type(message) is PrePrepare or type(message) is NewView:
-                self.recorder.proposed(at, message)  # type: ignore[arg-type]
+                self.recorder.proposed(at, message)
         if count == 0:
             return
         if not plain or not authentic(message, self._config.chain_id, self._keyring):
@@ -197,10 +219,17 @@ class SimulatedBus:
             depart += copy_ns
             if row is not None:
                 lane = receiver - (receiver > sender)
-                delay, draw = int(row.delays[lane]), float(row.losses[lane]) if row.losses is not None else 1.0
+                delay, draw = (
+                    int(row.delays[lane]),
+                    float(row.losses[lane]) if row.losses is not None else 1.0,
+                )
             else:
                 delay, draw = self._pair(sender, receiver).next()
-            loss = wire.loss if self.extra_loss is None else max(wire.loss, self.extra_loss(sender, receiver))
+            if self.slowness is not None:
+                delay = int(delay * self.slowness(sender, receiver))
+            loss = wire.loss
+            if self.extra_loss is not None:
+                loss = 1 - (1 - loss) * (1 - self.extra_loss(sender, receiver))
             if draw < loss:
                 self.recorder.dropped["loss"] += 1
             else:

@@ -39,6 +39,11 @@ class VirtualTime(simpy.Environment):
         self._lane: list[tuple[int, int, Flight]] = []
         self._launched = 0
 
+    @property
+    def time(self) -> int:
+        """The current time in ns. SimPy's `now` is the same number, typed more loosely."""
+        return int(self._now)
+
     def launch(self, flight: Flight) -> None:
         """Put *flight* on its way. It needs at least one receiver and no arrival before now."""
         self._launched += 1

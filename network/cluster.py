@@ -1,0 +1,142 @@
+"""A whole network in virtual time: replicas, clients, links, faults, and the records they leave.
+
+cluster = Cluster(Settings(...))
+cluster.client("bank").submit(0, b"operation", "", on_answer)
+cluster.run(until_ns)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from simpy.events import Event
+from tradebft.chain.crypto import Keyring, Signer, make_identities
+from tradebft.consensus.client import Client
+from tradebft.consensus.interface import Config, Replica
+from tradebft.consensus.invariants import Checker
+from tradebft.consensus.pbft import Replica as Pbft
+from tradebft.network.application import Application, Chronicle, HashChain
+from tradebft.network.chance import Chance
+from tradebft.network.costs import CpuCosts
+from tradebft.network.faults import Fault, Transition, Weather, transitions
+from tradebft.network.node import ClientNode, ReplicaNode, Shared
+from tradebft.network.recorder import Recorder
+from tradebft.network.simulated import SimulatedBus, Wire
+from tradebft.network.virtual_time import VirtualTime
+
+MakeReplica = Callable[[int, Config, Signer, Keyring], Replica]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a simulated network depends on. Times in ns."""
+
+    config: Config
+    wire: Wire
+    seed: int
+    clients: list[str]
+    client_timeout_ns: int
+    crypto: Literal["modelled", "real"] = "modelled"
+    protocol: MakeReplica = Pbft
+    application: Callable[[], Application] = HashChain
+    costs: CpuCosts | None = None
+    faults: list[Fault] = field(default_factory=list)
+
+
+class Cluster:
+    """Builds the network at time 0; `run` moves it on."""
+
+    def __init__(self, settings: Settings, env: VirtualTime | None = None) -> None:
+        config, n = settings.config, settings.config.nodes
+        self.settings, self.config = settings, config
+        self.env = env or VirtualTime()
+        self.signers, self.keyring = make_identities(
+            [*range(n), *settings.clients], settings.crypto, settings.seed
+        )
+        self.recorder = Recorder(config)
+        self.checker = Checker(config, self.keyring, range(n))
+        self.bus = SimulatedBus(
+            self.env, config, settings.wire, Chance(settings.seed), self.keyring, settings.clients
+        )
+        self.bus.recorder, self.bus.checker = self.recorder, self.checker
+        # Without crashes and losses nobody ever asks for an old block; with them, all are kept.
+        calm = not settings.faults and settings.wire.loss == 0
+        keep = 4 * config.log_window if calm else None
+        chronicle = Chronicle(settings.application, keep)
+        self._shared = Shared(self.bus, self.recorder, self.checker, chronicle, settings.costs)
+        self._queued = settings.costs is not None
+        self._live = (1 << n) - 1
+        self.nodes = [ReplicaNode(i, self._maker(i), self._shared, self._live_bits) for i in range(n)]
+        self.clients = {name: self._client(n + k, name) for k, name in enumerate(settings.clients)}
+        for node in self.nodes:
+            self.bus.attach(node, self._queued)
+        for client in self.clients.values():
+            self.bus.attach(client, queued=False)
+        for relay in range(settings.wire.topology.relays):
+            self._attach_relay(n + len(settings.clients) + relay)
+        self.weather = Weather(settings.faults, n)
+        self.env.process(self._faults(transitions(settings.faults)))
+        for node in self.nodes:
+            node.start(0)
+
+    def run(self, until_ns: int) -> None:
+        """Move virtual time on to *until_ns*."""
+        if until_ns > self.env.time:
+            self.env.run(until=until_ns)
+
+    def settle(self, grace_ns: int) -> None:
+        """Load has ended: let what is on its way arrive, for at most *grace_ns*."""
+        self.run(self.env.time + grace_ns)
+
+    def finish(self) -> None:
+        """The run is over: judge liveness, take what never arrived out of the trace."""
+        down = self.config.nodes - self._live.bit_count()
+        timely = down <= self.config.faults and self.bus.connected is None
+        self.checker.finish(self.env.time, sum(c.client.unanswered for c in self.clients.values()), timely)
+        self.bus.withdraw_in_flight()
+
+    def _live_bits(self) -> int:
+        return self._live
+
+    def _maker(self, index: int) -> Callable[[], Replica]:
+        settings = self.settings
+        return lambda: settings.protocol(index, self.config, self.signers[index], self.keyring)
+
+    def _client(self, index: int, name: str) -> ClientNode:
+        client = Client(name, self.config, self.signers[name], self.keyring, self.settings.client_timeout_ns)
+        return ClientNode(index, client, self._shared)
+
+    def _attach_relay(self, index: int) -> None:
+        free_at = 0
+
+        def busy(now: int, length: int) -> int:
+            nonlocal free_at
+            costs = self.settings.costs
+            free_at = max(free_at, now) + (costs.relay(length) if costs else 0)
+            return free_at
+
+        self.bus.attach_relay(index, busy)
+
+    def _faults(self, ahead: list[Transition]) -> Generator[Event, Any, None]:
+        for transition in ahead:
+            if transition.time_ns > self.env.time:
+                yield self.env.timeout(transition.time_ns - self.env.time)
+            change = self.weather.apply(transition)
+            for index in change.crashed:
+                self._live &= ~(1 << index)
+                self.bus.crash(self.nodes[index])
+            self._obey_weather()
+            for index in change.recovered:
+                self._live |= 1 << index
+                self.bus.recover(self.env.time, self.nodes[index], self._queued)
+
+    def _obey_weather(self) -> None:
+        weather = self.weather
+        self.bus.connected = weather.connected if weather.partitioned else None
+        self.bus.extra_loss = weather.loss if weather.losing else None
+        self.bus.slowness = weather.link_factor if weather.slowed else None
+        for node in self.nodes:
+            if node.cpu is not None:
+                node.cpu.factor = weather.factor(node.index)
