@@ -183,3 +183,9 @@ def new_town() -> Iterator[Callable[..., Town]]:
 def town(new_town: Callable[..., Town]) -> Town:
     """A town with the usual parameters."""
     return new_town()
+
+
+@pytest.fixture(scope="session")
+def make_town() -> type[Town]:
+    """Towns for property tests, which make many and check them themselves."""
+    return Town
