@@ -67,6 +67,9 @@ def test_writing_a_figure_does_not_change_it(fake: ModuleType) -> None:
         first = figures.svg(figure, name)
         figures.png(figure)
         assert figures.svg(figure, name) == first, name
+        for axes in figure.axes:  # on the grid, and still there after writing
+            corners = axes.get_position(original=True).get_points()
+            assert np.array_equal(corners, corners.round(4)), name
 
 
 @pytest.mark.parametrize("which", ["trade", "synthetic"])
