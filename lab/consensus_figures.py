@@ -18,6 +18,7 @@ from tradebft.lab.figure_style import (
     legend_below,
     legend_beside,
     light_grid,
+    logarithmic,
     new_figure,
 )
 from tradebft.lab.metrics import PBFT_KINDS, closed_form
@@ -115,7 +116,7 @@ def _latency_functions(
 ) -> None:
     lowest = max(min(values[0] for values in series.values()), 1e-3)
     highest = max(float(values[-1]) for values in series.values())
-    logarithmic = highest > 20 * lowest
+    wide = highest > 20 * lowest
     for key, values in series.items():
         label, colour, dashes = LATENCIES[key]
         middle, late = (wording.milliseconds(consensus[key][name]) for name in ("p50", "p99"))
@@ -152,14 +153,13 @@ def _latency_functions(
             fontsize=8,
             color="#555555",
         )
-    if logarithmic:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    if wide:
+        logarithmic(axes, "x")
         axes.set_xlim(0.9 * lowest, 1.1 * highest)
     else:
         axes.set_xlim(0, 1.04 * highest)
     axes.set_ylim(0, 1.03)
-    axes.set_xlabel("latency in milliseconds" + (" (logarithmic)" if logarithmic else ""))
+    axes.set_xlabel("latency in milliseconds" + (" (logarithmic)" if wide else ""))
     axes.set_ylabel("share of batches or requests")
     axes.set_title("How long the ledger takes")
     light_grid(axes)
@@ -190,8 +190,7 @@ def _over_time(axes: Axes, answered: pl.DataFrame, records: Records) -> list[Any
         left, right = fault_begin / unit_ns, max(fault_end / unit_ns, fault_begin / unit_ns + minimum_width)
         axes.axvspan(left, right, color=FAULT_COLOUR, alpha=0.22, linewidth=0, zorder=0)
     if figures[:, 3].max() > 20 * max(figures[:, 0].min(), 1e-3):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        logarithmic(axes, "y")
     else:
         axes.set_ylim(0, 1.08 * figures[:, 3].max())
     axes.set_xlim(begin / unit_ns, end / unit_ns)
@@ -228,8 +227,14 @@ def _fault_names(records: Records) -> str:
 
 
 def _time_unit(span_ns: int) -> tuple[float, str]:
-    for unit_ns, name in ((86_400e9, "days"), (3600e9, "hours"), (60e9, "minutes"), (1e9, "seconds")):
-        if span_ns >= 3 * unit_ns:
+    units = (
+        (3 * 86_400, 86_400e9, "days"),
+        (3 * 3600, 3600e9, "hours"),
+        (180, 60e9, "minutes"),
+        (1, 1e9, "seconds"),
+    )
+    for from_seconds, unit_ns, name in units:
+        if span_ns >= from_seconds * 1e9:
             return unit_ns, name
     return 1e6, "milliseconds"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tradebft.lab import wording
-from tradebft.lab.figure_style import BLACK, light_grid, new_figure, settle
+from tradebft.lab.figure_style import BLACK, BLUE, light_grid, new_figure, settle
 from tradebft.scenarios.records import Records
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EARTH_KM = 6371.0
 NAMES_IN_LABEL = 4
+ALIKE = 0.05  # links whose values differ by less, as a share of the median, have one colour
 CITIES_WITH_NAMES = 8  # beyond it a label is the city and how many members it has
 MARGIN = 3.0  # pixels around a label that stay free
 DISTANCES = (6, 10, 16, 26, 38)  # points from the city to its label
@@ -174,8 +175,16 @@ def _links(figure: Figure, axes: Axes, lines: list[Any], colours: list[float | N
         )
     if not known:
         return
+    values = np.array([colour for _, colour in known], dtype=float)
+    if np.ptp(values) <= ALIKE * np.median(values):  # a scale would make much of nothing
+        plain = LineCollection([line for line, _ in known], colors=BLUE, linewidths=thin, zorder=2)
+        axes.add_collection(plain, autolim=False)
+        axes.text(
+            1, 0, f"{meaning}: {np.median(values):.3g}", transform=axes.transAxes, ha="right", va="bottom"
+        )
+        return
     collection = LineCollection([line for line, _ in known], cmap="viridis_r", linewidths=thin, zorder=2)
-    collection.set_array(np.array([colour for _, colour in known]))
+    collection.set_array(values)
     axes.add_collection(collection, autolim=False)
     bar = figure.colorbar(collection, ax=axes, shrink=0.9, pad=0.02, aspect=28)
     bar.set_label(meaning)

@@ -10,11 +10,13 @@ Times count from the first message shown, so that a round reads alike whenever i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+CLIENT_LANES = 3
 KIND_ORDER = (
     "Request",
     "PrePrepare",
@@ -100,16 +102,33 @@ def kind_rank(kind: str) -> tuple[int, str]:
     return (KIND_ORDER.index(kind), "") if kind in KIND_ORDER else (len(KIND_ORDER), kind)
 
 
-def lanes(shown: Sequence[Message], nodes: Sequence[str]) -> list[str]:
-    """Who takes part: clients first (whoever is no node), then the nodes in the order of their indexes."""
+def lanes(shown: Sequence[Message], nodes: Sequence[str]) -> dict[str, int]:
+    """The lane of everybody who takes part: clients above (whoever is no node), then the nodes by their indexes.
+
+    More than three clients share one lane, since the round is about the nodes.
+    """
     present = {m.sender for m in shown} | {m.receiver for m in shown}
-    return sorted(present - set(nodes)) + [node for node in nodes if node in present]
+    clients = sorted(present - set(nodes))
+    shared = len(clients) > CLIENT_LANES
+    found = {client: 0 if shared else index for index, client in enumerate(clients)}
+    first = 1 if shared else len(clients)
+    return found | {
+        node: first + index for index, node in enumerate(node for node in nodes if node in present)
+    }
+
+
+def lane_names(lane: dict[str, int]) -> list[str]:
+    """What to write beside each lane, from the first on."""
+    sharing = Counter(lane.values())
+    names = {
+        index: name if sharing[index] == 1 else f"{sharing[index]} clients" for name, index in lane.items()
+    }
+    return [names[index] for index in sorted(names)]
 
 
 def diagram(shown: Sequence[Message], nodes: Sequence[str]) -> Diagram:
     """Where every arrow of these messages begins and ends."""
-    order = lanes(shown, nodes)
-    lane = {name: index for index, name in enumerate(order)}
+    lane = lanes(shown, nodes)
     origin = min((m.sent_ns for m in shown), default=0)
     arrows = [
         Arrow(
@@ -123,7 +142,7 @@ def diagram(shown: Sequence[Message], nodes: Sequence[str]) -> Diagram:
     ]
     kinds = sorted({m.kind for m in shown}, key=kind_rank)
     phases = [_phase(kind, [a for a in arrows if a.kind == kind]) for kind in kinds]
-    return Diagram(order, arrows, phases, max((phase.end_ms for phase in phases), default=0.0))
+    return Diagram(lane_names(lane), arrows, phases, max((phase.end_ms for phase in phases), default=0.0))
 
 
 def transcript(shown: Sequence[Message]) -> str:
@@ -145,8 +164,8 @@ def columns(shown: Sequence[Message], nodes: Sequence[str]) -> str:
     `> Prepare` is a broadcast or a send, `Prepare < 2` an arrival from lane 2, `x Prepare` a message that
     got lost.
     """
-    order = lanes(shown, nodes)
-    lane = {name: index for index, name in enumerate(order)}
+    lane = lanes(shown, nodes)
+    order = lane_names(lane)
     origin = min((m.sent_ns for m in shown), default=0)
     events: dict[
         tuple[int, int, int, str], None

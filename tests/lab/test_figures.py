@@ -139,7 +139,17 @@ def test_twenty_cities_have_labels_that_do_not_cover_one_another(fake: ModuleTyp
 
 
 def test_lanes_are_clients_first_and_then_nodes_in_their_order() -> None:
-    assert trace.lanes(some_messages(), ["a", "b", "c", "idle"]) == ["firm.1", "a", "b", "c"]
+    lane = trace.lanes(some_messages(), ["a", "b", "c", "idle"])
+    assert lane == {"firm.1": 0, "a": 1, "b": 2, "c": 3}
+    assert trace.lane_names(lane) == ["firm.1", "a", "b", "c"]
+
+
+def test_many_clients_share_one_lane() -> None:
+    crowd = [trace.Message("Request", f"client.{i}", "a", i, i + 5) for i in range(4)]
+    lane = trace.lanes(crowd, ["a"])
+    assert trace.lane_names(lane) == ["4 clients", "a"]
+    assert {lane[f"client.{i}"] for i in range(4)} == {0}
+    assert [arrow.sender for arrow in trace.diagram(crowd, ["a"]).arrows] == [0] * 4
 
 
 def test_a_diagram_counts_time_from_its_first_message_and_keeps_what_was_lost() -> None:
