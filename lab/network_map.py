@@ -179,9 +179,9 @@ def _links(figure: Figure, axes: Axes, lines: list[Any], colours: list[float | N
     if np.ptp(values) <= ALIKE * np.median(values):  # a scale would make much of nothing
         plain = LineCollection([line for line, _ in known], colors=BLUE, linewidths=thin, zorder=2)
         axes.add_collection(plain, autolim=False)
-        axes.text(
-            1, 0, f"{meaning}: {np.median(values):.3g}", transform=axes.transAxes, ha="right", va="bottom"
-        )
+        what, unit = meaning.rsplit(", ", 1)
+        text = f"{what}: {np.median(values):.3g} {unit}"
+        axes.text(1, 0, text, transform=axes.transAxes, ha="right", va="bottom")
         return
     collection = LineCollection([line for line, _ in known], cmap="viridis_r", linewidths=thin, zorder=2)
     collection.set_array(values)
