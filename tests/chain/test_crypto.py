@@ -92,6 +92,7 @@ def test_keys_of_small_order_are_refused(key):
 @pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), None, 5])
 def test_keys_of_the_wrong_shape_are_refused(key):
     assert not acceptable_key(key)
+    assert not Ed25519Keyring().verify_key(key, b"anything", bytes(64))
 
 
 def test_a_key_file_is_its_owners_alone(tmp_path):

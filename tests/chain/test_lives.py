@@ -79,6 +79,16 @@ def test_paying_less_than_reserved_releases_the_rest_last_allocation_first(town)
     assert len(town.financing(loan).allocations) == 2
 
 
+def test_nothing_is_paid_out_after_the_reservation_or_the_kyc_has_run_out(town):
+    lapsed = town.approved({town.declare(): 1_000})
+    town.must(KycAttest("firm.1", 1, town.time_ns + DAY_NS), B)
+    unattested = town.approved({town.declare(): 1_000}, bank=B)
+    town.wait(2)
+    assert town.do(FinDisburse(unattested, 1_000, "p"), B).code == "E_KYC"
+    town.wait(9)
+    assert town.do(FinDisburse(lapsed, 1_000, "p"), A).code == "E_TTL"
+
+
 def test_across_currencies_the_charge_is_rounded_up_at_the_recorded_rate(town):
     goods = town.declare(value=100_000)
     loan = town.lent({goods: 1_001}, currency="EUR")

@@ -11,7 +11,15 @@ from tradebft.chain.rules.identifiers import (
     uscc_token,
     uscc_valid,
 )
-from tradebft.chain.rules.payloads import DeclAnchor, DeclVerify, FinWithdraw, FirmRegister, KycAttest, Repay
+from tradebft.chain.rules.payloads import (
+    DeclAmend,
+    DeclAnchor,
+    DeclVerify,
+    FinWithdraw,
+    FirmRegister,
+    KycAttest,
+    Repay,
+)
 
 A, B = "commercial_bank.1", "commercial_bank.2"
 KEY = b"sixteen bytes or more"
@@ -40,6 +48,23 @@ def test_a_bank_sees_nothing_of_another_banks_business(town):
     (decl,) = town.ledger.view(A)["declaration"]
     assert not {"cap", "reserved", "drawn", "shortfall"} & set(decl)
     assert 123_457 + 234_569 not in seen  # nor what the two have lent together
+
+
+def test_a_shared_customers_file_does_not_say_which_bank_brought_it(town):
+    town.must(FirmRegister("firm.9", town.uscc("firm.9"), town.token(), town.token(), "A", bytes(32)), B)
+    for bank in (A, B):
+        town.must(KycAttest("firm.9", 1, town.time_ns * 2), bank)
+    seen = set(flat(town.ledger.view(A)))
+    assert "firm.9" in seen
+    assert B not in seen
+
+
+def test_only_the_banks_concerned_are_sent_an_alert(town):
+    goods = town.declare("firm.1", value=100_000)
+    town.lent({goods: 90_000}, bank=B)
+    town.must(DeclAmend(goods, 1, 50_000), "customs")
+    assert "SHORTFALL" in set(flat(town.ledger.view(B)))
+    assert not {"SHORTFALL", goods} & set(flat(town.ledger.view(A)))
 
 
 def test_the_regulator_sees_everything_and_every_refusal(town):
