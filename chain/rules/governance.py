@@ -55,7 +55,7 @@ def _status(ctx: Context, kind: str, key: bytes) -> str:
         ctx.object, ctx.firm, ctx.bank, ctx.notify = key, f.firm, f.bank, (f.bank, f.firm)
         return f.state
     if kind == "firm":
-        return ctx.registered_firm(key.decode(errors="replace")).status
+        return ctx.registered_firm(_firm_id(key)).status
     if kind == "invoice":
         if (invoice := state.invoices.get(key)) is None:
             raise Rejected("E_STATE", "object")
@@ -72,8 +72,15 @@ def _set_status(ctx: Context, kind: str, key: bytes, status: str) -> None:
         f = state.financings[key]
         state.financings.put(key, replace(f, state=status, trail=(*f.trail, status)))
     elif kind == "firm":
-        firm = key.decode()
+        firm = _firm_id(key)
         state.firms.put(firm, replace(state.firms[firm], status=status))
     else:
         frozen = status == states.FROZEN
         state.invoices.put(key, replace(state.invoices[key], frozen=frozen))
+
+
+def _firm_id(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return ""  # no firm's id

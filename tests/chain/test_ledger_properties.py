@@ -15,10 +15,13 @@ from tradebft.chain.crypto import token
 from tradebft.chain.genesis import checker_of
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.rules import states
+from tradebft.chain.rules.context import CODES
 from tradebft.chain.rules.invariants import check, check_touched
 from tradebft.chain.rules.parameters import DAY_NS
 from tradebft.chain.rules.payloads import (
+    PAYLOADS,
     Allocation,
+    Claim,
     ClaimAssign,
     ConsentGrant,
     ConsentRevoke,
@@ -37,6 +40,7 @@ from tradebft.chain.rules.payloads import (
     FinReserve,
     FinTransfer,
     FinWithdraw,
+    FirmRegister,
     FirmStatus,
     Freeze,
     InvoiceLine,
@@ -256,6 +260,56 @@ def test_hostile_transactions_get_a_receipt_and_change_nothing(make_town, garbag
     assert not any(r.ok for r in receipts) or damaged == genuine
     assert town.ledger.objects_root == before or damaged == genuine
     assert check(town.ledger) == []
+
+
+IDS = ("firm.1", "firm.\ufffd", *BANKS, "administrator", "customs", "nobody", "", "x" * 300)
+WORDS = (
+    "export_receivable", "USD", "JPY", "A", "BANK", "financing", "credit", "declaration", "firm", "invoice",
+    "OWN_FUNDS", "WRITE_OFF", "ACTIVE", "SUSPENDED", "fx.USD", "ratio_bp.order_financing", "faults", "recycle",
+)  # fmt: skip
+NUMBERS = (-(2**63), -1, 0, 1, 2, 5, 100, 10_000, 2**63 - 1, 2**63, 2**64 - 1)
+
+
+def fields(kind, town, loans):
+    """A strategy for a payload's field: plausible things, odd things, and the ends of what can be encoded."""
+    by_type = {
+        "str": st.sampled_from(IDS + WORDS) | st.text(max_size=3),
+        "int": st.sampled_from((*NUMBERS, town.time_ns, town.time_ns + DAY_NS)),
+        "bool": st.booleans(),
+        "bytes": st.sampled_from([*loans, town.uscc("firm.1"), bytes(32), b"", b"firm.1", b"firm.\xff"])
+        | st.binary(min_size=32, max_size=32),
+    }
+    names = {c.__name__: c for c in (Allocation, InvoiceLine, InvoiceShare, Claim)}
+
+    def one(text):
+        if text.startswith("tuple[tuple["):
+            return st.lists(st.tuples(*(one(t) for t in text[12:-7].split(", "))), max_size=2).map(tuple)
+        if text.startswith("tuple["):
+            return st.lists(one(text[6:-6]), max_size=3).map(tuple)
+        if text in by_type:
+            return by_type[text]
+        return st.builds(names[text], **{n: one(t) for n, t in names[text].__annotations__.items()})
+
+    return st.builds(kind, **{name: one(text) for name, text in kind.__annotations__.items()})
+
+
+@given(st.data())
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_payload_whatever_it_holds_raises_out_of_the_ledger(make_town, data):
+    town = make_town(recycle=1)
+    town.must(
+        FirmRegister("firm.\ufffd", town.token(), town.token(), town.token(), "A", bytes(32)), "administrator"
+    )
+    goods = town.declare()
+    loans = [town.apply({goods: 5}), town.reserved({goods: 5}), town.lent({goods: 5}), goods]
+    for _ in range(6):
+        name = data.draw(st.sampled_from(sorted(PAYLOADS)))
+        payload = data.draw(fields(PAYLOADS[name], town, loans))
+        sender = data.draw(st.sampled_from(["administrator", *BANKS, "firm.1", "customs", "tax", "insurer"]))
+        others = [m for m in ("administrator", "policy_bank", *BANKS) if m != sender]
+        receipt = town.do(payload, sender, *others, checker_of(BANKS[0]))
+        assert receipt.code in (*CODES, "OK")
+    town.everything_holds()
 
 
 def test_a_broken_ledger_is_found_out(make_town):

@@ -184,6 +184,14 @@ def test_freezing_stops_everything_but_repayment(town):
     town.must(FinReserve(waiting), A)
 
 
+def test_freezing_something_that_is_no_name_freezes_nothing(town):
+    tokens = (town.token(), town.token(), town.token())
+    town.must(FirmRegister("firm.\ufffd", *tokens, "A", bytes(32)), "administrator")
+    for odd in (b"firm.\xff", b"", b"administrator"):
+        assert town.do(Freeze("firm", odd, "order"), "administrator").code == "E_UNKNOWN_FIRM"
+    assert town.do(Freeze("bank", b"x", "order"), "administrator").code == "E_PARAM"
+
+
 def test_a_frozen_invoice_is_not_financed(town):
     goods, invoice = town.declare(), town.token("invoice")
     line = (InvoiceLine(goods, 9_000),)
