@@ -139,7 +139,7 @@ class Weather:
 
     def _apply_crash(self, fault: Fault, begins: bool) -> Change:
         changed = []
-        for node in dict.fromkeys(fault.nodes):
+        for node in fault.nodes:
             before = self._down[node]
             self._down[node] += 1 if begins else -1
             if (before == 0) != (self._down[node] == 0):
