@@ -75,10 +75,10 @@ def test_the_ends_move_the_median_to_the_tenth_and_ninetieth_percentile(stage: S
 def test_one_draw_is_the_arrays_element(stage: Stage) -> None:
     numbers = np.array([0, 1, 2, 3, 10**6, 77], dtype=np.int64)
     durations, occurs = draws(stage, Chance(14), numbers, "high")
-    dense, _ = draws(stage, Chance(14), np.arange(100, dtype=np.int64), "high")
+    backwards, _ = draws(stage, Chance(14), np.arange(100, 40, -1, dtype=np.int64), "high")
     for k, number in enumerate(numbers.tolist()):
         assert draw(stage, Chance(14), number, "high") == (int(durations[k]) if occurs[k] else None)
-    assert durations[5] == dense[77]
+    assert durations[5] == backwards[100 - 77]
 
 
 def test_minutes_are_plain_time_and_days_are_bank_days() -> None:
