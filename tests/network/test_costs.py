@@ -55,6 +55,7 @@ def test_sending_costs_one_signature_but_for_a_request_passed_on():
 def test_relaying_checks_and_signs_nothing_and_executing_counts_transactions():
     assert COSTS.relay(500) == 2 * 100 + 1000
     assert COSTS.execute(6) == 42
+    assert COSTS.execute(6, signatures=2) == 42 + 2_000_000
 
 
 def test_there_is_a_rule_for_every_kind_of_message():
