@@ -11,9 +11,9 @@ PyNaCl 1.6, msgspec 0.2x, single thread, medians of seven rounds:
     send + receive 200 bytes over a local socket: 2.2 us of processor time
     apply a financing's transaction to the ledger, 50 a block: 24 us, its own signature apart (51 us alone in a block)
 
-Signing and checking are rounded from the middle of the spread, a kilobyte is hashing plus decoding, execution is rounded
-down for the signature stand-in that was measured with it. The handling of a message is dominated by an event loop and
-the replica's own step in Python: 10 us is an assumption. A measurement of the machine at hand replaces all of them.
+Signing and checking are rounded from the middle of the spread, a kilobyte is hashing plus decoding, execution is
+rounded down for the signature stand-in that was measured with it. The handling of a message is dominated by an event
+loop and the replica's own step in Python: 10 us is an assumption. Measuring the machine at hand replaces all of them.
 """
 
 from __future__ import annotations
