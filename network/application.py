@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from tradebft.chain.block import Block, Header, merkle_root
+from tradebft.chain.block import GENESIS_PARENT, Block, Header, merkle_root
 from tradebft.chain.crypto import digest
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.receipt import Applied
@@ -46,18 +46,21 @@ class HashChain:
 class LedgerApplication:
     """The trade-finance ledger: one block a batch, receipts as results, the block's hash as state root.
 
-    Block time is the primary's proposal, never earlier than the parent's.
+    Block time is *epoch_ns* plus the time that the primary proposed, never earlier than the parent's.
     """
 
-    def __init__(self, ledger: Ledger, observe: Callable[[Block, Applied], None] | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, observe: Callable[[Block, Applied], None] | None = None, epoch_ns: int = 0
+    ) -> None:
         self.ledger = ledger
         self._observe = observe
-        self._time_ns = 0
+        self._epoch_ns = epoch_ns
+        self._time_ns = epoch_ns
         self._parent = GENESIS_PARENT
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
         """Apply the batch's transactions to the ledger."""
-        self._time_ns = max(self._time_ns, decided.batch.timestamp_ns)
+        self._time_ns = max(self._time_ns, self._epoch_ns + decided.batch.timestamp_ns)
         operations = [request.operation for request in fresh]
         applied = self.ledger.apply(decided.seq, self._time_ns, operations)
         results = tuple(receipt.encode() for receipt in applied.receipts)

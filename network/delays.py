@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
 from tradebft.network.chance import Chance
 from tradebft.network.links import LinkModel
 
@@ -30,10 +29,23 @@ class Row(NamedTuple):
 class Broadcasts:
     """The delays of one sender's broadcasts to a fixed list of receivers."""
 
-    __slots__ = ("_at", "_chance", "_delays", "_link", "_losses", "_lossy", "_orders", "_rows", "_sender", "_sorted",
-                 "receivers")
+    __slots__ = (
+        "_at",
+        "_chance",
+        "_delays",
+        "_link",
+        "_losses",
+        "_lossy",
+        "_orders",
+        "_rows",
+        "_sender",
+        "_sorted",
+        "receivers",
+    )
 
-    def __init__(self, chance: Chance, link: LinkModel, sender: int, receivers: list[int], lossy: bool) -> None:
+    def __init__(
+        self, chance: Chance, link: LinkModel, sender: int, receivers: list[int], lossy: bool
+    ) -> None:
         self._chance, self._link, self._sender, self._lossy = chance, link, sender, lossy
         self.receivers = np.array(receivers, dtype=np.int64)
         self._rows = max(1, _BLOCK_DRAWS // max(1, len(receivers)))
@@ -85,4 +97,6 @@ class Alone:
         u = self._chance.stream("alone", self._sender, self._receiver).uniforms(start, self._rows)
         receivers = np.array([self._receiver], dtype=np.int64)
         self._delays += self._link.delays(self._sender, receivers, u[:, None])[:, 0].tolist()
-        self._losses += self._chance.stream("loss", self._sender, self._receiver).uniforms(start, self._rows).tolist()
+        self._losses += (
+            self._chance.stream("loss", self._sender, self._receiver).uniforms(start, self._rows).tolist()
+        )

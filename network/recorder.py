@@ -16,7 +16,17 @@ ROUND_SEQS = (1, 2)  # the decisions whose messages are kept one by one
 class Decision:
     """One sequence number: when it was proposed and committed. Times in ns, -1 where it never happened."""
 
-    __slots__ = ("all_ns", "bytes", "committed", "live", "proposed_ns", "quorum_ns", "seq", "transactions", "view")
+    __slots__ = (
+        "all_ns",
+        "bytes",
+        "committed",
+        "live",
+        "proposed_ns",
+        "quorum_ns",
+        "seq",
+        "transactions",
+        "view",
+    )
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
@@ -38,7 +48,9 @@ class Recorder:
         self.evidence: list[dict[str, Any]] = []
         self.decisions: dict[int, Decision] = {}
         self.view = 0  # the highest view that was opened
-        self.round: list[tuple[Message, int, int, int, int]] = []  # message, sender, receiver, sent_ns, arrived_ns
+        self.round: list[
+            tuple[Message, int, int, int, int]
+        ] = []  # message, sender, receiver, sent_ns, arrived_ns
         self._proposals: dict[int, tuple[bytes, int, int]] = {}
         self._round_open = True
 

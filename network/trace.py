@@ -69,7 +69,9 @@ class TraceDigest:
         others = [[r for r in range(replicas) if r != sender] for sender in range(replicas)]
         self._others = np.array(others, dtype=np.uint64).reshape(replicas, max(0, replicas - 1))
 
-    def event(self, kind: int, sender: int, view: int, seq: int, digest: int, receiver: int, time: int) -> None:
+    def event(
+        self, kind: int, sender: int, view: int, seq: int, digest: int, receiver: int, time: int
+    ) -> None:
         """One event. All fields are non-negative and below 2^64."""
         self._events.append((kind, sender, view, seq, digest, receiver, time))
         if len(self._events) >= _FLUSH_AT:
@@ -85,7 +87,9 @@ class TraceDigest:
         if len(self._heads) >= self._flush_broadcasts_at:
             self._flush_broadcasts()
 
-    def withdraw(self, kind: int, sender: int, view: int, seq: int, digest: int, receiver: int, time: int) -> None:
+    def withdraw(
+        self, kind: int, sender: int, view: int, seq: int, digest: int, receiver: int, time: int
+    ) -> None:
         """A delivery that was announced and did not happen."""
         self._sum -= event_value(kind, sender, view, seq, digest, receiver, time)
 

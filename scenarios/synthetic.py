@@ -6,7 +6,7 @@ or not, and each counts from the moment at which it was meant to be submitted (n
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from tradebft.network.chance import Chance, exponential
@@ -49,9 +49,13 @@ class SyntheticLoad:
         if self.submitted < self.total:
             self.submitted += 1
             now = self._cluster.env.time
-            self._clients[client].submit(
-                now, self._operation, "", lambda record: self._answered(client, record)
-            )
+            self._clients[client].submit(now, self._operation, "", self._on_answer(client))
+
+    def _on_answer(self, client: int) -> Callable[[RequestRecord], None]:
+        def answered(record: RequestRecord) -> None:
+            self._answered(client, record)
+
+        return answered
 
     def _answered(self, client: int, record: RequestRecord) -> None:
         self.answered += 1
@@ -79,10 +83,4 @@ class SyntheticLoad:
                 yield env.timeout(at - env.time)
             client = k % len(self._clients)
             self.submitted += 1
-            self._clients[client].submit(
-                env.time,
-                self._operation,
-                "",
-                lambda record, client=client: self._answered(client, record),
-                at,
-            )
+            self._clients[client].submit(env.time, self._operation, "", self._on_answer(client), at)

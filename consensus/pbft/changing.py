@@ -64,11 +64,7 @@ class Changing(State):
         oldest = self.waiting.oldest
         if oldest is not None:
             return oldest
-        slot = self.slots.get(self.executed + 1)
-        if slot is not None and slot.digest is not None:
-            return slot.seq
-        open_seqs = [s.seq for s in self.slots.values() if s.seq > self.executed and s.digest is not None]
-        return min(open_seqs, default=None)
+        return next((slot.seq for slot in self.unexecuted_slots() if slot.digest is not None), None)
 
     # --- leaving a view (4.4) ---
 

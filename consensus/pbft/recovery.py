@@ -90,8 +90,7 @@ class Recovery(State):
         if self.changing or len(self.waiting) or self.executed < self.low:
             return True
         return any(
-            slot.seq > self.executed and (slot.digest is not None or len(slot.commits) > self.faults)
-            for slot in self.slots.values()
+            slot.digest is not None or len(slot.commits) > self.faults for slot in self.unexecuted_slots()
         )
 
     def _status(self) -> Status:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
@@ -50,6 +51,7 @@ class State:
         self.low, self.high = 0, config.log_window
         self.stable: QuorumCertificate | None = None
         self.slots: dict[int, Slot] = {}
+        self.top = 0  # the highest sequence that ever had a slot
         self.bodies: dict[bytes, tuple[int, Batch]] = {}  # by digest, with the sequence that last named it
         self.checkpoints = CheckpointVotes(config.quorum)
         self.own_checkpoints: dict[int, Checkpoint] = {}
@@ -78,7 +80,15 @@ class State:
         slot = self.slots.get(seq)
         if slot is None:
             slot = self.slots[seq] = Slot(seq)
+            self.top = max(self.top, seq)
         return slot
+
+    def unexecuted_slots(self) -> Iterator[Slot]:
+        """Open slots above what was executed, lowest first: a few, where the whole log may be hundreds."""
+        for seq in range(self.executed + 1, self.top + 1):
+            slot = self.slots.get(seq)
+            if slot is not None:
+                yield slot
 
     def batch_of(self, digest: bytes) -> Batch | None:
         """The batch of *digest*, if this replica holds it."""

@@ -1,0 +1,151 @@
+"""What a finished network leaves behind, as records; and how a run is driven and told about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import polars as pl
+from tradebft.chain.codec import CodecError, decode
+from tradebft.chain.receipt import Receipt
+from tradebft.consensus.invariants import NAMES
+from tradebft.network.cluster import Cluster
+from tradebft.network.node import ClientNode
+from tradebft.scenarios import records as tables
+from tradebft.scenarios import simulation
+from tradebft.scenarios.records import Records
+from tradebft.scenarios.schema import Scenario
+
+Progress = Callable[[str, float, float], None]
+_SLICES: Final = 200
+
+
+def settling_time(scenario: Scenario) -> int:
+    """How long the last messages may take to arrive once load has ended (ns): no load is offered in it."""
+    return 4 * scenario.consensus.view_change_timeout_ns
+
+
+def drive(
+    cluster: Cluster,
+    until_ns: int,
+    done: Callable[[], int],
+    total: int,
+    progress: Progress,
+    stop: Any,
+) -> None:
+    """Run until *stop* happens or *until_ns*, and tell *progress* on the way."""
+    env = cluster.env
+    env.process(_report(cluster, done, total, progress))
+    limit = env.timeout(max(1, until_ns - env.time))
+    env.run(until=env.any_of([stop, limit]))
+    progress("simulating", done(), total)
+
+
+def _report(cluster: Cluster, done: Callable[[], int], total: int, progress: Progress) -> Any:
+    # In virtual time a run may take milliseconds or years: look often at first, then ever more rarely.
+    pause = 1_000_000
+    while True:
+        before = done()
+        yield cluster.env.timeout(pause)
+        progress("simulating", done(), total)
+        if done() - before < total / _SLICES:
+            pause *= 2
+
+
+def collect(records: Records, scenario: Scenario, cluster: Cluster) -> None:
+    """Fill in what the network recorded."""
+    recorder = cluster.recorder
+    records.places = simulation.map_of(scenario)
+    records.edges = _edges(scenario, cluster)
+    records.trace_digest = recorder.trace.hex()
+    records.virtual_ns = cluster.env.time
+    records.messages = dict(sorted(recorder.messages.items()))
+    records.bytes_sent = recorder.bytes_sent
+    records.view_changes = recorder.view
+    records.ignored = dict(sorted(recorder.ignored.items()))
+    records.dropped = {cause: n for cause, n in sorted(recorder.dropped.items()) if n}
+    records.evidence = recorder.evidence[:1000]
+    records.faults = _faults(scenario)
+    records.decisions = _decisions(cluster)
+    records.requests = _requests(cluster.clients)
+    records.round = _round(scenario, cluster)
+    records.invariants_checked = list(NAMES)
+    records.violations = [
+        {"invariant": v.invariant, "at_ns": v.at_ns, "replica": v.replica, "what": v.what}
+        for v in cluster.checker.violations
+    ]
+
+
+def _edges(scenario: Scenario, cluster: Cluster) -> list[tuple[str, str]]:
+    names = endpoint_names(scenario, cluster)
+    edges = cluster.settings.wire.topology.edges() if len(scenario.node_names) <= 64 else []
+    return [(names[a], names[b]) for a, b in edges]
+
+
+def endpoint_names(scenario: Scenario, cluster: Cluster) -> list[str]:
+    """The name of every endpoint by index: replicas, clients, relays."""
+    relays = cluster.settings.wire.topology.relays
+    return [*scenario.node_names, *cluster.clients, *(["broker"] * relays)]
+
+
+def _faults(scenario: Scenario) -> list[tuple[int, int, str, str]]:
+    rows: list[tuple[int, int, str, str]] = []
+    for fault in scenario.faults:
+        end = -1 if fault.for_ns is None else fault.at_ns + fault.for_ns
+        who = " | ".join(", ".join(group) for group in fault.groups)
+        rows.append((fault.at_ns, end, fault.kind, who))
+    return rows
+
+
+def _decisions(cluster: Cluster) -> pl.DataFrame:
+    rows = [
+        (d.seq, d.view, d.transactions, d.bytes, d.proposed_ns, d.quorum_ns, d.all_ns)
+        for d in sorted(cluster.recorder.decisions.values(), key=lambda d: d.seq)
+        if d.transactions
+    ]
+    return tables.table(tables.DECISION_COLUMNS, rows)
+
+
+def _requests(clients: dict[str, ClientNode]) -> pl.DataFrame:
+    rows: list[tuple[Any, ...]] = []
+    for name, client in clients.items():
+        rows += (
+            (name, place + 1, r.intended_ns, r.submitted_ns, r.replied_ns, r.seq, r.type, _code(r.result))
+            for place, r in enumerate(client.records)
+        )
+    rows.sort(key=lambda row: (row[2], row[0], row[1]))
+    return tables.table(tables.REQUEST_COLUMNS, rows)
+
+
+def _code(result: bytes) -> str:
+    if not result:
+        return ""
+    try:
+        return decode(result, Receipt).code
+    except CodecError:
+        return ""
+
+
+def _round(scenario: Scenario, cluster: Cluster) -> pl.DataFrame:
+    """The messages of one decision: the second if there is one (the first may meet a network still starting)."""
+    names = endpoint_names(scenario, cluster)
+    kept = cluster.recorder.round
+    seqs = {m.seq for m, *_ in kept if hasattr(m, "seq")}
+    if not seqs:
+        return tables.table(tables.ROUND_COLUMNS)
+    seq = max(seqs)
+    asked = _asked(kept, seq)
+    rows = []
+    for message, sender, receiver, sent, arrived in kept:
+        if getattr(message, "seq", None) == seq or (hasattr(message, "key") and message.key in asked):
+            view = getattr(message, "view", 0)
+            rows.append((type(message).__name__, names[sender], names[receiver], sent, arrived, view, seq))
+    return tables.table(tables.ROUND_COLUMNS, rows)
+
+
+def _asked(kept: Iterable[tuple[Any, ...]], seq: int) -> set[tuple[str, int]]:
+    for message, *_ in kept:
+        batch = getattr(message, "batch", None)
+        if batch is not None and message.seq == seq:
+            return {request.key for request in batch.requests}
+    return set()

@@ -1,0 +1,68 @@
+"""Two ledgers to wait for: one central database, or the chain in its simulated network. Same rules, same receipts."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import simpy
+from simpy.events import Event
+from tradebft.chain.codec import decode
+from tradebft.chain.ledger import Ledger
+from tradebft.chain.receipt import Receipt
+from tradebft.chain.transaction import Transaction
+from tradebft.network.cluster import Cluster
+from tradebft.network.node import RequestRecord
+
+DATABASE_CALL_NS: Final = 5_000_000
+"""One call to the central database, network included: 5 ms (assumption; a call within a province is of that order)."""
+
+
+class LedgerService(Protocol):
+    """Takes a transaction; the event succeeds with its receipt."""
+
+    def submit(self, gateway: str, transaction: Transaction) -> Event:
+        """Hand in *transaction* at the counter of *gateway*."""
+        ...
+
+
+class DatabaseLedger:
+    """The same ledger rules behind one server: each transaction is a block of its own, and takes one call."""
+
+    def __init__(self, env: simpy.Environment, ledger: Ledger, epoch_ns: int) -> None:
+        self._env, self.ledger, self._epoch_ns = env, ledger, epoch_ns
+        self.codes: dict[str, int] = {}
+
+    def submit(self, gateway: str, transaction: Transaction) -> Event:
+        """Execute at once, answer after the call's time."""
+        ledger = self.ledger
+        time_ns = self._epoch_ns + int(self._env.now)
+        receipt = ledger.apply(ledger.height + 1, time_ns, [transaction.encode()]).receipts[0]
+        self.codes[receipt.code] = self.codes.get(receipt.code, 0) + 1
+        return self._env.timeout(DATABASE_CALL_NS, receipt)
+
+
+class ChainLedger:
+    """The simulated network: a transaction is a request, its receipt what f+1 replicas answer alike."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.waiting = 0
+
+    def submit(self, gateway: str, transaction: Transaction) -> Event:
+        """Send the request; the event succeeds when f+1 matching replies have arrived."""
+        env = self._cluster.env
+        event = env.event()
+        self.waiting += 1
+
+        def answered(record: RequestRecord) -> None:
+            self.waiting -= 1
+            event.succeed(decode(record.result, Receipt))
+
+        self._cluster.clients[gateway].submit(env.time, transaction.encode(), transaction.body.type, answered)
+        return event
+
+
+def receipt_of(value: Any) -> Receipt:
+    """The receipt that a submitted transaction's event carries."""
+    assert isinstance(value, Receipt)
+    return value
