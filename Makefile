@@ -1,0 +1,51 @@
+# Four verbs. Everything lives in .venv; nothing outside the checkout is touched.
+#
+#   make demo     install what the command needs, run the built-in scenario `guizhou`, say where the report is
+#   make test     the same with the test tools, and run the tests
+#   make check    formatting, lint, types, import rules
+#   make clean    remove .venv, caches and results/
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/installed
+	@$(BIN)/tradebft run guizhou
+
+test: $(VENV)/installed-test
+	@$(BIN)/pytest -n 2
+
+check: $(VENV)/installed-dev
+	@scripts/check
+
+clean:
+	rm -rf $(VENV) results build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# A stamp file each: installed again only when pyproject.toml has changed. The sources are installed in place.
+$(VENV)/installed: pyproject.toml
+	@$(call install,-e .)
+
+$(VENV)/installed-test: pyproject.toml
+	@$(call install,-e '.[test]')
+
+$(VENV)/installed-dev: pyproject.toml
+	@$(call install,-e '.[dev]')
+
+# A venv whose creation was interrupted has no pip, and is completed; one that is whole is kept.
+define install
+set -e; \
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+    || { echo "tradebft needs Python 3.11 or later as '$(PYTHON)'; name another one: make PYTHON=python3.12" >&2; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+    || { echo "the venv module of $(PYTHON) is missing; on Debian: apt install python3-venv" >&2; exit 1; }; \
+test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); \
+echo "installing tradebft into $(VENV)"; \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); \
+touch $@
+endef
