@@ -21,7 +21,7 @@ from tradebft.network.application import Application, Chronicle, HashChain
 from tradebft.network.chance import Chance
 from tradebft.network.costs import CpuCosts
 from tradebft.network.faults import Fault, Transition, Weather, transitions
-from tradebft.network.node import ClientNode, ReplicaNode, Shared
+from tradebft.network.node import ClientNode, Processor, ReplicaNode, Shared
 from tradebft.network.recorder import Recorder
 from tradebft.network.simulated import SimulatedBus, Wire
 from tradebft.network.virtual_time import VirtualTime
@@ -74,8 +74,10 @@ class Cluster:
             self.bus.attach(node, self._queued)
         for client in self.clients.values():
             self.bus.attach(client, queued=False)
-        for relay in range(settings.wire.topology.relays):
-            self._attach_relay(n + len(settings.clients) + relay)
+        if not settings.wire.topology.direct:
+            # Members forward for one another, and so do nodes that do nothing else.
+            for index in [*range(n), *range(n + len(settings.clients), self.bus.endpoints)]:
+                self._attach_relay(index)
         self.weather = Weather(settings.faults, n)
         self.env.process(self._faults(transitions(settings.faults)))
         for node in self.nodes:
@@ -109,13 +111,15 @@ class Cluster:
         return ClientNode(index, client, self._shared)
 
     def _attach_relay(self, index: int) -> None:
-        free_at = 0
+        costs = self.settings.costs
+        own = (
+            Processor(costs) if costs is not None else None
+        )  # forwarding is a relay's own work, beside any replica's
 
-        def busy(now: int, length: int) -> int:
-            nonlocal free_at
-            costs = self.settings.costs
-            free_at = max(free_at, now) + (costs.relay(length) if costs else 0)
-            return free_at
+        def busy(now: int, length: int) -> int | None:
+            if index < self.config.nodes and not self.nodes[index].up:
+                return None
+            return now if own is None else own.take(now, own.costs.relay(length))
 
         self.bus.attach_relay(index, busy)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 from tradebft.consensus.interface import Committed, Config
-from tradebft.consensus.messages import Message, NewView, PrePrepare, Request
+from tradebft.consensus.messages import Batch, Message, NewView, PrePrepare, Reply, Request
 from tradebft.network.trace import TraceDigest, short
 
 COMMIT_EVENT, EXECUTE_EVENT, TIMER_EVENT, ANSWER_EVENT = 64, 65, 66, 67
-ROUND_SEQS = (1, 2)  # the decisions whose messages are kept one by one
+ROUND_REQUESTS_MAX = 2  # a round with more requests would be a picture of nothing but requests and replies
+ROUND_PATIENCE = 200  # sequences to wait for such a round before any will do
+REQUESTS_KEPT = 256
 
 
 class Decision:
@@ -40,6 +42,7 @@ class Recorder:
 
     def __init__(self, config: Config) -> None:
         self._quorum = config.quorum
+        self._nodes = config.nodes
         self.trace = TraceDigest(config.nodes)
         self.messages: Counter[str] = Counter()
         self.bytes_sent = 0
@@ -52,12 +55,10 @@ class Recorder:
             tuple[Message, int, int, int, int]
         ] = []  # message, sender, receiver, sent_ns, arrived_ns
         self._proposals: dict[int, tuple[bytes, int, int]] = {}
-        self._round_open = True
-
-    @property
-    def round_open(self) -> bool:
-        """Whether messages are still kept one by one."""
-        return self._round_open
+        self.round_open = True  # whether messages are still wanted one by one
+        self.round_seq = 0  # the decision whose messages are kept; 0 until one is chosen
+        self._asked: deque[tuple[Message, int, int, int, int]] = deque(maxlen=REQUESTS_KEPT)
+        self._replies_due = 0
 
     def proposed(self, now: int, message: PrePrepare | NewView) -> None:
         """A primary assigns batches to sequences; a later view may assign the same ones again."""
@@ -66,6 +67,8 @@ class Recorder:
             for proposal in message.proposals:
                 self.proposed(now, proposal)
             return
+        if self.round_open and not self.round_seq and message.batch is not None:
+            self._choose_round(message.seq, message.batch)
         known = self._proposals.get(message.seq)
         if known is None or known[0] != message.digest:
             self._proposals[message.seq] = message.digest, now, message.view
@@ -86,12 +89,24 @@ class Recorder:
             if decision.committed.bit_count() < self._quorum:
                 return
             decision.quorum_ns, decision.live = now, live
-            if effect.seq >= ROUND_SEQS[-1]:
-                self._round_open = False
         if decision.all_ns < 0 and decision.committed & decision.live == decision.live:
             decision.all_ns = now
 
+    def _choose_round(self, seq: int, batch: Batch) -> None:
+        # Not the very first: the network may still be starting.
+        if (seq > 1 and len(batch.requests) <= ROUND_REQUESTS_MAX) or seq > ROUND_PATIENCE:
+            self.round_seq = seq
+            wanted = {request.key for request in batch.requests}
+            self.round = [row for row in self._asked if isinstance(row[0], Request) and row[0].key in wanted]
+            self._replies_due = len(batch.requests) * self._nodes
+
     def keep(self, message: Message, sender: int, receiver: int, sent: int, arrived: int) -> None:
-        """One message of the first rounds, for the space-time diagram."""
-        if isinstance(message, Request) or getattr(message, "seq", 0) in ROUND_SEQS:
+        """One message, for the space-time diagram of one round from its requests to its last reply."""
+        if isinstance(message, Request):
+            if not self.round_seq:
+                self._asked.append((message, sender, receiver, sent, arrived))
+        elif self.round_seq and getattr(message, "seq", 0) == self.round_seq:
             self.round.append((message, sender, receiver, sent, arrived))
+            if isinstance(message, Reply):
+                self._replies_due -= 1
+                self.round_open = self._replies_due > 0

@@ -108,12 +108,19 @@ class SimulatedBus:
         table[k + e] = node.process
         table[k + 2 * e] = node.refuse
 
-    def attach_relay(self, index: int, busy: Callable[[int, int], int]) -> None:
-        """Connect a relay: it forwards what reaches it; *busy(now, bytes)* is when it is done with a message."""
+    def attach_relay(self, index: int, busy: Callable[[int, int], int | None]) -> None:
+        """Connect a relay: it forwards what reaches it.
+
+        *busy(now, bytes)* is when it is done with a message, or None while it is down.
+        """
 
         def forward(now: int, packet: Packet) -> None:
             length = size(packet.message)
-            self._forward(busy(now, length), index, packet.message, length, packet.receivers)
+            done = busy(now, length)
+            if done is None:
+                self.recorder.dropped["crash"] += len(packet.receivers)
+            else:
+                self._forward(done, index, packet.message, length, packet.receivers)
 
         self.env.receivers[index + 3 * self.endpoints] = forward
 
@@ -146,9 +153,7 @@ class SimulatedBus:
         """To every replica but the sender."""
         name, code = _CODES[type(message)]
         length = size(message)
-        plain = (
-            self._plain and self.connected is None and self.extra_loss is None and sender < self._config.nodes
-        )
+        plain = self._plain and self.calm and sender < self._config.nodes
         count = self._config.nodes - (sender < self._config.nodes)
         self.recorder.messages[name] += count
         if sender < self._config.nodes:
@@ -158,13 +163,11 @@ class SimulatedBus:
         if count == 0:
             return
         if not plain or not authentic(message, self._config.chain_id, self._keyring):
-            self._scatter(at, sender, message, length, [r for r in self._replicas if r != sender])
+            others = [r for r in self._replicas if r != sender]
+            self._scatter(at, sender, message, length, others, together=True)
             return
         self.recorder.bytes_sent += length * count
-        draws = self._broadcasts.get(sender)
-        if draws is None:
-            draws = self._broadcasts[sender] = self._new_broadcasts(sender)
-        row = draws.next()
+        row = self._broadcasts_of(sender).next()
         self.env.launch(Flight(at, message, row.places, row.sorted))
         view, seq, digest = _trace_fields(message)
         self.recorder.trace.broadcast(code, sender, view, seq, digest, at, row.delays)
@@ -179,13 +182,15 @@ class SimulatedBus:
             self.recorder.dropped["no such address"] += 1
             return
         self.recorder.messages[_CODES[type(message)][0]] += 1
-        self._scatter(at, sender, message, size(message), [receiver])
+        self._scatter(at, sender, message, size(message), [receiver], together=False)
 
     def later(self, at: int, endpoint: int, work: Any) -> None:
         """The endpoint's processor will be done with *work* at *at*."""
         self.env.launch(Flight(at, work, [endpoint + self.endpoints], [0]))
 
-    def _scatter(self, at: int, sender: int, message: Message, length: int, receivers: list[int]) -> None:
+    def _scatter(
+        self, at: int, sender: int, message: Message, length: int, receivers: list[int], together: bool
+    ) -> None:
         """Send copies with everything that may happen to them."""
         if self.connected is not None:
             reachable = [r for r in receivers if self.connected(sender, r)]
@@ -194,19 +199,18 @@ class SimulatedBus:
         if not self._wire.topology.direct:
             self._forward(at, sender, message, length, receivers)
             return
-        arrivals = self._arrivals(at, sender, receivers, length)
+        arrivals = self._arrivals(at, sender, receivers, length, together)
         if arrivals:
             self._deliver(at, sender, message, arrivals)
 
-    def _arrivals(self, at: int, sender: int, receivers: list[int], length: int) -> list[tuple[int, int]]:
+    def _arrivals(
+        self, at: int, sender: int, receivers: list[int], length: int, together: bool
+    ) -> list[tuple[int, int]]:
         """(delay after *at*, receiver) of the copies that arrive, nearest first."""
         wire, n = self._wire, self._config.nodes
         row = None
-        if len(receivers) > 1 and sender < n:
-            draws = self._broadcasts.get(sender)
-            if draws is None:
-                draws = self._broadcasts[sender] = self._new_broadcasts(sender)
-            row = draws.next()
+        if together and sender < n:
+            row = self._broadcasts_of(sender).next()
         depart, copy_ns = at, 0
         if wire.bandwidth_bps is not None:
             # The interface sends copy after copy: the last receiver waits for all others.
@@ -265,12 +269,16 @@ class SimulatedBus:
     def _arrivals_by_hop(self, at: int, place: int, hops: list[int], length: int) -> list[tuple[int, int]]:
         arrivals: list[tuple[int, int]] = []
         for hop in hops:  # one at a time: each neighbour is a link of its own, with its own draws
-            arrivals += self._arrivals(at, place, [hop], length)
+            arrivals += self._arrivals(at, place, [hop], length, together=False)
         return arrivals
 
-    def _new_broadcasts(self, sender: int) -> Broadcasts:
-        receivers = [r for r in self._replicas if r != sender]
-        return Broadcasts(self._chance, self._wire.links, sender, receivers, self._wire.lossy)
+    def _broadcasts_of(self, sender: int) -> Broadcasts:
+        draws = self._broadcasts.get(sender)
+        if draws is None:
+            receivers = [r for r in self._replicas if r != sender]
+            draws = Broadcasts(self._chance, self._wire.links, sender, receivers, self._wire.lossy)
+            self._broadcasts[sender] = draws
+        return draws
 
     def _pair(self, sender: int, receiver: int) -> Alone:
         pair = self._alone.get((sender, receiver))

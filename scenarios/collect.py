@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import polars as pl
@@ -127,25 +127,11 @@ def _code(result: bytes) -> str:
 
 
 def _round(scenario: Scenario, cluster: Cluster) -> pl.DataFrame:
-    """The messages of one decision: the second if there is one (the first may meet a network still starting)."""
+    """The messages of one decision, from its requests to its replies."""
     names = endpoint_names(scenario, cluster)
-    kept = cluster.recorder.round
-    seqs = {m.seq for m, *_ in kept if hasattr(m, "seq")}
-    if not seqs:
-        return tables.table(tables.ROUND_COLUMNS)
-    seq = max(seqs)
-    asked = _asked(kept, seq)
-    rows = []
-    for message, sender, receiver, sent, arrived in kept:
-        if getattr(message, "seq", None) == seq or (hasattr(message, "key") and message.key in asked):
-            view = getattr(message, "view", 0)
-            rows.append((type(message).__name__, names[sender], names[receiver], sent, arrived, view, seq))
+    seq = cluster.recorder.round_seq
+    rows = [
+        (type(m).__name__, names[sender], names[receiver], sent, arrived, getattr(m, "view", 0), seq)
+        for m, sender, receiver, sent, arrived in cluster.recorder.round
+    ]
     return tables.table(tables.ROUND_COLUMNS, rows)
-
-
-def _asked(kept: Iterable[tuple[Any, ...]], seq: int) -> set[tuple[str, int]]:
-    for message, *_ in kept:
-        batch = getattr(message, "batch", None)
-        if batch is not None and message.seq == seq:
-            return {request.key for request in batch.requests}
-    return set()
