@@ -31,10 +31,10 @@ BACKOFF_MAX: Final = 6
 
 
 class _Outstanding:
-    __slots__ = ("deadline", "replies", "request", "tag", "tries")
+    __slots__ = ("deadline", "replies", "request", "sent", "tag", "tries")
 
-    def __init__(self, request: Request, tag: int, deadline: int) -> None:
-        self.request, self.tag, self.deadline = request, tag, deadline
+    def __init__(self, request: Request, tag: int, sent: int, deadline: int) -> None:
+        self.request, self.tag, self.sent, self.deadline = request, tag, sent, deadline
         self.tries = 0
         self.replies: dict[int, Reply] = {}
 
@@ -58,6 +58,10 @@ class Client:
         """Operations submitted and not answered, queued ones included."""
         return len(self._outstanding) + len(self._queue)
 
+    def waiting_since(self) -> int | None:
+        """When the oldest request that is out and unanswered was sent (ns); None if there is none."""
+        return min((waiting.sent for waiting in self._outstanding.values()), default=None)
+
     def step(self, now: int, event: Any) -> Effects:
         """Take one input at time *now* (ns) and return what is to be done, in order."""
         if isinstance(event, Reply):
@@ -76,7 +80,7 @@ class Client:
             self.sequence += 1
             payload = request_payload(self.config.chain_id, self.name, self.sequence, submit.operation)
             request = Request(self.name, self.sequence, submit.operation, self.signer.sign(payload))
-            self._outstanding[self.sequence] = _Outstanding(request, submit.tag, now + self.timeout_ns)
+            self._outstanding[self.sequence] = _Outstanding(request, submit.tag, now, now + self.timeout_ns)
             effects.append(Send(self.view % self.config.nodes, request))
         return [*effects, *self._watch(now)]
 

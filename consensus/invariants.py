@@ -23,7 +23,7 @@ NAMES: Final = (
     "certificates",  # commit certificates verify without trusting whoever shows them
     "one-vote",  # no honest replica signs two different votes of one kind for one (view, seq)
     "bounded-log",  # no honest replica keeps more than L slots
-    "liveness",  # with a timely network and at most f faulty, every request is answered
+    "liveness",  # with a timely network and at most f faulty, requests do not wait while nothing commits
 )
 _PRUNE_EVERY: Final = 4096
 
@@ -123,10 +123,9 @@ class Checker:
         if replica in self._honest and slots > self._config.log_window:
             self._report("bounded-log", now, replica, f"{slots} slots, at most {self._config.log_window}")
 
-    def finish(self, now: int, unanswered: int, timely: bool) -> None:
-        """The run is over. *timely*: the network was whole and at most f replicas were down when it ended."""
-        if timely and unanswered:
-            self._report("liveness", now, -1, f"{unanswered} requests were never answered")
+    def stuck(self, now: int, unanswered: int) -> None:
+        """Requests wait and nothing commits, although the network is whole and at most f replicas are down."""
+        self._report("liveness", now, -1, f"{unanswered} requests wait and nothing is committed")
 
     def _report(self, invariant: str, now: int, replica: int, what: str) -> None:
         assert invariant in NAMES, invariant

@@ -21,7 +21,9 @@ Block_ = tuple[Decided, Executed]
 
 
 class Application(Protocol):
-    """A deterministic state machine behind the order."""
+    """A deterministic state machine behind the order. *checks*: signatures it checks itself, a request."""
+
+    checks: int
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
         """Execute *fresh* in order, as the batch at ``decided.seq``."""
@@ -31,6 +33,7 @@ class Application(Protocol):
 class HashChain:
     """Executes nothing; its state is the hash of all batches so far. For measuring consensus alone."""
 
+    checks = 0
     _EMPTY = result_digest(b"")
 
     def __init__(self) -> None:
@@ -48,6 +51,8 @@ class LedgerApplication:
 
     Block time is *epoch_ns* plus the time that the primary proposed, never earlier than the parent's.
     """
+
+    checks = 1  # the sender's; the client's own signature on the request was the replica's business
 
     def __init__(
         self, ledger: Ledger, observe: Callable[[Block, Applied], None] | None = None, epoch_ns: int = 0
@@ -91,6 +96,7 @@ class Chronicle:
         self._application = make()
         self._blocks: dict[int, Block_] = {}
         self.height = 0
+        self.checks = self._application.checks
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...], own: dict[int, Block_]) -> Executed:
         """The execution of *decided* for a replica whose own blocks that differ from the shared ones are *own*."""

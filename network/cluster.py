@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from simpy.events import Event
 from tradebft.chain.crypto import Keyring, Signer, make_identities
@@ -26,6 +26,7 @@ from tradebft.network.recorder import Recorder
 from tradebft.network.simulated import SimulatedBus, Wire
 from tradebft.network.virtual_time import VirtualTime
 
+LOSS_TIMELY: Final = 0.1  # a network that loses more cannot be called timely, and liveness is not judged
 MakeReplica = Callable[[int, Config, Signer, Keyring], Replica]
 
 
@@ -79,6 +80,7 @@ class Cluster:
             for index in [*range(n), *range(n + len(settings.clients), self.bus.endpoints)]:
                 self._attach_relay(index)
         self.weather = Weather(settings.faults, n)
+        self._changed_ns = 0
         self.env.process(self._faults(transitions(settings.faults)))
         for node in self.nodes:
             node.start(0)
@@ -94,10 +96,22 @@ class Cluster:
 
     def finish(self) -> None:
         """The run is over: judge liveness, take what never arrived out of the trace."""
-        down = self.config.nodes - self._live.bit_count()
-        timely = down <= self.config.faults and self.bus.connected is None
-        self.checker.finish(self.env.time, sum(c.client.unanswered for c in self.clients.values()), timely)
+        stuck = [c for c in self.clients.values() if self._overdue(c.client.waiting_since())]
+        if stuck and self._overdue(self._calm_since) and self._overdue(self.recorder.last_commit_ns):
+            self.checker.stuck(self.env.time, sum(c.client.unanswered for c in stuck))
         self.bus.withdraw_in_flight()
+
+    def _overdue(self, since_ns: int | None) -> bool:
+        """Whether that is so long ago that a live network had answered: several doublings of every timeout."""
+        patience = 30 * self.config.view_change_timeout_ns + 4 * self.settings.client_timeout_ns
+        return since_ns is not None and self.env.time - since_ns > patience
+
+    @property
+    def _calm_since(self) -> int | None:
+        """Since when the network is timely and at most f replicas are down; None while it is not."""
+        down = self.config.nodes - self._live.bit_count()
+        calm = down <= self.config.faults and self.bus.calm and self.settings.wire.loss < LOSS_TIMELY
+        return self._changed_ns if calm else None
 
     def _live_bits(self) -> int:
         return self._live
@@ -128,6 +142,7 @@ class Cluster:
             if transition.time_ns > self.env.time:
                 yield self.env.timeout(transition.time_ns - self.env.time)
             change = self.weather.apply(transition)
+            self._changed_ns = self.env.time
             for index in change.crashed:
                 self._live &= ~(1 << index)
                 self.bus.crash(self.nodes[index])

@@ -175,7 +175,9 @@ class ReplicaNode:
         if self.cpu is None:
             self.receive(now, executed)
         else:
-            done = self.cpu.take(now, self.cpu.costs.execute(len(effect.fresh)))
+            done = self.cpu.take(
+                now, self.cpu.costs.execute(len(effect.fresh), self._chronicle.checks * len(effect.fresh))
+            )
             self._bus.later(done, self.index, (self._epoch, executed))
 
     def _persist(self, record: Any) -> None:

@@ -51,6 +51,7 @@ class Recorder:
         self.evidence: list[dict[str, Any]] = []
         self.decisions: dict[int, Decision] = {}
         self.view = 0  # the highest view that was opened
+        self.last_commit_ns = 0
         self.round: list[
             tuple[Message, int, int, int, int]
         ] = []  # message, sender, receiver, sent_ns, arrived_ns
@@ -77,6 +78,7 @@ class Recorder:
         """*replica* committed a sequence; *live*: the replicas that are up now, as bits."""
         batch = effect.decided.batch
         self.trace.event(COMMIT_EVENT, replica, 0, effect.seq, short(batch.digest), 0, now)
+        self.last_commit_ns = now
         decision = self.decisions.get(effect.seq)
         if decision is None:
             decision = self.decisions[effect.seq] = Decision(effect.seq)

@@ -111,6 +111,6 @@ class Records:
     ledger: dict[str, Any] = field(default_factory=dict)  # height, state_root (hex), accepted, rejected {code: n}
     fraud: dict[str, dict[str, Any]] = field(default_factory=dict)  # kind -> injected, caught, missed, in_scope
     false_alarms: int = 0
-    coverage: list[dict[str, Any]] = field(default_factory=list)  # [{"coverage": c, "kind": k, "injected": .., "caught": .., "missed": ..}]
+    coverage: list[dict[str, Any]] = field(default_factory=list)  # rows of coverage, kind, injected, caught, missed
     invariants_checked: list[str] = field(default_factory=list)
     violations: list[dict[str, Any]] = field(default_factory=list)

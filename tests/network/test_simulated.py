@@ -166,3 +166,18 @@ def test_the_digest_does_not_depend_on_the_hash_seed():
     }
     assert len(digests) == 1
     assert len(digests.pop().strip()) == 32
+
+
+def test_a_network_that_could_answer_and_does_not_is_reported():
+    """The checker is seen to fire: replicas that ignore everything, on a network without a fault."""
+    cluster = build()
+    for node in cluster.nodes:
+        node.replica.step = lambda now, event: ()
+    ask(cluster, until=100 * S)
+    assert [violation.invariant for violation in cluster.checker.violations] == ["liveness"]
+
+
+def test_without_a_quorum_nobody_promises_liveness():
+    cluster = build(faults=[Fault(0, None, "crash", (0, 1))])
+    ask(cluster, until=100 * S)
+    assert cluster.checker.violations == []
