@@ -25,16 +25,18 @@ from tradebft.consensus.interface import (
     TimerFired,
 )
 from tradebft.consensus.messages import Reply, Request, request_payload, result_digest
+from tradebft.consensus.round_trip import RoundTrip
 
 RETRY_TIMER: Final = "retry"
 BACKOFF_MAX: Final = 6
 
 
 class _Outstanding:
-    __slots__ = ("deadline", "replies", "request", "sent", "tag", "tries")
+    __slots__ = ("deadline", "repeated", "replies", "request", "sent", "tag", "tries")
 
     def __init__(self, request: Request, tag: int, sent: int, deadline: int) -> None:
         self.request, self.tag, self.sent, self.deadline = request, tag, sent, deadline
+        self.repeated = False
         self.tries = 0
         self.replies: dict[int, Reply] = {}
 
@@ -51,7 +53,8 @@ class Client:
         self.sequence = 0
         self._outstanding: dict[int, _Outstanding] = {}
         self._queue: deque[Submit] = deque()
-        self._timer = False
+        self._timer_ns: int | None = None  # when the retry timer runs out
+        self._usual = RoundTrip()
 
     @property
     def unanswered(self) -> int:
@@ -75,36 +78,46 @@ class Client:
 
     def _send_queued(self, now: int) -> Effects:
         effects: list[Effect] = []
-        while self._queue and self.sequence - min(self._outstanding, default=self.sequence) < self._room:
+        while self._queue and self.sequence - self._oldest() < self.config.client_window - 1:
             submit = self._queue.popleft()
             self.sequence += 1
             payload = request_payload(self.config.chain_id, self.name, self.sequence, submit.operation)
             request = Request(self.name, self.sequence, submit.operation, self.signer.sign(payload))
-            self._outstanding[self.sequence] = _Outstanding(request, submit.tag, now, now + self.timeout_ns)
+            # A lost request is repeated to the primary as soon as that can be told; after the timeout, to all.
+            deadline = now + self._usual.patience(3, self.timeout_ns)
+            self._outstanding[self.sequence] = _Outstanding(request, submit.tag, now, deadline)
             effects.append(Send(self.view % self.config.nodes, request))
         return [*effects, *self._watch(now)]
 
-    @property
-    def _room(self) -> int:
-        # A replica that lags by a checkpoint still knows only older answers; half its window keeps clear of that.
-        return max(1, self.config.client_window // 2)
+    def _oldest(self) -> int:
+        return next(iter(self._outstanding), self.sequence)
 
     def _watch(self, now: int) -> Effects:
-        if self._timer or not self._outstanding:
+        if not self._outstanding:
             return NOTHING
-        self._timer = True
         first = min(waiting.deadline for waiting in self._outstanding.values())
+        if self._timer_ns is not None and self._timer_ns <= first:
+            return NOTHING
+        self._timer_ns = first
         return (SetTimer(RETRY_TIMER, max(1, first - now)),)
 
     def _on_timer(self, now: int) -> Effects:
-        self._timer = False
+        self._timer_ns = None
         effects: list[Effect] = []
         for waiting in self._outstanding.values():
             if waiting.deadline <= now:
-                waiting.tries = min(waiting.tries + 1, BACKOFF_MAX)
-                waiting.deadline = now + (self.timeout_ns << waiting.tries)
-                effects.append(Broadcast(waiting.request))
+                effects.append(self._repeat(now, waiting))
         return [*effects, *self._watch(now)]
+
+    def _repeat(self, now: int, waiting: _Outstanding) -> Effect:
+        if not waiting.repeated and now < waiting.sent + self.timeout_ns:
+            waiting.repeated = True
+            waiting.deadline = waiting.sent + self.timeout_ns
+            return Send(self.view % self.config.nodes, waiting.request)
+        waiting.repeated = True
+        waiting.tries = min(waiting.tries + 1, BACKOFF_MAX)
+        waiting.deadline = now + (self.timeout_ns << waiting.tries)
+        return Broadcast(waiting.request)
 
     def _on_reply(self, now: int, reply: Reply) -> Effects:
         waiting = self._outstanding.get(reply.sequence) if reply.client == self.name else None
@@ -127,5 +140,7 @@ class Client:
         if result is None:
             return NOTHING
         del self._outstanding[reply.sequence]
+        if not waiting.repeated:
+            self._usual.sample(now - waiting.sent)
         self.view = max(self.view, min(r.view for r in matching))
         return [Answered(waiting.tag, reply.sequence, result, reply.seq), *self._send_queued(now)]

@@ -12,12 +12,13 @@ from tradebft.chain.crypto import digest
 
 
 class _Client:
-    __slots__ = ("above", "low", "replies")
+    __slots__ = ("above", "low", "replies", "top")
 
     def __init__(self) -> None:
         self.low = 0  # every sequence up to here was executed or is too old to be
         self.above: set[int] = set()  # executed beyond a gap
         self.replies: dict[int, tuple[int, bytes, bytes]] = {}  # sequence -> (seq, result digest, result)
+        self.top = 0  # the highest sequence that was answered
 
 
 class ClientTable:
@@ -64,11 +65,20 @@ class ClientTable:
                 known.above.discard(known.low)
 
     def answer(self, client: str, sequence: int, seq: int, result_digest: bytes, result: bytes) -> None:
-        """Keep the answer for retransmissions; the window bounds how many."""
-        replies = self._clients[client].replies
-        replies[sequence] = (seq, result_digest, result)
-        if len(replies) > self._window:
-            del replies[next(iter(replies))]
+        """Keep the answer for retransmissions, until the client has gone a whole window beyond it.
+
+        By its number, not by age: requests execute in another order than that in which they were numbered, and an
+        honest client never asks for anything more than a window behind its latest request.
+        """
+        known = self._clients[client]
+        known.replies[sequence] = (seq, result_digest, result)
+        if sequence > known.top:
+            oldest, known.top = known.top - self._window + 1, sequence
+            if sequence - self._window - oldest > len(known.replies):
+                known.replies = {s: r for s, r in known.replies.items() if s > sequence - self._window}
+            else:
+                for gone in range(oldest, sequence - self._window + 1):
+                    known.replies.pop(gone, None)
 
     def executed_digest(self) -> bytes:
         """Over every client's executed sequences. Taken when a checkpoint's batch is handed to the application."""

@@ -59,20 +59,33 @@ class Recovery(State):
             return NOTHING
         self.asking, self.asked_at = True, self._standing()
         # A primary waits a little longer: its own proposal has two hops more to go than a backup's vote.
-        interval = self.config.status_ns
+        interval = self._status_interval()
         return (SetTimer(STATUS_TIMER, interval + interval // 3 if self.is_primary else interval),)
+
+    def _status_interval(self) -> int:
+        """Twice what an execution usually takes, unless the configuration fixes it."""
+        if self.config.status_interval_ns:
+            return self.config.status_interval_ns
+        return self.usual.patience(2, self.config.status_ns)
+
+    def took(self, now: int, seq: int) -> None:
+        """*seq* was executed. Where somebody had to be asked, the time says nothing about the network (Karn, 1987)."""
+        accepted = self.accepted_ns.pop(seq, None)
+        if accepted is not None and self.asked_ns < accepted:
+            self.usual.sample(now - accepted)
 
     def ask_now(self) -> Effects:
         """Say at once where this replica stands."""
         return [Broadcast(self._status()), *self.ask_later()]
 
-    def on_status_timer(self) -> Effects:
+    def on_status_timer(self, now: int) -> Effects:
         """Nothing outstanding: stop. Progress since: wait on. Stuck for a whole interval: ask everybody."""
         self.asking = False
         if not self._outstanding():
             return NOTHING
         if self.asked_at != self._standing():
             return self.ask_later()
+        self.asked_ns = now
         effects: list[Effect] = [Broadcast(self._status()), *self.ask_later()]
         missing = [s for s in self.slots.values() if s.batch is None and s.digest is not None]
         effects += (

@@ -127,10 +127,10 @@ class Replica(Changing, Recovery):
                 self.batch_timer = False
                 effects.append(CancelTimer(BATCH_TIMER))
             batch = Batch(now, tuple(waiting.take(config.batch_size, config.batch_bytes)))
-            effects += self._propose_batch(batch)
+            effects += self._propose_batch(now, batch)
         return effects
 
-    def _propose_batch(self, batch: Batch) -> Effects:
+    def _propose_batch(self, now: int, batch: Batch) -> Effects:
         seq, self.next_seq = self.next_seq, self.next_seq + 1
         signature = self.signer.sign(
             vote_payload(self.config.chain_id, "PrePrepare", self.view, seq, batch.digest)
@@ -139,6 +139,7 @@ class Replica(Changing, Recovery):
         slot = self.slot(seq)
         slot.accept(proposal, batch)
         self.bodies[batch.digest] = (seq, batch)
+        self.accepted_ns[seq] = now
         return [Persist(proposal), Broadcast(proposal), *self.ask_later(), *self.advance(slot)]
 
     def _may_propose(self) -> bool:
@@ -170,6 +171,7 @@ class Replica(Changing, Recovery):
             return (Ignored(fault),)
         slot.accept(proposal, batch)
         self.bodies[batch.digest] = (proposal.seq, batch)
+        self.accepted_ns[proposal.seq] = now
         for request in batch.requests:
             self.waiting.proposed(request)
         return [Persist(proposal), *self.prepare(slot), *self.watch(), *self.advance(slot)]
@@ -302,6 +304,7 @@ class Replica(Changing, Recovery):
         fresh = self.handed_out.pop(event.seq, None)
         if fresh is None or len(fresh) != len(event.results) or len(fresh) != len(event.result_digests):
             raise ValueError(f"no execution of {event.seq} with {len(event.results)} results is outstanding")
+        self.took(now, event.seq)
         effects: list[Effect] = []
         for request, result, result_digest in zip(fresh, event.results, event.result_digests, strict=True):
             self.clients.answer(request.client, request.sequence, event.seq, result_digest, result)
@@ -349,6 +352,7 @@ class Replica(Changing, Recovery):
         self.high = self.low + self.config.log_window
         self.next_seq = max(self.next_seq, self.low + 1)
         self.slots = {seq: slot for seq, slot in self.slots.items() if seq > self.low}
+        self.accepted_ns = {seq: at for seq, at in self.accepted_ns.items() if seq > self.low}
         self.bodies = {d: held for d, held in self.bodies.items() if held[0] > self.low}
         self.own_checkpoints = {seq: vote for seq, vote in self.own_checkpoints.items() if seq > self.low}
         self.checkpoints.drop_up_to(self.low)
@@ -364,7 +368,7 @@ class Replica(Changing, Recovery):
             self.batch_timer, self.batch_due = False, True
             return self.propose(now)
         if timer.name == STATUS_TIMER:
-            return self.on_status_timer()
+            return self.on_status_timer(now)
         if timer.name == VIEW_TIMER:
             self.watched = None
             return self.start_view_change(now, self.view + 1)

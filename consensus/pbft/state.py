@@ -23,6 +23,7 @@ from tradebft.consensus.pbft.early import EarlyMessages
 from tradebft.consensus.pbft.slots import Slot
 from tradebft.consensus.pbft.view_change import ViewChangeLog, primary_of
 from tradebft.consensus.pbft.waiting import Waiting
+from tradebft.consensus.round_trip import RoundTrip
 
 VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = "view-change", "batch", "status"
 
@@ -67,6 +68,9 @@ class State:
         # Catching up.
         self.asking = False  # the status timer runs
         self.asked_at: tuple[object, ...] = ()  # where this replica stood when it was set
+        self.asked_ns = -1  # when a Status last went out
+        self.accepted_ns: dict[int, int] = {}  # when each proposal that is not executed was accepted
+        self.usual = RoundTrip()  # from acceptance to execution
         self.nonce = 0
         self.nonces: dict[int, int] = {}
 
@@ -113,6 +117,7 @@ class State:
         def enter(self, now: int, message: NewView) -> Effects: ...
 
         # recovery
+        def took(self, now: int, seq: int) -> None: ...
         def fetch(self, seq: int, digest: bytes) -> Fetch: ...
         def ask_later(self) -> Effects: ...
         def ask_now(self) -> Effects: ...

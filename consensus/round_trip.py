@@ -1,0 +1,35 @@
+"""How long something usually takes, smoothed as TCP smooths its round trips (Jacobson, SIGCOMM 1988; RFC 6298).
+
+A fixed interval before one asks again is either too long for a fast network that loses messages or too short for a slow
+one. Integers only, so that every machine computes the same.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LEAST_NS: Final = 10_000_000
+
+
+class RoundTrip:
+    """A smoothed duration and its deviation, in ns. Samples of what was repeated do not belong here (Karn, 1987)."""
+
+    __slots__ = ("_deviation", "_smoothed")
+
+    def __init__(self) -> None:
+        self._smoothed = self._deviation = 0
+
+    def sample(self, took_ns: int) -> None:
+        """It took *took_ns* this time."""
+        if not self._smoothed:
+            self._smoothed, self._deviation = max(1, took_ns), took_ns // 2
+            return
+        error = took_ns - self._smoothed
+        self._smoothed = max(1, self._smoothed + error // 8)
+        self._deviation += (abs(error) - self._deviation) // 4
+
+    def patience(self, factor: int, longest_ns: int) -> int:
+        """*factor* times the usual duration with four deviations; *longest_ns* at most, and until that is known."""
+        if not self._smoothed:
+            return longest_ns
+        return min(longest_ns, max(LEAST_NS, factor * (self._smoothed + 4 * self._deviation)))
