@@ -73,7 +73,12 @@ def _arms_table(document: Mapping[str, Any], applications: pl.DataFrame, arms: l
 def _percentiles(distribution: Mapping[str, Any]) -> str:
     if not distribution["count"]:
         return "-"
-    return f"{distribution['p50']:.1f} / {distribution['p90']:.1f}"
+    return f"{_days_or_hours(distribution['p50'])} / {_days_or_hours(distribution['p90'])}"
+
+
+def _days_or_hours(days: float) -> str:
+    """Half an hour is not nought point nought days."""
+    return f"{days:.1f} d" if days >= 1 else f"{24 * days:.1f} h"
 
 
 def _frauds_paid(applications: pl.DataFrame, arm: str) -> str:

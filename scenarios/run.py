@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from tradebft.network.virtual_time import rare_collections
 from tradebft.scenarios import simulation
 from tradebft.scenarios.collect import Progress, collect, drive, settling_time
 from tradebft.scenarios.records import Records
@@ -23,12 +24,13 @@ def execute(scenario: Scenario, progress: Progress) -> Records:
     begun = time.perf_counter()
     workload = scenario.workload
     records = empty_records(scenario)
-    if isinstance(workload, Synthetic):
-        _synthetic(scenario, workload, records, progress)
-    elif isinstance(workload, TradeFinance):
-        run_trade_finance(scenario, workload, records, progress)
-    else:
-        _custom(scenario, workload, records, progress)
+    with rare_collections():
+        if isinstance(workload, Synthetic):
+            _synthetic(scenario, workload, records, progress)
+        elif isinstance(workload, TradeFinance):
+            run_trade_finance(scenario, workload, records, progress)
+        else:
+            _custom(scenario, workload, records, progress)
     records.wall_seconds = time.perf_counter() - begun
     return records
 
