@@ -19,7 +19,7 @@ import simpy
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Let Python's cycle collector run rarely: a simulation makes many objects and hardly any cycles (5-15 % faster)."""
+    """Let Python's cycle collector run rarely: many objects, hardly any cycles (5-15 % faster)."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
