@@ -48,7 +48,7 @@ def _report(cluster: Cluster, done: Callable[[], int], total: int, progress: Pro
         before = done()
         yield cluster.env.timeout(pause)
         progress("simulating", done(), total)
-        if done() - before < total / _SLICES:
+        if done() - before <= total / _SLICES:  # total is 0 where a workload of the user's own cannot tell
             pause *= 2
 
 
