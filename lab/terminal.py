@@ -73,7 +73,10 @@ def _arms_table(document: Mapping[str, Any], applications: pl.DataFrame, arms: l
 def _percentiles(distribution: Mapping[str, Any]) -> str:
     if not distribution["count"]:
         return "-"
-    return f"{_days_or_hours(distribution['p50'])} / {_days_or_hours(distribution['p90'])}"
+    median, ninety = distribution["p50"], distribution["p90"]
+    if median >= 1 and ninety >= 1:
+        return f"{median:.1f} / {ninety:.1f} d"
+    return f"{_days_or_hours(median)} / {_days_or_hours(ninety)}"
 
 
 def _days_or_hours(days: float) -> str:

@@ -153,9 +153,9 @@ class TestRun:
         assert "report: results/mine-seed1-1/report.html" in out
         for words in (
             "Paper",
-            "20.0 d / 40.0 d",
+            "20.0 / 40.0 d",
             "Consortium chain",
-            "5.0 d / 10.0 d",
+            "5.0 / 10.0 d",
             "90%",
             "1 of 1",
             "0 of 1",
