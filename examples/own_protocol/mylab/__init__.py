@@ -1,0 +1,1 @@
+"""Somebody's own protocols, outside tradebft."""
