@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from tradebft.network.cities import CITIES, placement
 from tradebft.network.cluster import Cluster, MakeReplica, Settings
 from tradebft.network.simulated import Wire
 from tradebft.scenarios.errors import ScenarioError
+from tradebft.scenarios.loading import own_class
 from tradebft.scenarios.schema import CpuCosts, Graph, Scenario
 
 HEAD_OFFICE: Final = "Guiyang"  # where clients without a member of the same name are
@@ -134,11 +134,10 @@ def cpu_costs(scenario: Scenario) -> costs.CpuCosts | None:
 
 def named_class(name: str, what: str, scenario: Scenario) -> Any:
     """The class that "module:Class" names; ScenarioError where there is none."""
-    module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ScenarioError(f"{scenario.name}: {what}: cannot import {name!r}: {error}") from None
+        return own_class(name)
+    except ImportError as error:
+        raise ScenarioError(f"{scenario.name}: {what}: {error}") from None
 
 
 def protocol(scenario: Scenario) -> MakeReplica:
