@@ -164,6 +164,7 @@ class ModelledKeyring:
         return self._issue(member, generation)
 
     def public_key(self, member: MemberId) -> bytes:
+        """The key this member was registered with; KeyError where it never was."""
         return self._public[member]
 
 
@@ -183,6 +184,7 @@ class Ed25519Signer:
         self.public_key = bytes(self._key.verify_key)
 
     def sign(self, payload: bytes) -> bytes:
+        """Ed25519 over the payload, 64 bytes."""
         return self._key.sign(payload).signature
 
     def save(self, path: Path) -> None:
@@ -228,12 +230,14 @@ class Ed25519Keyring:
         self._public[member] = bytes(public_key)
 
     def verify(self, member: MemberId, payload: bytes, signature: bytes) -> bool:
+        """Whether the member's registered key made this signature; False for anything odd."""
         try:
             return _holds(self._by_member[member], payload, signature)
         except (KeyError, TypeError):
             return False
 
     def verify_key(self, public_key: bytes, payload: bytes, signature: bytes) -> bool:
+        """Whether this key made this signature; False for anything odd."""
         try:
             key = self._by_key.get(public_key)
             if key is None:
@@ -245,6 +249,7 @@ class Ed25519Keyring:
             return False
 
     def public_key(self, member: MemberId) -> bytes:
+        """The key this member was registered with; KeyError where it never was."""
         return self._public[member]
 
 

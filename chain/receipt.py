@@ -43,6 +43,7 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
         return self.code == "OK"
 
     def encode(self) -> bytes:
+        """The canonical bytes, as clients get them."""
         return codec.encode(self)
 
 

@@ -50,6 +50,7 @@ class Table(Generic[K, V]):
         self._prefix = name.encode() + b"\0"
 
     def get(self, key: K) -> V | None:
+        """The value at *key*, the running transaction's changes included; None where there is none."""
         return self.rows.get(key)
 
     def __getitem__(self, key: K) -> V:

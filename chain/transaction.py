@@ -56,6 +56,7 @@ class Transaction(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
         return transaction_id(self.body)
 
     def encode(self) -> bytes:
+        """The canonical bytes, as they travel."""
         return codec.encode(self)
 
 

@@ -28,6 +28,7 @@ class Suggesting(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of that name; for a misspelt one, a line that names the nearest."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             from tradebft.scenarios.errors import suggestion
 

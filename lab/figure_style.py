@@ -139,6 +139,7 @@ def kind_colour(kind: str) -> str:
 
 
 def light_grid(axes: Axes, axis: Any = "x") -> None:
+    """A grid that helps to read values and stays behind the data."""
     axes.grid(True, axis=axis)
 
 

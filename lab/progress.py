@@ -48,6 +48,7 @@ class Bar:
         self._display.update(self._tasks[stage], completed=done, total=total)
 
     def close(self) -> None:
+        """Take the bars off the screen."""
         if self._display is not None:
             self._display.stop()
             self._display = None

@@ -81,6 +81,17 @@ class ReplicaNode:
         self._height = 0
         self._epoch = 0  # work queued before a crash is not done after it
         self.replica = make()
+        self._do: dict[type, Callable[[int, Any], None]] = {
+            Broadcast: self._broadcast,
+            Persist: self._persist,
+            Send: self._send,
+            SetTimer: self._set_timer,
+            CancelTimer: self._cancel_timer,
+            Committed: self._execute,
+            Ignored: self._ignored,
+            SendBlocks: self._send_blocks,
+            Evidence: self._evidence,
+        }
 
     # --- what the network calls ---
 
@@ -138,29 +149,28 @@ class ReplicaNode:
     def perform(self, now: int, effects: Effects) -> None:
         """Do what the replica asks for, in order. What it sends leaves when the processor has signed it."""
         for effect in effects:
-            kind = type(effect)
-            if kind is Broadcast:
-                self._bus.broadcast(self._signed(now, effect.message), self.index, effect.message)  # type: ignore[union-attr]
-            elif kind is Persist:
-                self._persist(effect.record)  # type: ignore[union-attr]
-            elif kind is Send:
-                self._bus.send(self._signed(now, effect.message), self.index, effect.to, effect.message)  # type: ignore[union-attr]
-            elif kind is SetTimer:
-                self._bus.set_timer(now, self.index, effect.name, effect.delay_ns)  # type: ignore[union-attr]
-            elif kind is CancelTimer:
-                self._bus.cancel_timer(self.index, effect.name)  # type: ignore[union-attr]
-            elif kind is Committed:
-                self._execute(now, effect)  # type: ignore[arg-type]
-            elif kind is Ignored:
-                self._recorder.ignored[effect.why] += 1  # type: ignore[union-attr]
-            elif kind is SendBlocks:
-                self._send_blocks(now, effect)  # type: ignore[arg-type]
-            elif kind is Evidence:
-                self._recorder.evidence.append(
-                    {"at_ns": now, "by": self.index, "culprit": effect.culprit, "what": effect.what}  # type: ignore[union-attr]
-                )
-            else:
+            do = self._do.get(type(effect))
+            if do is None:
                 raise ValueError(f"a replica asked for {effect!r}, which no node can do")
+            do(now, effect)
+
+    def _broadcast(self, now: int, effect: Broadcast) -> None:
+        self._bus.broadcast(self._signed(now, effect.message), self.index, effect.message)
+
+    def _send(self, now: int, effect: Send) -> None:
+        self._bus.send(self._signed(now, effect.message), self.index, effect.to, effect.message)
+
+    def _set_timer(self, now: int, effect: SetTimer) -> None:
+        self._bus.set_timer(now, self.index, effect.name, effect.delay_ns)
+
+    def _cancel_timer(self, now: int, effect: CancelTimer) -> None:
+        self._bus.cancel_timer(self.index, effect.name)
+
+    def _ignored(self, now: int, effect: Ignored) -> None:
+        self._recorder.ignored[effect.why] += 1
+
+    def _evidence(self, now: int, effect: Evidence) -> None:
+        self._recorder.accuse(now, self.index, effect)
 
     def _signed(self, now: int, message: Message) -> int:
         return now if self.cpu is None else self.cpu.take(now, self.cpu.costs.send(message, size(message)))
@@ -180,7 +190,8 @@ class ReplicaNode:
             )
             self._bus.later(done, self.index, (self._epoch, executed))
 
-    def _persist(self, record: Any) -> None:
+    def _persist(self, now: int, effect: Persist) -> None:
+        record = effect.record
         if isinstance(record, QuorumCertificate):
             # A stable checkpoint: what was voted on at or below it is in the blocks, and older proofs have no use.
             kept = [r for r in self._disk if _seq_of(r) > record.seq]
@@ -296,9 +307,7 @@ class ClientNode:
                     record.on_answer(record)
                 case Ignored(why):
                     self._recorder.ignored[why] += 1
-                case Evidence(culprit, what):
-                    self._recorder.evidence.append(
-                        {"at_ns": now, "by": self.index, "culprit": culprit, "what": what}
-                    )
+                case Evidence():
+                    self._recorder.accuse(now, self.index, effect)
                 case _:
                     raise ValueError(f"a client asked for {effect!r}, which no node can do")

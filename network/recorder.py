@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Any
 
-from tradebft.consensus.interface import Committed, Config
+from tradebft.consensus.interface import Committed, Config, Evidence
 from tradebft.consensus.messages import Batch, Message, NewView, PrePrepare, Reply, Request
 from tradebft.network.trace import TraceDigest, short
 
@@ -13,6 +13,7 @@ COMMIT_EVENT, EXECUTE_EVENT, TIMER_EVENT, ANSWER_EVENT = 64, 65, 66, 67
 ROUND_REQUESTS_MAX = 2  # a round with more requests would be a picture of nothing but requests and replies
 ROUND_PATIENCE = 200  # sequences to wait for such a round before any will do
 REQUESTS_KEPT = 256
+EVIDENCE_KEPT = 1000
 
 
 class Decision:
@@ -93,6 +94,11 @@ class Recorder:
             decision.quorum_ns, decision.live = now, live
         if decision.all_ns < 0 and decision.committed & decision.live == decision.live:
             decision.all_ns = now
+
+    def accuse(self, now: int, by: int, evidence: Evidence) -> None:
+        """Endpoint *by* holds proof of somebody's misbehaviour. The first thousand are kept."""
+        if len(self.evidence) < EVIDENCE_KEPT:
+            self.evidence.append({"at_ns": now, "by": by, "culprit": evidence.culprit, "what": evidence.what})
 
     def _choose_round(self, seq: int, batch: Batch) -> None:
         # Not the very first: the network may still be starting.

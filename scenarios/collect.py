@@ -64,7 +64,7 @@ def collect(records: Records, scenario: Scenario, cluster: Cluster) -> None:
     records.view_changes = recorder.view
     records.ignored = dict(sorted(recorder.ignored.items()))
     records.dropped = {cause: n for cause, n in sorted(recorder.dropped.items()) if n}
-    records.evidence = recorder.evidence[:1000]
+    records.evidence = recorder.evidence
     records.faults = _faults(scenario)
     records.decisions = _decisions(cluster)
     records.requests = _requests(cluster.clients)

@@ -48,5 +48,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def one_of(known: Iterable[str]) -> str:
+    """The known names in one phrase, for "expected one of ..."."""
     names = list(known)
     return f"expected {names[0]}" if len(names) == 1 else f"expected one of {', '.join(names)}"

@@ -39,6 +39,8 @@ _ALTERNATIVES: dict[str | int, str] = {
 
 
 class Locator(Protocol):
+    """Finds the line of a file on which a key stands."""
+
     def locate(self, path: KeyPath) -> str: ...
     def line(self, path: KeyPath) -> int: ...
 

@@ -106,11 +106,21 @@ class Records:
     requests: pl.DataFrame = field(default_factory=lambda: table(REQUEST_COLUMNS))
     applications: pl.DataFrame = field(default_factory=lambda: table(APPLICATION_COLUMNS))
     stages: pl.DataFrame = field(default_factory=lambda: table(STAGE_COLUMNS))
-    round: pl.DataFrame = field(default_factory=lambda: table(ROUND_COLUMNS))  # one PBFT round, message by message
-    sensitivity: dict[str, Any] = field(default_factory=dict)  # arm -> {"low"|"base"|"high": {...medians in days}}
-    ledger: dict[str, Any] = field(default_factory=dict)  # height, state_root (hex), accepted, rejected {code: n}
-    fraud: dict[str, dict[str, Any]] = field(default_factory=dict)  # kind -> injected, caught, missed, in_scope
+    round: pl.DataFrame = field(
+        default_factory=lambda: table(ROUND_COLUMNS)
+    )  # one PBFT round, message by message
+    sensitivity: dict[str, Any] = field(
+        default_factory=dict
+    )  # arm -> {"low"|"base"|"high": {...medians in days}}
+    ledger: dict[str, Any] = field(
+        default_factory=dict
+    )  # height, state_root (hex), accepted, rejected {code: n}
+    fraud: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # kind -> injected, caught, missed, in_scope
     false_alarms: int = 0
-    coverage: list[dict[str, Any]] = field(default_factory=list)  # rows of coverage, kind, injected, caught, missed
+    coverage: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # rows of coverage, kind, injected, caught, missed
     invariants_checked: list[str] = field(default_factory=list)
     violations: list[dict[str, Any]] = field(default_factory=list)

@@ -116,6 +116,7 @@ def _largest_unit(amount: int, units: list[tuple[str, int]]) -> str:
 
 
 def duration_text(ns: int) -> str:
+    """Nanoseconds as a scenario file would write them."""
     if ns == 0:
         return "0 ms"
     units = [("days", DAY_NS), ("h", HOUR_NS), ("min", MINUTE_NS), ("s", SECOND_NS)]
@@ -123,8 +124,10 @@ def duration_text(ns: int) -> str:
 
 
 def bandwidth_text(bps: int) -> str:
+    """Bits a second as a scenario file would write them."""
     return _largest_unit(bps, [("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3), ("bit/s", 1)])
 
 
 def size_text(size: int) -> str:
+    """Bytes as a scenario file would write them."""
     return _largest_unit(size, [("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1)])

@@ -141,6 +141,7 @@ class Context:
             raise Rejected("E_CLASS", "grade")
 
     def need_currency(self, currency: str) -> None:
+        """Refuse a currency that has no rate, E_CCY."""
         if currency not in self.parameters.fx:
             raise Rejected("E_CCY", "currency")
 

@@ -11,6 +11,7 @@ from tradebft.chain.rules.states import HAS_DRAWN, HOLDS_RESERVATION
 
 
 def anchor(ctx: Context, p: DeclAnchor) -> None:
+    """Type 8: customs puts a declaration on the ledger."""
     need_token(p.declaration, "declaration")
     need_token(p.exporter, "exporter")
     ctx.tokens = (p.declaration,)
@@ -48,6 +49,7 @@ def anchor(ctx: Context, p: DeclAnchor) -> None:
 
 
 def amend(ctx: Context, p: DeclAmend) -> None:
+    """Type 9: customs replaces a declaration's value; what was lent beyond the new cap is a flagged shortfall."""
     decl = _current(ctx, p.declaration, p.version)
     need_amount(p.value, "value")
     need_hs(p.hs)
@@ -56,6 +58,7 @@ def amend(ctx: Context, p: DeclAmend) -> None:
 
 
 def withdraw(ctx: Context, p: DeclWithdraw) -> None:
+    """Type 9: customs takes a declaration back; its cap becomes 0."""
     decl = _current(ctx, p.declaration, p.version)
     _replace_version(ctx, replace(decl, status="WITHDRAWN", cap=0))
 

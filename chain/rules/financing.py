@@ -42,6 +42,7 @@ TENOR_DAYS_MAX = 3_650
 
 
 def apply(ctx: Context, p: FinApply) -> None:
+    """Type 11: a firm asks a bank for money against declarations."""
     firm = ctx.registered_firm(ctx.sender.id)
     ctx.bank = p.bank
     ctx.active_bank(p.bank)
@@ -261,6 +262,7 @@ def _restored_by_own_funds(ctx: Context, token: bytes) -> bool:
 
 
 def approve(ctx: Context, p: FinApprove) -> None:
+    """Type 14: the bank grants it, with a maker's and a checker's key."""
     f = owned(ctx, p.financing)
     state = after(f, states.APPROVE)
     need_checker(ctx)
@@ -270,6 +272,7 @@ def approve(ctx: Context, p: FinApprove) -> None:
 
 
 def reject(ctx: Context, p: FinReject) -> None:
+    """Type 14: the bank declines it; what was reserved is free again."""
     f = owned(ctx, p.financing)
     state = after(f, states.REJECT)
     need_checker(ctx)
@@ -290,6 +293,7 @@ def need_checker(ctx: Context) -> None:
 
 
 def disburse(ctx: Context, p: FinDisburse) -> None:
+    """Type 15: the bank pays; what was reserved is drawn."""
     f = owned(ctx, p.financing)
     state = after(f, states.DISBURSE)
     need_amount(p.amount)
@@ -363,6 +367,7 @@ def use_reference(ctx: Context, reference: str) -> None:
 
 
 def withdraw(ctx: Context, p: FinWithdraw) -> None:
+    """Type 16: the firm takes its application back before it is paid."""
     f = found(ctx, p.financing)
     if f.firm != ctx.sender.id:
         raise Rejected("E_ROLE", "financing")

@@ -44,6 +44,7 @@ def register(ctx: Context, p: FirmRegister) -> None:
 
 
 def attest(ctx: Context, p: KycAttest) -> None:
+    """Type 5: a bank says that it knows the firm, for so long."""
     firm = ctx.registered_firm(p.firm)
     if not 1 <= p.level <= 5:
         raise Rejected("E_PARAM", "level")
@@ -58,6 +59,7 @@ def attest(ctx: Context, p: KycAttest) -> None:
 
 
 def set_status(ctx: Context, p: FirmStatus) -> None:
+    """Type 6: the regulator suspends or reinstates a firm, or changes its class."""
     firm = ctx.registered_firm(p.firm)
     if firm.status == "FROZEN":
         raise Rejected("E_FROZEN", "firm")
@@ -69,6 +71,7 @@ def set_status(ctx: Context, p: FirmStatus) -> None:
 
 
 def grant(ctx: Context, p: ConsentGrant) -> None:
+    """Type 7: a firm lets a bank ask about it, for a scope and a time."""
     firm = ctx.registered_firm(ctx.sender.id)
     if firm.status != "ACTIVE":
         raise Rejected("E_KYC" if firm.status == "PENDING" else "E_CLASS", "firm")
@@ -86,6 +89,7 @@ def grant(ctx: Context, p: ConsentGrant) -> None:
 
 
 def withdraw_consent(ctx: Context, p: ConsentRevoke) -> None:
+    """Type 7: a firm ends that; what was done under it stands."""
     ctx.firm, ctx.bank = ctx.sender.id, p.bank
     consent = ctx.state.consents.get((ctx.sender.id, p.bank))
     if consent is None or consent.revoked:

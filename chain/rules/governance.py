@@ -12,6 +12,7 @@ KINDS = ("declaration", "financing", "firm", "invoice")
 
 
 def freeze(ctx: Context, p: Freeze) -> None:
+    """Type 24: the regulator stops an object; repayments stay possible."""
     need_text(p.legal_basis, "legal_basis")
     if ctx.held(p.kind, p.object):
         raise Rejected("E_FROZEN", "object")
@@ -24,6 +25,7 @@ def freeze(ctx: Context, p: Freeze) -> None:
 
 
 def unfreeze(ctx: Context, p: Unfreeze) -> None:
+    """Type 24: the regulator lets it go again."""
     need_text(p.legal_basis, "legal_basis")
     hold = ctx.state.holds.get((p.kind, p.object))
     if hold is None or not hold.before:

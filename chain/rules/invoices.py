@@ -17,6 +17,7 @@ from tradebft.chain.rules.payloads import InvoiceRegister
 
 
 def register(ctx: Context, p: InvoiceRegister) -> None:
+    """Type 10: a firm registers an invoice over parts of declarations."""
     state = ctx.state
     firm = ctx.registered_firm(ctx.sender.id)
     if firm.status != "ACTIVE":

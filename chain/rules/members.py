@@ -25,6 +25,7 @@ _MAY_VALIDATE = (REGULATOR, BANK, CUSTOMS)
 
 
 def admit(ctx: Context, p: MemberAdmit) -> None:
+    """Type 1: a quorum of banks and the regulator admit a member."""
     if p.role not in ROLES:
         raise Rejected("E_PARAM", "role")
     need_text(p.member, "member", 64)
@@ -57,6 +58,7 @@ def admit(ctx: Context, p: MemberAdmit) -> None:
 
 
 def retire(ctx: Context, p: MemberRetire) -> None:
+    """Type 1: they retire one, unless too few validators were left."""
     state = ctx.state
     member = state.members.get(p.member)
     if member is None or not member.active or member.role not in ROLES:
@@ -76,6 +78,7 @@ def retire(ctx: Context, p: MemberRetire) -> None:
 
 
 def rotate(ctx: Context, p: KeyRotate) -> None:
+    """Type 2: a member gets a new key."""
     member = _own_or_regulated(ctx, p.member)
     if len(p.public_key) != KEY_BYTES or _key_in_use(ctx.state, p.public_key):
         raise Rejected("E_PARAM", "public_key")
@@ -86,6 +89,7 @@ def rotate(ctx: Context, p: KeyRotate) -> None:
 
 
 def revoke(ctx: Context, p: KeyRevoke) -> None:
+    """Type 2: a key is worth nothing any more; what it anchored since a time is quarantined."""
     member = _own_or_regulated(ctx, p.member)
     if not member.public_key:
         raise Rejected("E_STATE", "member")
@@ -99,6 +103,7 @@ def revoke(ctx: Context, p: KeyRevoke) -> None:
 
 
 def set_parameters(ctx: Context, p: ParamSet) -> None:
+    """Type 3: a new version of the parameters."""
     ctx.need_quorum()
     after = changed(ctx.parameters, p.changes)
     if isinstance(after, str):

@@ -30,6 +30,7 @@ def query_credit(ctx: Context, p: CreditQuery) -> None:
 
 
 def anchor_policy(ctx: Context, p: PolicyAnchor) -> None:
+    """Type 21: the insurer puts a policy on the ledger."""
     need_token(p.policy, "policy")
     need_token(p.insured, "insured")
     need_amount(p.amount)
@@ -45,6 +46,7 @@ def anchor_policy(ctx: Context, p: PolicyAnchor) -> None:
 
 
 def assign_claim(ctx: Context, p: ClaimAssign) -> None:
+    """Type 21: the insured firm assigns the claim to a bank."""
     firm = ctx.registered_firm(ctx.sender.id)
     ctx.bank = p.bank
     ctx.tokens = (p.policy,)
@@ -74,6 +76,7 @@ def assign_claim(ctx: Context, p: ClaimAssign) -> None:
 
 
 def anchor_filing(ctx: Context, p: TaxfileAnchor) -> None:
+    """Type 22: the tax office puts a filing on the ledger."""
     need_token(p.filing, "filing")
     need_token(p.payer, "payer")
     need_amount(p.amount)
@@ -85,6 +88,7 @@ def anchor_filing(ctx: Context, p: TaxfileAnchor) -> None:
 
 
 def consume_filing(ctx: Context, p: TaxfileConsume) -> None:
+    """Type 22: a bank uses part of a filing for a payment."""
     ctx.tokens = (p.filing,)
     ctx.bank = ctx.sender.id
     filing = ctx.state.filings.get(p.filing)

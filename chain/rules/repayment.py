@@ -30,6 +30,7 @@ ORIGINS = (BUYER_RECEIPT, OWN_FUNDS, INSURANCE, WRITE_OFF)
 
 
 def repay(ctx: Context, p: Repay) -> None:
+    """Type 17: the lending bank books a repayment."""
     f = owned(ctx, p.financing)
     hold = ctx.state.holds.get(("financing", f.id)) if f.state == states.FROZEN else None
     standing = hold.before if hold else f.state
@@ -67,6 +68,7 @@ def repay(ctx: Context, p: Repay) -> None:
 
 
 def close(ctx: Context, p: FinClose) -> None:
+    """Type 18: nothing is outstanding: the financing ends."""
     f = owned(ctx, p.financing)
     state = after(f, states.CLOSE)
     if f.outstanding:
@@ -77,6 +79,7 @@ def close(ctx: Context, p: FinClose) -> None:
 
 
 def overdue(ctx: Context, p: FinOverdue) -> None:
+    """Type 18: the loan is past due by block time."""
     f = owned(ctx, p.financing)
     state = after(f, states.LATE)
     if not f.outstanding:
@@ -88,6 +91,7 @@ def overdue(ctx: Context, p: FinOverdue) -> None:
 
 
 def default(ctx: Context, p: FinDefault) -> None:
+    """Type 18: an overdue loan is given up."""
     f = owned(ctx, p.financing)
     ctx.alerts = ("DEFAULTED",)
     ctx.state.financings.put(f.id, moved(f, after(f, states.DEFAULT)))

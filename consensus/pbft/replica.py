@@ -276,6 +276,7 @@ class Replica(Changing, Recovery):
     # --- execution, replies, checkpoints (4.2 last paragraph, 4.3) ---
 
     def execute_in_order(self) -> list[Effect]:
+        """Hand every decided batch that is next in the order to the application."""
         effects: list[Effect] = []
         progress = False
         while (slot := self.slots.get(self.executed + 1)) is not None and slot.decided is not None:
