@@ -46,6 +46,6 @@ $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
     || { echo "the venv module of $(PYTHON) is missing; on Debian: apt install python3-venv" >&2; exit 1; }; \
 test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); \
 echo "installing tradebft into $(VENV)"; \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); \
+$(BIN)/python -m pip install -qq --disable-pip-version-check $(1); \
 touch $@
 endef

@@ -1,4 +1,4 @@
-"""How many requests should a batch hold? The same load with four settings; the network's weather is the same each time."""
+"""How many requests should a batch hold? The same load and the same network weather with four settings."""
 
 from pathlib import Path
 

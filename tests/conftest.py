@@ -1,4 +1,4 @@
-"""Settings for all tests: figures without a screen, the same examples each time, and `--rewrite` for transcripts."""
+"""Settings for all tests: figures without a screen, and properties that do not depend on how busy the machine is."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# A deadline would measure the machine, not the code. `--hypothesis-profile=search` looks for new examples.
-settings.register_profile("search", deadline=None, print_blob=True)
-settings.register_profile("reproducible", parent=settings.get_profile("search"), derandomize=True)
-settings.load_profile("reproducible")
+# A deadline an example would measure the machine, not the code. Failures print how to reproduce themselves.
+settings.register_profile("tradebft", deadline=None, print_blob=True)
+settings.register_profile("reproducible", parent=settings.get_profile("tradebft"), derandomize=True)
+settings.load_profile("reproducible" if os.environ.get("CI") else "tradebft")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`pytest --rewrite` writes what the code does now into the transcripts; the difference is then read in review."""
-    parser.addoption("--rewrite", action="store_true", help="write transcripts anew instead of comparing")
+    """One flag for everything that compares with a file."""
+    parser.addoption(
+        "--rewrite",
+        action="store_true",
+        help="write expected outputs anew; commit the diff only if you can say why it changed",
+    )
 
 
 @pytest.fixture
 def rewrite(request: pytest.FixtureRequest) -> bool:
-    """Whether a transcript that differs is to be written anew."""
+    """Whether expected outputs are to be written instead of compared."""
     return bool(request.config.getoption("--rewrite"))

@@ -18,9 +18,7 @@ class Satellite:
         """No delay is shorter: this is how far the simulator may look ahead."""
         return self.hop_ms * 1_000_000
 
-    def delays(
-        self, sender: int, receivers: NDArray[np.int64], u: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
+    def delays(self, sender: int, receivers: NDArray[np.int64], u: NDArray[np.float64]) -> NDArray[np.int64]:
         """One delay for each uniform draw, growing with it, of the shape of `u`; `u[..., j]` is for `receivers[j]`."""
         weather = self.jitter_ms * (1 + sender % 3)
         jitter: NDArray[np.int64] = np.rint(-weather * 1e6 * np.log1p(-u)).astype(np.int64)
