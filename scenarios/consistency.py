@@ -6,6 +6,7 @@ itself is right.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from tradebft.scenarios.sections import (
     Graph,
     UniformLinks,
 )
+from tradebft.scenarios.trade.workdays import CALENDAR_AHEAD_DAYS, FIRST_YEAR, LAST_YEAR
+from tradebft.scenarios.units import DAY_NS
 
 if TYPE_CHECKING:
     from tradebft.scenarios.schema import Scenario
@@ -183,8 +186,24 @@ def _workload(scenario: Scenario) -> Iterator[Problem]:
         total = sum(workload.fraud.values())
         if total > 1:
             yield Problem(("workload", "fraud"), f"expected rates that sum to at most 1; found {total:g}")
+        yield from _calendar(scenario)
         if len(set(workload.arms)) < len(workload.arms):
             yield Problem(("workload", "arms"), f"expected each arm once; found {', '.join(workload.arms)}")
+
+
+def _calendar(scenario: Scenario) -> Iterator[Problem]:
+    """The days of the run, and those on which its last applications are handled, need an announced calendar."""
+    days = scenario.duration_ns // DAY_NS + CALENDAR_AHEAD_DAYS
+    first, last = (
+        datetime.date(FIRST_YEAR, 1, 1),
+        datetime.date(LAST_YEAR, 12, 31) - datetime.timedelta(days=days),
+    )
+    if not first <= scenario.start <= last:
+        yield Problem(
+            ("start",),
+            f"expected a date from {first} to {last} ({scenario.duration_ns // DAY_NS} days and the run-off must lie in"
+            f" years whose Chinese working days are announced); found {scenario.start}",
+        )
 
 
 def _fault(fault: Fault, position: int, known: list[str], scenario: Scenario) -> Iterator[Problem]:

@@ -58,11 +58,11 @@ class PaperArm:
 
 
 def run_paper(workload: Workload) -> Rows:
-    """The whole paper arm, to its last application."""
+    """The whole paper arm, to its last application or the end of the run-off."""
     env = simpy.Environment(initial_time=0)
     rows = Rows("paper", frozenset())
     arm = PaperArm(env, workload, rows)
     for application in workload.applications:
         env.process(arm.handle(application))
-    env.run()
+    env.run(until=workload.end_ns)
     return rows

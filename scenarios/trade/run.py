@@ -22,8 +22,7 @@ from tradebft.scenarios.trade.paper_arm import run_paper
 from tradebft.scenarios.trade.rows import Rows
 from tradebft.scenarios.trade.sensitivity import band
 from tradebft.scenarios.trade.services import ChainLedger, DatabaseLedger
-from tradebft.scenarios.trade.workload import RUN_OFF_DAYS, Workload, generate
-from tradebft.scenarios.units import DAY_NS
+from tradebft.scenarios.trade.workload import Workload, generate
 
 GATEWAYS: Final = ("administrator", "customs")
 
@@ -88,12 +87,8 @@ def _run_database(workload: Workload, feed: bool) -> tuple[LedgerArm, DatabaseLe
     service = DatabaseLedger(env, Ledger(office.genesis(), office.keyring), workload.epoch_ns)
     arm = LedgerArm("database", env, workload, office, service)
     arm.start(feed)
-    env.run(until=env.any_of([arm.all_done, env.timeout(_limit(workload))]))
+    env.run(until=env.any_of([arm.all_done, env.timeout(workload.end_ns)]))
     return arm, service
-
-
-def _limit(workload: Workload) -> int:
-    return workload.scenario.duration_ns + (RUN_OFF_DAYS - 10) * DAY_NS
 
 
 # --- chain ---
@@ -126,7 +121,7 @@ def _chain(
     try:
         arm.start()
         expected = len(workload.feed) + 8 * len(workload.applications)
-        drive(cluster, _limit(workload), lambda: _answered(cluster), expected, progress, arm.all_done)
+        drive(cluster, workload.end_ns, lambda: _answered(cluster), expected, progress, arm.all_done)
         cluster.settle(settling_time(scenario))
     except KeyboardInterrupt:
         records.complete = False

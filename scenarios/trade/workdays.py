@@ -27,6 +27,11 @@ BUSINESS_DAY_NS: Final = CLOSES_NS - OPENS_NS
 FIRST_YEAR: Final[int] = min(constants.holidays).year
 LAST_YEAR: Final[int] = max(constants.holidays).year
 
+RUN_OFF_DAYS: Final = 140
+"""How long after the last arrival applications are followed; what is not over by then counts as unfinished."""
+CALENDAR_AHEAD_DAYS: Final = RUN_OFF_DAYS + 110
+"""How far beyond a run's days the calendar must be known: the run-off, and the longest stage begun at its end."""
+
 Times = NDArray[np.int64]
 
 

@@ -25,7 +25,7 @@ from tradebft.scenarios.trade.firms import (
     on_platform,
     token_key,
 )
-from tradebft.scenarios.trade.workdays import Workdays
+from tradebft.scenarios.trade.workdays import RUN_OFF_DAYS, Workdays
 from tradebft.scenarios.units import DAY_NS
 
 HOUR_NS: Final = 3_600 * 10**9
@@ -43,8 +43,6 @@ GOODS: Final = (
     "76011090",
 )
 """HS codes (8 digits) of goods Guizhou is known to export: fertiliser, tyres, tea, guitars, liquor, sauces, ..."""
-
-RUN_OFF_DAYS: Final = 150  # how long after the last arrival applications are still followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +91,11 @@ class Workload:
     firms: list[Firm]
     applications: list[Application]
     feed: list[Declaration]  # what customs anchors, in order of time; financed declarations among them
+
+    @property
+    def end_ns(self) -> int:
+        """When the run-off ends."""
+        return self.scenario.duration_ns + RUN_OFF_DAYS * DAY_NS
 
     @property
     def epoch_ns(self) -> int:

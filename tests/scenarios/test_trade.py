@@ -6,7 +6,7 @@ import pytest
 from tradebft.lab import metrics
 from tradebft.scenarios.demand import FRAUD_CASES
 from tradebft.scenarios.run import execute
-from tradebft.scenarios.schema import load
+from tradebft.scenarios.schema import ScenarioError, load
 from tradebft.scenarios.trade.frauds import CODES, SCRIPTS
 from tradebft.scenarios.trade.mix import OUT_OF_SCOPE, rates
 from tradebft.scenarios.trade.paper_arm import run_paper
@@ -182,3 +182,23 @@ def test_real_signatures_lead_to_the_same_decisions():
     assert modelled.ledger["accepted"] == real.ledger["accepted"]
     assert modelled.decisions["quorum_ns"].to_list() == real.decisions["quorum_ns"].to_list()
     assert real.violations == []
+
+
+@pytest.mark.parametrize("start", ["1999-01-01", "2003-12-31", "2026-12-01"])
+def test_without_a_calendar_no_run(start):
+    with pytest.raises(ScenarioError, match=r"^--set start: start: expected a date from 2004-01-01 to 20"):
+        load("guizhou", {"start": start})
+
+
+def test_whoever_queues_for_ever_is_unfinished_and_not_forgotten():
+    document = metrics.document(
+        run(
+            days=3,
+            workload__arms=["paper"],
+            workload__officers_per_bank=1,
+            workload__financings_per_workday=600,
+        )
+    )
+    paper = document["processes"]["paper"]
+    assert paper["unfinished"] > 10
+    assert paper["applications"] == paper["disbursed"] + paper["rejected"] + paper["unfinished"]
