@@ -201,4 +201,4 @@ def test_whoever_queues_for_ever_is_unfinished_and_not_forgotten():
     )
     paper = document["processes"]["paper"]
     assert paper["unfinished"] > 10
-    assert paper["applications"] == paper["disbursed"] + paper["rejected"] + paper["unfinished"]
+    assert paper["honest"] == paper["disbursed"] + paper["rejected"] + paper["unfinished"]
