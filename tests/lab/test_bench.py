@@ -12,7 +12,9 @@ def test_the_bench_counts_every_message_of_every_decision():
 
 
 def test_one_seed_one_digest():
-    assert engine(4, 5)["trace_digest"] == engine(4, 5)["trace_digest"] != engine(4, 5, seed=2)["trace_digest"]
+    assert (
+        engine(4, 5)["trace_digest"] == engine(4, 5)["trace_digest"] != engine(4, 5, seed=2)["trace_digest"]
+    )
 
 
 def test_the_engine_delivers_a_quarter_of_what_a_bare_loop_does():
