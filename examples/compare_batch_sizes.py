@@ -14,7 +14,7 @@ links = { model = "lognormal", median = "5 ms", sigma = 0.3 }
 
 [workload]
 kind = "synthetic"
-transactions = 2000
+transactions = 600
 arrival = "open"
 rate = 1500
 clients = 40

@@ -1,4 +1,4 @@
-"""Settings for all tests: figures without a screen, and properties that do not depend on how busy the machine is."""
+"""Settings for all tests: figures without a screen, the same examples each time, `--rewrite` for expected outputs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# A deadline an example would measure the machine, not the code. Failures print how to reproduce themselves.
-settings.register_profile("tradebft", deadline=None, print_blob=True)
-settings.register_profile("reproducible", parent=settings.get_profile("tradebft"), derandomize=True)
-settings.load_profile("reproducible" if os.environ.get("CI") else "tradebft")
+# A deadline would measure the machine, not the code. `--hypothesis-profile=search` looks for new examples.
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.register_profile("reproducible", parent=settings.get_profile("search"), derandomize=True)
+settings.load_profile("reproducible")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
