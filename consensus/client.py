@@ -133,7 +133,8 @@ class Client:
                 ),
             )
         waiting.replies[reply.replica] = reply
-        matching = [r for r in waiting.replies.values() if r.result_digest == reply.result_digest]
+        said = reply.seq, reply.result_digest
+        matching = [r for r in waiting.replies.values() if (r.seq, r.result_digest) == said]
         if len(matching) <= self.config.faults:
             return NOTHING
         result = next((r.result for r in matching if result_digest(r.result) == r.result_digest), None)

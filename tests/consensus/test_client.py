@@ -76,6 +76,16 @@ def test_f_liars_are_ignored_whatever_they_agree_on():
     assert answered.result == b"paid"
 
 
+def test_f_liars_cannot_say_where_a_request_was_executed():
+    """A liar may know the right result; the place in the order is what f+1 say as well."""
+    bank = Bank()
+    bank.submit()
+    assert of(Answered, bank.reply(0, seq=1)) == []
+    assert of(Answered, bank.reply(3, seq=999)) == []
+    (answered,) = of(Answered, bank.reply(1, seq=1))
+    assert answered.seq == 1
+
+
 def test_one_liar_who_repeats_itself_counts_once():
     bank = Bank()
     bank.submit()
