@@ -83,6 +83,15 @@ def test_exactly_once_knows_distant_sequences_apart(net, checker):
     assert checker.violations == []
 
 
+def test_exactly_once_costs_nothing_for_numbers_that_a_client_leaves_out(net, checker):
+    """A faulty client and a faulty primary can have any 64-bit number executed; the checker must outlive it."""
+    for seq, sequence in enumerate([1, 2**63, 2**64 - 1], 1):
+        checker.committed(seq, 0, commit(net, seq, net.batch(sequence)))
+    assert checker.violations == []
+    checker.committed(4, 0, commit(net, 4, net.batch(2**63, time_ns=1)))
+    assert fired(checker) == ["exactly-once"]
+
+
 def test_state_roots(checker):
     checker.executed(1, 0, 1, b"a" * 32)
     checker.executed(1, 1, 1, b"a" * 32)
