@@ -71,7 +71,7 @@ class Changing(State):
     def start_view_change(self, now: int, view: int) -> Effects:
         """Ask for *view*: accept no normal-case message below it, and show what was prepared."""
         assert view > self.view, (view, self.view)
-        self.view, self.changing, self.voting_view = view, True, -1
+        self.view, self.changing, self.voting_view = view, True, None
         self.primary = primary_of(view, self.config)
         effects: list[Effect] = []
         if self.watched is not None:
@@ -157,6 +157,7 @@ class Changing(State):
         effects: list[Effect] = [] if timing or self.watched is None else [CancelTimer(VIEW_TIMER)]
         self.view, self.changing, self.voting_view = message.view, False, message.view
         self.primary, self.new_view = message.replica, message
+        self.left_behind = False
         self.watched = NEW_VIEW if timing else None
         for slot in self.slots.values():
             slot.next_view()

@@ -85,7 +85,7 @@ class Recovery(State):
             return NOTHING
         if self.asked_at != self._standing():
             return self.ask_later()
-        self.asked_ns = now
+        self.asked_ns, self.left_behind = now, False
         effects: list[Effect] = [Broadcast(self._status()), *self.ask_later()]
         missing = [s for s in self.slots.values() if s.batch is None and s.digest is not None]
         effects += (
@@ -100,7 +100,7 @@ class Recovery(State):
         return self.view, self.changing, self.executed, self.low
 
     def _outstanding(self) -> bool:
-        if self.changing or len(self.waiting) or self.executed < self.low:
+        if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind:
             return True
         return any(
             slot.digest is not None or len(slot.commits) > self.faults for slot in self.unexecuted_slots()
@@ -226,6 +226,8 @@ class Recovery(State):
             if slot.digest == digest and slot.batch is None:
                 slot.batch = batch
                 self.bodies[digest] = (slot.seq, batch)
+                for request in batch.requests:
+                    self.waiting.proposed(request)
                 effects += self.advance(slot)
         return effects
 
@@ -238,6 +240,7 @@ class Recovery(State):
         if not start.records:
             return NOTHING
         self.asking = False
+        self.nonce = now  # above every one that was used before the crash, or peers take it for a repeat
         effects: list[Effect] = [*self.ask_now()]
         mine = self.view_changes.of(self.me)
         if self.changing and mine is not None:
@@ -253,12 +256,15 @@ class Recovery(State):
                 self.handed_out.pop(record.seq), record.result_digests, record.results, strict=True
             ):
                 self.clients.answer(request.client, request.sequence, record.seq, digest, result)
+            if record.seq % self.config.checkpoint_interval == 0:
+                # Not stable for all, perhaps: if all restart and nobody votes again, the window never moves.
+                self.vote_checkpoint(now, record)
         elif isinstance(record, QuorumCertificate):
             self.stabilise(record)
         elif isinstance(record, NewView):
             self.enter(now, record)
         elif isinstance(record, ViewChange):
-            self.view, self.changing, self.voting_view = record.view, True, -1
+            self.view, self.changing, self.voting_view = record.view, True, None
             self.primary = primary_of(record.view, self.config)
             self.view_changes.add(record)
         elif isinstance(record, PrePrepare):

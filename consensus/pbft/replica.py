@@ -203,8 +203,8 @@ class Replica(Changing, Recovery):
             vote_payload(self.config.chain_id, "Prepare", self.view, slot.seq, slot.digest)
         )
         vote = Prepare(self.view, slot.seq, slot.digest, self.me, signature)
+        slot.prepare_count += self.me not in slot.prepares  # it may have come back to me after a restart
         slot.prepares[self.me] = vote
-        slot.prepare_count += 1
         return (Broadcast(vote),)
 
     def _on_prepare(self, now: int, vote: Prepare) -> Effects:
@@ -259,8 +259,8 @@ class Replica(Changing, Recovery):
                 vote_payload(self.config.chain_id, "Commit", self.view, slot.seq, slot.digest)
             )
             vote = Commit(self.view, slot.seq, slot.digest, self.me, signature)
+            slot.commit_count += self.me not in slot.commits
             slot.commits[self.me] = vote
-            slot.commit_count += 1
             effects += (Persist(slot.prepared), Broadcast(vote))
         if (
             slot.prepared_now
@@ -311,7 +311,7 @@ class Replica(Changing, Recovery):
             self.clients.answer(request.client, request.sequence, event.seq, result_digest, result)
             effects.append(Send(request.client, self._reply(request, event.seq, result_digest, result)))
         if event.seq % self.config.checkpoint_interval == 0:
-            effects += self._checkpoint(now, event)
+            effects += self.vote_checkpoint(now, event)
         return effects
 
     def _reply(self, request: Request, seq: int, result_digest: bytes, result: bytes) -> Reply:
@@ -323,7 +323,8 @@ class Replica(Changing, Recovery):
             self.view, request.client, request.sequence, self.me, seq, result_digest, result, signature
         )
 
-    def _checkpoint(self, now: int, event: Executed) -> Effects:
+    def vote_checkpoint(self, now: int, event: Executed) -> Effects:
+        """Sign the state (ledger and client table) that a checkpoint's batch led to."""
         table = self.table_digests.pop(event.seq)
         state = digest("tradebft/state", event.root, table, self.clients.replies_digest())
         signature = self.signer.sign(vote_payload(self.config.chain_id, "Checkpoint", 0, event.seq, state))
@@ -350,6 +351,7 @@ class Replica(Changing, Recovery):
             return NOTHING
         self.stable = certificate
         self.low = certificate.seq
+        self.left_behind = False
         self.high = self.low + self.config.log_window
         self.next_seq = max(self.next_seq, self.low + 1)
         self.slots = {seq: slot for seq, slot in self.slots.items() if seq > self.low}
@@ -383,12 +385,14 @@ class Replica(Changing, Recovery):
             return (Ignored("vote by no member"),)
         if message.view > self.view or (message.view == self.view and self.changing):
             self.early.hold(message)
+            self.left_behind = True
             return self.ask_later()
         if message.view < self.view:
             return (Ignored("vote of an earlier view"),)
         if message.seq <= self.low:
             return _OLD_VOTE
         # Beyond the high watermark: the sender's window moved first. It is asked for again once mine has moved.
+        self.left_behind = True
         return [Ignored("vote above the high watermark"), *self.ask_later()]
 
     def _second_vote(self, known: Prepare | Commit, vote: Prepare | Commit) -> Effects:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
-from tradebft.consensus.interface import Committed, Config, Effect, Effects
+from tradebft.consensus.interface import Committed, Config, Effect, Effects, Executed
 from tradebft.consensus.messages import (
     NULL_BATCH,
     NULL_DIGEST,
@@ -36,10 +36,10 @@ class State:
             raise ValueError(f"replica index must be in 0..{config.nodes - 1}, got {me}")
         self.me, self.config, self.signer, self.keyring = me, config, signer, keyring
         self.quorum, self.faults = config.quorum, config.faults
-        # The view, and whether it is open: `voting_view` is -1 between my ViewChange and the NewView.
+        # The view, and whether it is open: `voting_view` is None between my ViewChange and the NewView.
         self.view = 0
         self.changing = False
-        self.voting_view = 0
+        self.voting_view: int | None = 0
         self.primary = primary_of(0, config)
         self.new_view: NewView | None = None
         self.view_changes = ViewChangeLog(config)
@@ -71,6 +71,7 @@ class State:
         self.asked_ns = -1  # when a Status last went out
         self.accepted_ns: dict[int, int] = {}  # when each proposal that is not executed was accepted
         self.usual = RoundTrip()  # from acceptance to execution
+        self.left_behind = False  # somebody votes in a later view or beyond my window: ask once
         self.nonce = 0
         self.nonces: dict[int, int] = {}
 
@@ -110,6 +111,7 @@ class State:
         def advance(self, slot: Slot) -> Effects: ...
         def execute_in_order(self) -> list[Effect]: ...
         def stabilise(self, certificate: QuorumCertificate) -> Effects: ...
+        def vote_checkpoint(self, now: int, event: Executed) -> Effects: ...
 
         # changing
         def watch(self) -> Effects: ...

@@ -113,6 +113,21 @@ def test_1_any_two_quorums_share_an_honest_replica(n):
     assert 2 * (config.quorum - 1) - n < config.faults + 1  # and no smaller one would do
 
 
+def test_1_ones_own_votes_that_come_back_count_once():
+    """Mistake 1: a peer sends a restarted replica the votes that it made before; it makes them again."""
+    net, me = backup(7), 2
+    batch, q = net.batch(1), net.config.quorum
+    net.step(me, net.prepare(me, batch.digest))
+    net.step(me, net.commit(me, batch.digest))
+    net.step(me, net.pre_prepare(batch))
+    for voter in (1, 3):
+        assert sent(Commit, net.step(me, net.prepare(voter, batch.digest))) == []
+    assert sent(Commit, net.step(me, net.prepare(4, batch.digest)))
+    for voter in range(3, 3 + q - 2):
+        assert of(Committed, net.step(me, net.commit(voter, batch.digest))) == []
+    assert of(Committed, net.step(me, net.commit(0, batch.digest)))
+
+
 # --- 2: votes for different things are not added up ---
 
 
@@ -721,6 +736,29 @@ def test_10_checkpoints_of_different_states_are_not_counted_together():
     assert net.replicas[me].low == 2
 
 
+def test_10_checkpoint_votes_survive_a_restart():
+    """Mistake 10: all execute up to the high watermark, lose each other's Checkpoints, and restart: the votes are
+    made again from the blocks, or the window stays full for ever."""
+    net = Network(4, checkpoint_interval=2, log_window=3)
+    for sequence in (1, 2, 3):
+        net.step(0, net.request(sequence))
+        while net.bag:
+            if isinstance(net.bag[0][1], Checkpoint):
+                net.bag.pop(0)
+            else:
+                net.deliver()
+    before = {i: replica.own_checkpoints for i, replica in net.replicas.items()}
+    assert [list(votes) for votes in before.values()] == [[2]] * 4
+    for i in range(4):
+        net.restart(i)
+    assert {i: replica.own_checkpoints for i, replica in net.replicas.items()} == before
+    net.settle()
+    assert [replica.low for replica in net.replicas.values()] == [2] * 4
+    net.step(0, net.request(4))
+    net.settle()
+    assert [len(net.executed(i)) for i in range(4)] == [4] * 4
+
+
 # --- 11: state transfer ---
 
 
@@ -843,6 +881,39 @@ def test_12_a_replica_that_slept_through_a_view_change_is_shown_the_new_view():
     net.step(me, net.new_view([net.view_change(i) for i in (1, 0, 3)]))
     status = net.signed(Status(0, False, 0, 0, 0, 1, 3))
     assert [m.view for m in sent(NewView, net.step(me, status))] == [1]
+
+
+@pytest.mark.parametrize("later", [{"seq": 9}, {"view": 1}], ids=["window", "view"])
+def test_12_a_replica_that_others_have_left_behind_asks(later):
+    """Mistake 12: somebody votes beyond my window, or in a view that I never entered: I may have missed something.
+    Once for what was heard in one interval: a liar costs little, and whoever is ahead is heard again."""
+    net, me = backup(4, checkpoint_interval=2, log_window=4), 2
+    for _ in range(2):
+        for _ in range(3):
+            net.step(me, net.prepare(3, NULL_DIGEST, **later))
+        assert len(sent(Status, net.fire(me, STATUS))) == 1
+        assert sent(Status, net.fire(me, STATUS)) == []
+    net.step(me, net.prepare(3, NULL_DIGEST, **later))
+    net.step(me, net.new_view([net.view_change(i, stable=8) for i in (1, 0, 3)]))
+    net.step(me, fetched(net, [net.decided(seq, net.batch(seq)) for seq in range(1, 9)]))
+    net.fire(me, STATUS)
+    assert sent(Status, net.fire(me, STATUS)) == []
+
+
+def test_12_a_replica_that_restarts_is_answered_however_often_it_asked_before():
+    """Mistake 12: a counter of questions that starts anew looks like a repetition to everybody else."""
+    net = Network(4)
+    net.step(0, net.request(1))
+    net.settle()
+    for net.now in range(10, 20):
+        net.step(2, net.request(2))
+        net.timers[2][STATUS] = 0
+        net.fire(2, STATUS)
+    net.settle()
+    net.now = 10**9
+    (status,) = sent(Status, net.restart(2))
+    for i in (0, 1, 3):
+        assert of(Ignored, net.step(i, status)) == []
 
 
 # --- 13: bounds ---
