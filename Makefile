@@ -1,7 +1,8 @@
-# Four verbs. Everything lives in .venv; nothing outside the checkout is touched.
+# Five verbs. Everything lives in .venv; nothing outside the checkout is touched.
 #
 #   make demo     install what the command needs, run the built-in scenario `guizhou`, say where the report is
 #   make test     the same with the test tools, and run the tests
+#   make slow     the tests that take longer, among them the README's figures against a run
 #   make check    formatting, lint, types, import rules
 #   make clean    remove .venv, caches and results/
 
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check clean
+.PHONY: help demo test slow check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +21,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	@$(BIN)/pytest -n 2
+
+slow: $(VENV)/installed-test
+	@$(BIN)/pytest -n 2 -m slow
 
 check: $(VENV)/installed-dev
 	@scripts/check
