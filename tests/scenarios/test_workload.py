@@ -1,0 +1,194 @@
+"""What is asked for is what the field knows about it: tickets, currencies, firms, identifiers, and who is a member."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from itertools import pairwise
+from math import erf, exp, log, sqrt
+
+import numpy as np
+import pytest
+import simpy
+from simpy.events import Event
+from stdnum.cn import uscc
+from tradebft.chain.ledger import Ledger
+from tradebft.chain.rules.parameters import RATES
+from tradebft.chain.transaction import Transaction
+from tradebft.network.chance import Chance
+from tradebft.scenarios.demand import TradeFinance
+from tradebft.scenarios.schema import Scenario, load
+from tradebft.scenarios.trade.firms import bank_names, on_platform
+from tradebft.scenarios.trade.ledger_arm import LedgerArm
+from tradebft.scenarios.trade.office import Office
+from tradebft.scenarios.trade.services import DatabaseLedger, receipt_of
+from tradebft.scenarios.trade.workload import Application, Workload, generate
+
+SEEDS = range(1, 9)
+# Written out once more: a test that reads the workload's own figures would follow them into any mistake.
+CURRENCIES = {"USD": 0.80, "CNY": 0.10, "EUR": 0.05, "HKD": 0.02, "JPY": 0.02, "GBP": 0.01}
+ZIPF_EXPONENT = 1.1
+SMALL_FIRMS = 0.7  # [S14]
+MEDIAN_USD, SIGMA, LEAST_USD, MOST_USD = 170_000, 1.6, 5_000, 20_000_000
+HIGHEST_ADVANCE = 0.9  # [S67]
+LEAN = {"workload.coverage_points": [], "workload.sensitivity": False}
+
+
+def demand(loaded: Scenario) -> TradeFinance:
+    assert isinstance(loaded.workload, TradeFinance)
+    return loaded.workload
+
+
+def workload(seed: int, **changes: object) -> Workload:
+    overrides = {**LEAN, "workload.anchor_all_declarations": False}
+    loaded = load("guizhou", {**overrides, **{k.replace("__", "."): v for k, v in changes.items()}}, seed)
+    return generate(loaded, demand(loaded))
+
+
+@pytest.fixture(scope="module")
+def months() -> list[Workload]:
+    """The province's month under several seeds."""
+    return [workload(seed) for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def applications(months: list[Workload]) -> list[Application]:
+    """Those of all months; a second financing repeats another application's papers and is left out."""
+    return [a for month in months for a in month.applications if a.kind != "F1"]
+
+
+def usd(amount: int, currency: str) -> float:
+    return amount * RATES[currency] / RATES["USD"] / 100
+
+
+def clipped_mean() -> float:
+    """Mean of the lognormal ticket whose tails are moved to the smallest and the largest one, in closed form."""
+    below, above = (log(end / MEDIAN_USD) / SIGMA for end in (LEAST_USD, MOST_USD))
+    inside = MEDIAN_USD * exp(SIGMA**2 / 2) * (_normal(above - SIGMA) - _normal(below - SIGMA))
+    return inside + LEAST_USD * _normal(below) + MOST_USD * (1 - _normal(above))
+
+
+def _normal(z: float) -> float:
+    return (1 + erf(z / sqrt(2))) / 2
+
+
+def test_the_mean_ticket_is_that_of_the_distribution_and_near_the_published_one(
+    applications: list[Application],
+) -> None:
+    """USD 609k published [S8]; the largest ticket of 20M takes 3 % off the mean of the untruncated lognormal."""
+    tickets = np.array([usd(a.amount, a.currency) for a in applications])
+    error = tickets.std() / sqrt(len(tickets))
+    assert abs(tickets.mean() - clipped_mean()) < 4 * error
+    assert clipped_mean() == pytest.approx(609_000, rel=0.04)
+    assert tickets.max() <= MOST_USD * 1.001
+    # Few huge tickets make the mean a blunt measure; the logarithm is a sharp one.
+    logs = np.log(tickets)
+    assert abs(logs.mean() - log(MEDIAN_USD)) < 3 * SIGMA / sqrt(len(logs))
+    assert logs.std() == pytest.approx(SIGMA, rel=0.03)
+
+
+def test_every_currency_has_its_share(applications: list[Application]) -> None:
+    count = len(applications)
+    seen = Counter(a.currency for a in applications)
+    assert set(seen) == set(CURRENCIES)
+    for currency, share in CURRENCIES.items():
+        assert abs(seen[currency] - share * count) < 4 * sqrt(share * (1 - share) * count), currency
+
+
+def test_firms_apply_by_zipfs_law(applications: list[Application]) -> None:
+    known = [int(a.firm.id.removeprefix("firm.")) for a in applications if not a.new_customer]
+    weights = np.arange(1, 1501, dtype=float) ** -ZIPF_EXPONENT
+    weights /= weights.sum()
+    for first, last in ((1, 1), (2, 3), (4, 10), (11, 50), (51, 200), (201, 1500)):
+        share = float(weights[first - 1 : last].sum())
+        seen = sum(first <= rank <= last for rank in known)
+        assert abs(seen - share * len(known)) < 4 * sqrt(share * (1 - share) * len(known)), (first, last)
+
+
+def test_seventy_in_a_hundred_firms_are_small_ones(months: list[Workload]) -> None:
+    small = [firm.small for month in months for firm in month.firms]
+    assert np.mean(small) == pytest.approx(SMALL_FIRMS, abs=0.02)
+
+
+def test_social_credit_codes_are_valid_by_another_implementation(months: list[Workload]) -> None:
+    codes = [firm.uscc for firm in months[0].firms]
+    assert len(set(codes)) == len(codes)
+    assert all(uscc.is_valid(code) for code in codes)
+
+
+def test_customs_numbers_are_of_eighteen_digits_for_exports_and_each_is_used_once() -> None:
+    month = workload(1, workload__anchor_all_declarations=True)
+    numbers = [declaration.number for declaration in month.feed]
+    assert len(set(numbers)) == len(numbers) > 10_000
+    for number in numbers:
+        assert len(number) == 18
+        assert number.isdigit()
+        assert number[4:9] == "20200"  # the year, and 0 for exports
+
+
+def test_an_honest_application_fits_its_declarations(applications: list[Application]) -> None:
+    for a in applications:
+        for declaration, allocated in zip(a.declarations, a.allocations, strict=True):
+            assert 0 < allocated <= declaration.value * HIGHEST_ADVANCE
+            assert declaration.exported_ns < a.at_ns
+            assert (declaration.exporter, declaration.currency) == (a.firm.token, a.currency)
+
+
+class Noted(DatabaseLedger):
+    """The central database, noting what became of every kind of transaction."""
+
+    def __init__(self, env: simpy.Environment, ledger: Ledger, epoch_ns: int) -> None:
+        super().__init__(env, ledger, epoch_ns)
+        self.noted: Counter[tuple[str, str]] = Counter()
+
+    def submit(self, gateway: str, transaction: Transaction) -> Event:
+        """As the database does."""
+        event = super().submit(gateway, transaction)
+        self.noted[transaction.body.type, receipt_of(event.value).code] += 1
+        return event
+
+
+def test_where_nobody_cheats_the_ledger_refuses_nothing() -> None:
+    """Not one of an honest application's steps, nor of its repayments: the shortest tenors end within the run."""
+    honest = workload(2, days=45, workload__default_fraud=False, workload__financings_per_workday=12)
+    env, office = simpy.Environment(initial_time=0), Office(honest)
+    service = Noted(env, Ledger(office.genesis(), office.keyring), honest.epoch_ns)
+    arm = LedgerArm("database", env, honest, office, service)
+    arm.start()
+    env.run()
+    assert {code for _, code in service.noted} == {"OK"}
+    assert service.noted["FIN_CLOSE", "OK"] > 5
+    assert service.noted["FIN_DISBURSE", "OK"] == len(honest.applications) > 200
+    assert arm.false_alarms() == 0
+
+
+def test_a_wider_coverage_keeps_every_bank_of_a_narrower_one() -> None:
+    loaded = load("guizhou", LEAN, 1)
+    banks = bank_names(loaded, demand(loaded))
+    members = [on_platform(banks, coverage / 15, Chance(1)) for coverage in range(16)]
+    assert [len(some) for some in members] == list(range(16))
+    assert all(fewer < more for fewer, more in pairwise(members))
+
+
+def test_coverage_and_consensus_settings_change_no_application() -> None:
+    usual = workload(3, days=10)
+    for changes in ({"workload__bank_coverage": 0.2}, {"consensus__batch_size": 7}):
+        other = workload(3, days=10, **changes)
+        assert other.applications == usual.applications
+        assert other.feed == usual.feed
+    assert workload(4, days=10).applications != usual.applications
+
+
+def test_a_second_financing_brings_another_banks_papers() -> None:
+    month = workload(1, workload__default_fraud=False, workload__fraud={"F1": 0.1})
+    first = {a.declarations: a for a in month.applications if not a.kind}
+    seconds = [a for a in month.applications if a.kind == "F1"]
+    assert len(seconds) > 30
+    for second in seconds:
+        earlier = first[second.declarations]
+        assert earlier.at_ns < second.at_ns
+        assert (second.bank, second.second_bank) == (earlier.second_bank, earlier.bank)
+        same = dataclasses.replace(earlier, number=0, at_ns=0, bank="", second_bank="", kind="", tenor_days=0)
+        assert same == dataclasses.replace(
+            second, number=0, at_ns=0, bank="", second_bank="", kind="", tenor_days=0
+        )
