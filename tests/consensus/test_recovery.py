@@ -1,0 +1,151 @@
+"""Coming back: after a crash, a power cut, a partition, or a view change slept through."""
+
+from __future__ import annotations
+
+import pytest
+from replicas import Network, of, sent
+from tradebft.consensus.interface import Broadcast, Evidence, Start
+from tradebft.consensus.messages import Checkpoint, FetchReply, PrePrepare, Status
+
+
+def until(net: Network, count: int, rounds: int = 30) -> None:
+    """Deliver, and let status timers run out when it is quiet, until all running replicas executed *count* requests."""
+    for _ in range(rounds):
+        net.settle()
+        if all(len(net.executed(i)) == count for i in net.running):
+            return
+        for i in net.running:
+            net.fire(i, "status")
+    raise AssertionError([net.executed(i) for i in net.running])
+
+
+# --- traffic that a replica cannot use yet tells it that it is behind ---
+
+
+def test_who_is_behind_the_watermarks_learns_it_from_votes_above_them():
+    """Whoever only drops what is above its own window would wait for the next checkpoint, or for a view change."""
+    net = Network(checkpoint_interval=2, log_window=3, batch_size=1)
+    for sequence in range(1, 7):
+        net.step(0, net.request(sequence))
+        while net.bag:
+            to, message = net.bag.pop(0)
+            if to != 3:
+                net.step(to, message)
+    net.step(0, net.request(7))
+    net.settle()
+    assert [len(net.executed(i)) for i in range(4)] == [7, 7, 7, 0]
+    until(net, 7)
+    assert {net.replicas[i].view for i in range(4)} == {0}
+
+
+def test_who_slept_through_a_view_change_learns_it_from_messages_of_the_new_view():
+    net = Network()
+    for i in (1, 2):
+        net.step(i, net.request(1))
+        net.fire(i, "view-change")
+    while net.bag:
+        to, message = net.bag.pop(0)
+        if to != 3:
+            net.step(to, message)
+    assert [net.replicas[i].view for i in range(4)] == [1, 1, 1, 0]
+    net.step(1, net.request(2))
+    until(net, 2)
+    assert net.replicas[3].view == 1
+
+
+def test_lost_checkpoint_votes_are_sent_again_and_the_primary_goes_on():
+    net = Network(checkpoint_interval=2, log_window=3, batch_size=1)
+    for sequence in range(1, 7):
+        net.step(0, net.request(sequence))
+    while net.bag:
+        to, message = net.bag.pop(0)
+        if not isinstance(message, Checkpoint):
+            net.step(to, message)
+    assert [len(net.executed(i)) for i in range(4)] == [3] * 4
+    for sequence in (4, 5, 6):
+        for i in (1, 2, 3):
+            net.step(i, net.request(sequence))  # the client asks everybody
+    until(net, 6)
+    assert {net.replicas[i].view for i in range(4)} == {0}
+
+
+# --- restarts ---
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_a_checkpoint_vote_outlives_the_memory_of_whoever_gave_it(everybody):
+    """With K < L < 2K there is one chance to make the window move: the vote must be given again after a restart."""
+    net = Network(checkpoint_interval=2, log_window=3, batch_size=1)
+    for sequence in (1, 2, 3):
+        net.step(0, net.request(sequence))
+    while net.bag:
+        to, message = net.bag.pop(0)
+        if not isinstance(message, Checkpoint):
+            net.step(to, message)
+    before = [dict(net.replicas[i].own_checkpoints) for i in range(4)]
+    for i in range(4) if everybody else (2, 3):
+        net.restart(i)
+    assert [dict(net.replicas[i].own_checkpoints) for i in range(4)] == before
+    for sequence in (4, 5, 6):
+        for i in range(4):
+            net.step(i, net.request(sequence))
+    until(net, 6)
+    assert {net.replicas[i].view for i in range(4)} == {0}
+
+
+def test_a_stable_checkpoint_is_not_voted_on_again_after_a_restart():
+    net = Network(checkpoint_interval=2, log_window=4, batch_size=1)
+    for sequence in range(1, 6):
+        net.step(0, net.request(sequence))
+    net.settle()
+    net.restart(1)
+    me = net.replicas[1]
+    assert (me.low, me.executed, me.own_checkpoints, me.table_digests) == (4, 5, {}, {})
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_first_start_is_silent_and_a_second_one_asks(asked):
+    net = Network()
+    assert list(net.replicas[1].step(0, Start())) == []
+    if asked:
+        net.step(1, net.pre_prepare(net.batch(1)))
+        assert [type(e.message) for e in of(Broadcast, net.restart(1))] == [Status]
+
+
+# --- a new primary that lacks a body ---
+
+
+def test_a_body_that_is_fetched_is_not_proposed_a_second_time():
+    """Replica 1 leads view 1, has the request waiting, and learns the batch that carries it only by fetching it."""
+    net = Network(running=[1])
+    request = net.request(1)
+    batch = net.batch(1)
+    net.step(1, request)
+    net.fire(1, "view-change")
+    net.step(1, net.view_change(2, prepared=[net.prepared(1, batch.digest, voters=[2, 3])]))
+    effects = net.step(1, net.view_change(3))
+    assert not net.replicas[1].changing
+    assert not sent(PrePrepare, effects), "nothing is proposed while a body is missing"
+    effects = net.step(1, net.signed(FetchReply((), (batch,), None, 2)))
+    assert not sent(PrePrepare, effects), "the request is in the batch that was carried over"
+    effects = net.step(1, net.request(2))
+    assert [p.seq for p in sent(PrePrepare, effects)] == [2]
+    assert not of(Evidence, effects)
+
+
+# --- messages that no honest member can have signed ---
+
+
+def test_a_vote_of_a_negative_view_is_refused_while_the_view_is_closed():
+    net = Network(running=[1])
+    net.step(1, net.request(1))
+    net.fire(1, "view-change")
+    me = net.replicas[1]
+    for message in (
+        net.prepare(2, b"x" * 32),
+        net.commit(2, b"x" * 32),
+        net.pre_prepare(net.batch(1)),
+    ):
+        fields = {name: getattr(message, name) for name in message.__struct_fields__} | {"view": -1}
+        me.step(0, type(message)(**fields))
+    assert not me.slots
