@@ -1,0 +1,35 @@
+"""The protocol, as traces that one can read. Each opens with what is at stake."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from transcript import Transcript, replay
+
+PATHS = sorted(Path(__file__).with_name("transcripts").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_transcript(path: Path, rewrite: bool) -> None:
+    written, now = replay(path)
+    if rewrite:
+        path.write_text(now, encoding="utf-8")
+    else:
+        assert now == written, (
+            "run pytest --rewrite, read the diff, commit it only if you can say why it changed"
+        )
+
+
+def test_every_transcript_is_found() -> None:
+    assert len(PATHS) >= 14
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_transcript_says_what_is_at_stake_and_breaks_nothing(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.match(r"# [^\n]{20,}", text), "open with what is at stake"
+    assert "VIOLATION" not in text
+    verbs = {line.split()[0] for line in re.findall(r"([^\n#]+)\n----\n", text)}
+    assert not {verb for verb in verbs if not hasattr(Transcript, f"do_{verb}")}
