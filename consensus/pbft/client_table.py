@@ -71,6 +71,8 @@ class ClientTable:
         honest client never asks for anything more than a window behind its latest request.
         """
         known = self._clients[client]
+        if sequence <= known.top - self._window:
+            return  # the client jumped ahead of itself, with a primary that let it: nobody will ask for this
         known.replies[sequence] = (seq, result_digest, result)
         if sequence > known.top:
             oldest, known.top = known.top - self._window + 1, sequence
