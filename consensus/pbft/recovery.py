@@ -237,6 +237,11 @@ class Recovery(State):
         """Read back what was persisted, in the order in which it was written; then ask peers what was missed."""
         for record in start.records:
             self._restore(now, record)
+        for (
+            record
+        ) in start.records:  # now that the watermarks are known: what is decided is not voted against
+            if isinstance(record, Decided) and self.low < record.seq <= self.high:
+                self.slot(record.seq).decide(record)
         if not start.records:
             return NOTHING
         self.asking = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from replicas import Network, of, sent
 from tradebft.consensus.interface import Broadcast, Evidence, Start
-from tradebft.consensus.messages import Checkpoint, FetchReply, PrePrepare, Status
+from tradebft.consensus.messages import Checkpoint, Fetch, FetchReply, Prepare, PrePrepare, Status
 
 
 def until(net: Network, count: int, rounds: int = 30) -> None:
@@ -101,6 +101,42 @@ def test_a_stable_checkpoint_is_not_voted_on_again_after_a_restart():
     net.restart(1)
     me = net.replicas[1]
     assert (me.low, me.executed, me.own_checkpoints, me.table_digests) == (4, 5, {}, {})
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_is_known_to_be_decided_is_not_voted_against(restarted):
+    """Replica 3 never voted at s1 and learns from a block what was decided. Another proposal there is evidence."""
+    net = Network(running=[3])
+    block = net.decided(1, net.batch(1))
+    net.step(3, net.signed(FetchReply((block,), (), None, 1)))
+    if restarted:
+        net.restart(3)
+    effects = net.step(3, net.pre_prepare(net.batch(2)))
+    assert not sent(Prepare, effects)
+    assert [e.culprit for e in of(Evidence, effects)] == [0]
+
+
+def test_after_a_restart_the_log_is_what_it_was_however_long_the_history():
+    net = Network(checkpoint_interval=2, log_window=4, batch_size=1)
+    for sequence in range(1, 12):
+        net.step(0, net.request(sequence))
+        net.settle()
+    before = {seq: slot.decided for seq, slot in net.replicas[1].slots.items()}
+    net.restart(1)
+    assert {seq: slot.decided for seq, slot in net.replicas[1].slots.items()} == before
+    assert list(before) == [11]
+
+
+def test_a_decided_batch_that_a_new_view_carries_over_need_not_be_fetched_after_a_restart():
+    net = Network(running=[3])
+    block = net.decided(1, net.batch(1))
+    net.step(3, net.signed(FetchReply((block,), (), None, 1)))
+    net.restart(3)
+    carried = net.prepared(1, block.batch.digest, voters=[1, 2])
+    changes = [net.view_change(1, prepared=[carried]), net.view_change(2), net.view_change(0)]
+    effects = net.step(3, net.new_view(changes))
+    assert sent(Prepare, effects)
+    assert not sent(Fetch, effects)
 
 
 @pytest.mark.parametrize("asked", [True, False])
