@@ -63,10 +63,14 @@ class Recovery(State):
         return (SetTimer(STATUS_TIMER, interval + interval // 3 if self.is_primary else interval),)
 
     def _status_interval(self) -> int:
-        """Twice what an execution usually takes, unless the configuration fixes it."""
-        if self.config.status_interval_ns:
-            return self.config.status_interval_ns
-        return self.usual.patience(2, self.config.status_ns)
+        """Twice what an execution usually takes, doubled with every question that brought no progress.
+
+        A configuration that names an interval gets it. Between views messages are large and slow to check, and asking
+        soon would only keep everybody busy with answers.
+        """
+        if self.config.status_interval_ns or self.changing:
+            return self.config.status_ns
+        return min(self.config.status_ns, self.usual.patience(2, self.config.status_ns) << self.asked_in_vain)
 
     def took(self, now: int, seq: int) -> None:
         """*seq* was executed. Where somebody had to be asked, the time says nothing about the network (Karn, 1987)."""
@@ -84,7 +88,9 @@ class Recovery(State):
         if not self._outstanding():
             return NOTHING
         if self.asked_at != self._standing():
+            self.asked_in_vain = 0
             return self.ask_later()
+        self.asked_in_vain = min(self.asked_in_vain + 1, 20)
         self.asked_ns, self.left_behind = now, False
         effects: list[Effect] = [Broadcast(self._status()), *self.ask_later()]
         missing = [s for s in self.slots.values() if s.batch is None and s.digest is not None]
@@ -122,13 +128,16 @@ class Recovery(State):
         self.nonces[status.replica] = status.nonce
         peer = status.replica
         effects: list[Effect] = []
+        if status.stable > self.low or (status.view > self.view and not status.changing):
+            self.left_behind = True
+            effects += self.ask_later()
         behind_in_view = status.view < self.view or (status.view == self.view and status.changing)
         if self.changing:
             mine = self.view_changes.of(self.me)
             lacks = status.view < self.view or not status.held >> self.me & 1
             if mine is not None and status.view <= self.view and lacks:
                 effects.append(Send(peer, mine))
-        elif behind_in_view and self.new_view is not None and self.new_view.view == self.view:
+        elif behind_in_view and self.new_view is not None and self._is_helper(status):
             effects.append(Send(peer, self.new_view))
         effects += (Send(peer, vote) for seq, vote in self.own_checkpoints.items() if seq > status.stable)
         if (status.executed < self.executed or status.stable < self.low) and self._is_helper(status):

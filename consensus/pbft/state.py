@@ -69,9 +69,10 @@ class State:
         self.asking = False  # the status timer runs
         self.asked_at: tuple[object, ...] = ()  # where this replica stood when it was set
         self.asked_ns = -1  # when a Status last went out
+        self.asked_in_vain = 0  # how many since the last progress
         self.accepted_ns: dict[int, int] = {}  # when each proposal that is not executed was accepted
         self.usual = RoundTrip()  # from acceptance to execution
-        self.left_behind = False  # somebody votes in a later view or beyond my window: ask once
+        self.left_behind = False  # somebody is in a later view or beyond my window: ask once
         self.nonce = 0
         self.nonces: dict[int, int] = {}
 

@@ -62,11 +62,26 @@ def test_lost_checkpoint_votes_are_sent_again_and_the_primary_goes_on():
         if not isinstance(message, Checkpoint):
             net.step(to, message)
     assert [len(net.executed(i)) for i in range(4)] == [3] * 4
-    for sequence in (4, 5, 6):
-        for i in (1, 2, 3):
-            net.step(i, net.request(sequence))  # the client asks everybody
     until(net, 6)
     assert {net.replicas[i].view for i in range(4)} == {0}
+
+
+@pytest.mark.parametrize(
+    ("ahead", "asks"), [("view", True), ("stable", True), ("changing", False), ("level", False)]
+)
+def test_a_stuck_peer_that_is_ahead_makes_a_replica_ask(ahead, asks):
+    """Votes were sent once and lost; the peers are stuck for want of a quorum, and their Status is all that is heard.
+    One that is between two views proves nothing: it may be there alone."""
+    net = Network(running=[2])
+    fields = {
+        "view": (1, False, 0, 0, 0, 1, 3),
+        "stable": (0, False, 0, 128, 128, 1, 3),
+        "changing": (1, True, 0, 0, 0, 1, 3),
+        "level": (0, False, 0, 0, 0, 1, 3),
+    }[ahead]
+    net.step(2, net.signed(Status(*fields)))
+    assert bool(sent(Status, net.fire(2, "status"))) == asks
+    assert not sent(Status, net.fire(2, "status")), "once"
 
 
 # --- restarts ---
