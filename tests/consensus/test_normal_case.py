@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from replicas import Network, of, sent
 from tradebft.consensus.interface import Broadcast, CancelTimer, Config, Ignored, Send, SetTimer
-from tradebft.consensus.messages import Prepare, PrePrepare, Request
+from tradebft.consensus.messages import Commit, Prepare, PrePrepare, Request
 
 MS = 1_000_000
 
@@ -212,3 +212,20 @@ def test_commits_alone_decide_nothing_until_the_proposal_was_prepared():
     for voter in (2, 3, 4):
         net.step(1, net.prepare(voter, batch.digest))
     assert net.history(1) == [batch.digest]
+
+
+def test_early_commits_for_another_batch_do_not_count_when_the_proposal_comes():
+    net = Network(running=[1])
+    batch = net.batch(1)
+    for voter in (2, 3):
+        net.step(1, net.commit(voter, b"x" * 32))
+    net.step(1, net.pre_prepare(batch))
+    net.step(1, net.prepare(2, batch.digest))
+    assert net.history(1) == []
+
+
+def test_early_prepares_for_another_batch_do_not_count_when_the_proposal_comes():
+    net = Network(running=[1])
+    for voter in (2, 3):
+        net.step(1, net.prepare(voter, b"x" * 32))
+    assert not sent(Commit, net.step(1, net.pre_prepare(net.batch(1))))
