@@ -88,9 +88,13 @@ class ClientTable:
         return digest("client-table", encode(rows))
 
     def replies_digest(self) -> bytes:
-        """Over every kept answer. Taken when the application has executed a checkpoint's batch."""
+        """Over every kept answer. Taken when the application has executed a checkpoint's batch.
+
+        A client without an answer does not count: later batches, with new clients, may be handed out already.
+        """
         rows = [
             (name, [(s, c.replies[s][0], c.replies[s][1]) for s in sorted(c.replies)])
             for name, c in sorted(self._clients.items())
+            if c.replies
         ]
         return digest("client-replies", encode(rows))

@@ -860,6 +860,28 @@ def test_11_the_checkpoint_covers_the_client_table():
     assert votes[0] != votes[1]
 
 
+def test_11_the_checkpoint_is_the_same_however_far_execution_lags_behind():
+    """Mistake 11: block 3, of a client never seen before, is decided before or after block 2 was executed."""
+    votes = []
+    for pipelined in (False, True):
+        net = backup(4, checkpoint_interval=2, log_window=4)
+        replica = net.replicas[2]
+        blocks = [net.decided(s, net.batch(s)) for s in (1, 2)]
+        blocks.append(net.decided(3, net.batch(1, client="shop")))
+        answers = [Executed(s, (b"",), (bytes(32),), bytes([s]) * 32) for s in (1, 2, 3)]
+        if pipelined:
+            assert len(of(Committed, replica.step(0, fetched(net, blocks)))) == 3
+            effects = [e for answer in answers for e in replica.step(0, answer)]
+        else:
+            effects = []
+            for block, answer in zip(blocks, answers, strict=True):
+                replica.step(0, fetched(net, [block]))
+                effects += replica.step(0, answer)
+        votes += [vote.digest for vote in sent(Checkpoint, effects)]
+    assert len(votes) == 2
+    assert votes[0] == votes[1]
+
+
 # --- 12: joining ---
 
 
