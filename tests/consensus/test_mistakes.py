@@ -901,8 +901,10 @@ def test_12_a_replica_that_slept_through_a_view_change_is_shown_the_new_view():
     """Mistake 12: also when the ViewChanges are long gone."""
     net, me = backup(4), 2
     net.step(me, net.new_view([net.view_change(i) for i in (1, 0, 3)]))
-    status = net.signed(Status(0, False, 0, 0, 0, 1, 3))
-    assert [m.view for m in sent(NewView, net.step(me, status))] == [1]
+    questions = [net.signed(Status(0, False, 0, 0, 0, nonce, 3)) for nonce in range(1, 5)]
+    shown = [m for status in questions for m in sent(NewView, net.step(me, status))]
+    assert shown  # peers take turns, so not every time
+    assert {m.view for m in shown} == {1}
 
 
 @pytest.mark.parametrize("later", [{"seq": 9}, {"view": 1}], ids=["window", "view"])
