@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from replicas import Network, of, sent
 from tradebft.consensus.interface import Broadcast, Evidence, Start
-from tradebft.consensus.messages import Checkpoint, Fetch, FetchReply, Prepare, PrePrepare, Status
+from tradebft.consensus.messages import Checkpoint, Fetch, FetchReply, Prepare, PrePrepare, Status, ViewChange
 
 
 def until(net: Network, count: int, rounds: int = 30) -> None:
@@ -82,6 +82,27 @@ def test_a_stuck_peer_that_is_ahead_makes_a_replica_ask(ahead, asks):
     net.step(2, net.signed(Status(*fields)))
     assert bool(sent(Status, net.fire(2, "status"))) == asks
     assert not sent(Status, net.fire(2, "status")), "once"
+
+
+def test_who_wants_a_view_that_no_quorum_wants_yet_says_so_again():
+    """A ViewChange is sent once, too. Peers that wait for it cannot know that it was lost."""
+    net = Network(running=[2])
+    net.step(2, net.request(1))
+    net.fire(2, "view-change")
+    net.fire(2, "status")  # the view moved since it was set: that counts as progress
+    assert [m.view for m in sent(ViewChange, net.fire(2, "status"))] == [1]
+    net.step(2, net.view_change(0))
+    net.step(2, net.view_change(3))
+    assert not sent(ViewChange, net.fire(2, "status")), "a quorum has it: now the new primary is waited for"
+
+
+@pytest.mark.parametrize("kind", ["Checkpoint", "Commit", "Prepare"])
+def test_only_checkpoint_votes_prove_a_checkpoint(kind):
+    """A quorum of Commits for s4 is easy to come by, and says nothing about the state after it."""
+    net = Network(running=[3], checkpoint_interval=2, log_window=4)
+    proof = net.certificate(kind, 4, b"d" * 32, [0, 1, 2])
+    net.step(3, net.signed(FetchReply((), (), proof, 1)))
+    assert net.replicas[3].low == (4 if kind == "Checkpoint" else 0)
 
 
 # --- restarts ---

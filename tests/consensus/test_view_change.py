@@ -173,6 +173,30 @@ def test_an_abandoned_proposal_leaves_its_requests_to_be_proposed_again():
     assert net.executed(3) == [("bank", 1)]
 
 
+# --- whose request is watched ---
+
+
+def test_the_timer_moves_to_the_oldest_that_still_waits_and_stays_with_it():
+    """Three clients wait. When the first is served the second is watched; serving the third does not help the primary."""
+    net = Network(batch_size=1)
+    for client in ("bank", "shop", "mill"):
+        net.step(1, net.request(1, client=client))
+    net.bag.clear()
+
+    def serve(client: str) -> None:
+        net.now += S // 10
+        net.step(0, net.request(1, client=client))
+        settle(net)
+
+    assert net.timers[1][VIEW] == S
+    serve("bank")
+    assert net.timers[1][VIEW] == S + S // 10
+    serve("mill")
+    assert net.timers[1][VIEW] == S + S // 10
+    serve("shop")
+    assert VIEW not in net.timers[1]
+
+
 # --- who leaves a view has left it ---
 
 

@@ -1,0 +1,117 @@
+"""What a signature binds: the kind of message, the chain, the sender, and every field that anybody acts on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import structs
+from replicas import Network
+from tradebft.consensus.messages import (
+    KINDS,
+    Checkpoint,
+    Commit,
+    Fetch,
+    FetchReply,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Reply,
+    Request,
+    Status,
+    ViewChange,
+    authentic,
+    result_digest,
+)
+
+NET = Network(running=[])
+D, OTHER = b"d" * 32, b"e" * 32
+
+
+def one_of_each() -> list[Any]:
+    """One message of every kind, signed by replica 2 or by the bank."""
+    block = NET.decided(1, NET.batch(1))
+    change = NET.view_change(2, prepared=[NET.prepared(1, D)])
+    return [
+        NET.request(1),
+        NET.pre_prepare(NET.batch(1), view=2),
+        NET.prepare(2, D),
+        NET.commit(2, D),
+        NET.checkpoint(2, 128, D),
+        NET.signed(Reply(0, "bank", 1, 2, 1, result_digest(b"paid"), b"paid")),
+        change,
+        NET.signed(NewView(2, (change,), (NET.signed(PrePrepare(2, 1, D, 2)),), 2)),
+        NET.signed(Status(1, True, 3, 0, 5, 9, 2)),
+        NET.signed(Fetch(1, D, 2)),
+        NET.signed(FetchReply((block,), (NET.batch(2),), None, 2)),
+    ]
+
+
+MESSAGES = {type(message).__name__: message for message in one_of_each()}
+each = pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+
+
+def holds(message: Any, chain_id: bytes = NET.config.chain_id) -> bool:
+    return authentic(message, chain_id, NET.keyring)
+
+
+def test_every_kind_is_here():
+    assert set(MESSAGES) == {kind.__name__ for kind in KINDS}
+
+
+@each
+def test_a_signature_holds_on_its_own_chain_only(message):
+    assert holds(message)
+    assert not holds(message, b"another chain")
+    assert not holds(message, NET.config.chain_id + b"2")
+
+
+@each
+def test_a_signature_holds_for_its_sender_only(message):
+    sender = "client" if isinstance(message, Request) else "replica"
+    for other in ("shop",) if isinstance(message, Request) else (0, 1, 3, 4, -2):
+        assert not holds(structs.replace(message, **{sender: other}))
+
+
+CHANGES = {
+    Request: {"sequence": 2, "operation": b"steal"},
+    PrePrepare: {"view": 6, "seq": 2, "digest": OTHER},
+    Prepare: {"view": 1, "seq": 2, "digest": OTHER},
+    Commit: {"view": 1, "seq": 2, "digest": OTHER},
+    Checkpoint: {"seq": 256, "digest": OTHER},
+    Reply: {"view": 1, "client": "shop", "sequence": 2, "seq": 2, "result_digest": OTHER},
+    ViewChange: {"view": 2, "stable": 1, "checkpoint": NET.stable(128), "prepared": ()},
+    NewView: {"view": 6, "view_changes": (), "proposals": ()},
+    Status: {"view": 2, "changing": False, "held": 7, "stable": 1, "executed": 6, "nonce": 10},
+    Fetch: {"seq": 2, "digest": OTHER},
+    FetchReply: {"blocks": (), "bodies": ()},
+}
+
+
+@each
+def test_a_signature_binds_every_field_that_anybody_acts_on(message):
+    """Not bound, and proving themselves: a PrePrepare's batch and a reply's result (by digest), what was fetched."""
+    for field, other in CHANGES[type(message)].items():
+        assert not holds(structs.replace(message, **{field: other})), field
+
+
+def test_a_signature_for_one_kind_serves_no_other():
+    """Prepare, Commit and the rest have the same fields; a vote of one kind must never count as another."""
+    votes = [
+        PrePrepare(0, 1, D, 2),
+        Prepare(0, 1, D, 2),
+        Commit(0, 1, D, 2),
+        Checkpoint(1, D, 2),
+        Fetch(1, D, 2),
+    ]
+    for signed in votes:
+        signature = NET.signed(signed).signature
+        assert [holds(structs.replace(used, signature=signature)) for used in votes] == [
+            used is signed for used in votes
+        ]
+
+
+@each
+@pytest.mark.parametrize("signature", [b"", bytes(64), bytes(63), bytes(10_000)])
+def test_no_signature_is_no_signature(message, signature):
+    assert not holds(structs.replace(message, signature=signature))
