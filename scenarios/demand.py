@@ -135,7 +135,10 @@ class TradeFinance(Section):
         default=0.2, description="share of applications by firms new to their bank (assumption)"
     )
     officers_per_bank: int = Field(
-        default=4, ge=1, le=10_000, description="officers who handle applications (assumption)"
+        default=8,
+        ge=1,
+        le=10_000,
+        description="officers who handle applications (assumption: the busiest bank has no standing queue)",
     )
     default_fraud: bool = Field(
         default=True,

@@ -40,13 +40,14 @@ def bank_names(scenario: Scenario, workload: TradeFinance) -> list[str]:
     return validators + [f"commercial_bank.{last + k}" for k in range(1, further + 1)]
 
 
-def on_platform(banks: list[str], coverage: float, chance: Chance) -> frozenset[str]:
-    """The banks that are on the platform: round(coverage x banks) of them, in an order that does not depend on it.
+def on_platform(banks: list[str], validators: int, coverage: float, chance: Chance) -> frozenset[str]:
+    """The banks that are on the platform: round(coverage x banks) of them.
 
-    So a higher coverage keeps every bank that a lower one had: comparisons over coverage are paired.
+    Those that run validators (the first *validators* of *banks*) join first, each group in an order drawn by the seed
+    that does not depend on the coverage: a higher one keeps every bank that a lower one had, so comparisons are paired.
     """
     u = chance.stream("joins").uniforms(0, len(banks))
-    order = np.argsort(u, kind="stable")
+    order = sorted(range(len(banks)), key=lambda k: (k >= validators, u[k]))
     return frozenset(banks[k] for k in order[: round(coverage * len(banks))])
 
 

@@ -110,7 +110,9 @@ def generate(scenario: Scenario, demand: TradeFinance, coverage: float | None = 
     workdays = Workdays(scenario.start, days + RUN_OFF_DAYS)
     key = token_key(scenario)
     banks = bank_names(scenario, demand)
-    members = on_platform(banks, demand.bank_coverage if coverage is None else coverage, chance)
+    share = demand.bank_coverage if coverage is None else coverage
+    validators = sum(name in scenario.node_names for name in banks)
+    members = on_platform(banks, validators, share, chance)
     times = arrival_times(
         workdays, days, chance, "applications", demand.financings_per_workday, scenario.start
     ).tolist()

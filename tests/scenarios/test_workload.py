@@ -165,9 +165,10 @@ def test_where_nobody_cheats_the_ledger_refuses_nothing() -> None:
 def test_a_wider_coverage_keeps_every_bank_of_a_narrower_one() -> None:
     loaded = load("guizhou", LEAN, 1)
     banks = bank_names(loaded, demand(loaded))
-    members = [on_platform(banks, coverage / 15, Chance(1)) for coverage in range(16)]
+    members = [on_platform(banks, 6, coverage / 15, Chance(1)) for coverage in range(16)]
     assert [len(some) for some in members] == list(range(16))
     assert all(fewer < more for fewer, more in pairwise(members))
+    assert members[6] == set(loaded.node_names) - {"administrator"}  # who runs a validator joins first
 
 
 def test_coverage_and_consensus_settings_change_no_application() -> None:

@@ -1,0 +1,32 @@
+"""Every built-in scenario runs and shows what it says it shows."""
+
+import pytest
+
+from tradebft.lab.run import run
+from tradebft.scenarios import catalogue
+
+LONG = {"guizhou", "national"}  # half a minute each; the first is also the demo
+
+
+@pytest.mark.parametrize("name", [n for n in catalogue.names() if n not in LONG])
+def test_what_a_built_in_scenario_expects_holds(name):
+    finished = run(name)
+    assert finished.failed == []
+    assert finished.document["invariants"]["violations"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(LONG))
+def test_what_a_long_built_in_scenario_expects_holds(name):
+    finished = run(name)
+    assert finished.failed == []
+    assert finished.document["invariants"]["violations"] == []
+
+
+def test_a_view_change_is_not_drowned_in_questions():
+    """Certificates of a long log keep processors busy for tens of milliseconds; asking sooner than that never ends."""
+    document = run("primary-crash", set={"workload.arms": ["chain"]}).document
+    assert document["consensus"]["view_changes"] == 1
+    assert document["consensus"]["messages"]["ViewChange"] < 200
+    assert document["consensus"]["messages"]["Status"] < 1000
+    assert document["consensus"]["unanswered"] == 0
