@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from replicas import Network, of, sent
 from tradebft.consensus.interface import Broadcast, Evidence, Start
-from tradebft.consensus.messages import Checkpoint, Fetch, FetchReply, Prepare, PrePrepare, Status, ViewChange
+from tradebft.consensus.messages import (
+    Checkpoint,
+    Fetch,
+    FetchReply,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Status,
+    ViewChange,
+)
 
 
 def until(net: Network, count: int, rounds: int = 30) -> None:
@@ -94,6 +103,18 @@ def test_who_wants_a_view_that_no_quorum_wants_yet_says_so_again():
     net.step(2, net.view_change(0))
     net.step(2, net.view_change(3))
     assert not sent(ViewChange, net.fire(2, "status")), "a quorum has it: now the new primary is waited for"
+
+
+@pytest.mark.parametrize("nonce", range(1, 8))
+def test_a_new_view_that_got_lost_is_shown_by_its_primary_at_the_first_question(nonce):
+    """Nobody else holds it yet; a turn of its own per question would take longer than the next view change."""
+    net = Network(7, running=[1])
+    for i in (2, 3, 4):
+        net.step(1, net.view_change(i))
+    net.step(1, net.view_change(5))
+    assert not net.replicas[1].changing
+    question = net.signed(Status(1, True, 0b111110, 0, 0, nonce, 6))
+    assert [m.view for m in sent(NewView, net.step(1, question))] == [1]
 
 
 @pytest.mark.parametrize("kind", ["Checkpoint", "Commit", "Prepare"])
