@@ -177,7 +177,7 @@ def test_an_abandoned_proposal_leaves_its_requests_to_be_proposed_again():
 
 
 def test_the_timer_moves_to_the_oldest_that_still_waits_and_stays_with_it():
-    """Three clients wait. When the first is served the second is watched; serving the third does not help the primary."""
+    """Three clients wait. When the first is served the second is watched; to serve the third does not help then."""
     net = Network(batch_size=1)
     for client in ("bank", "shop", "mill"):
         net.step(1, net.request(1, client=client))
