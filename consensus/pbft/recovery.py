@@ -137,10 +137,8 @@ class Recovery(State):
             lacks = status.view < self.view or not status.held >> self.me & 1
             if mine is not None and status.view <= self.view and lacks:
                 effects.append(Send(peer, mine))
-        elif behind_in_view and self.new_view is not None:
-            # Its primary always: as long as nobody else holds it, waiting one's turn would cost another view change.
-            if self.me == self.primary or self._is_helper(status):
-                effects.append(Send(peer, self.new_view))
+        elif behind_in_view and self.new_view is not None and self._shows_new_view(status):
+            effects.append(Send(peer, self.new_view))
         effects += (Send(peer, vote) for seq, vote in self.own_checkpoints.items() if seq > status.stable)
         if (status.executed < self.executed or status.stable < self.low) and self._is_helper(status):
             last = min(self.executed, status.executed + BLOCKS_A_REPLY)
@@ -148,6 +146,10 @@ class Recovery(State):
         if not self.changing and status.view <= self.view:
             effects += self._votes_above(peer, max(status.executed, status.stable))
         return effects
+
+    def _shows_new_view(self, status: Status) -> bool:
+        """Its primary always: as long as nobody else holds it, to wait for one's turn would cost another view change."""
+        return self.me == self.primary or self._is_helper(status)
 
     def _is_helper(self, status: Status) -> bool:
         """f+1 peers send blocks, others in turn with every new nonce: one of them is honest."""
