@@ -212,6 +212,27 @@ def test_who_asks_for_the_next_view_takes_no_part_in_the_old_one():
     assert not net.history(1)
 
 
+def test_the_next_primary_is_not_voted_for_before_its_new_view_is_here():
+    """What it proposes waits: without its NewView nobody knows what it would have had to carry over."""
+    net = Network(running=[2])
+    net.step(2, net.request(1))
+    net.fire(2, VIEW)
+    batch = net.batch(1)
+    assert not sent(Prepare, net.step(2, net.pre_prepare(batch, view=1)))
+    effects = net.step(2, net.new_view([net.view_change(i) for i in (1, 2, 3)]))
+    assert [(vote.view, vote.digest) for vote in sent(Prepare, effects)] == [(1, batch.digest)]
+
+
+def test_a_primary_that_leaves_its_view_proposes_nothing_when_its_batch_is_due():
+    net = Network(batch_timeout_ns=S // 100, running=[0])
+    net.step(0, net.request(1))
+    assert "batch" in net.timers[0]
+    for i in (1, 2):
+        net.step(0, net.view_change(i))
+    assert net.replicas[0].changing
+    assert "batch" not in net.timers[0]
+
+
 def test_blocks_are_executed_also_between_two_views():
     """Catching up does not wait for the view change, and the view change does not forget it."""
     net = Network(running=[3])
