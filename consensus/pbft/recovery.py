@@ -148,7 +148,7 @@ class Recovery(State):
         return effects
 
     def _shows_new_view(self, status: Status) -> bool:
-        """Its primary always: as long as nobody else holds it, to wait for one's turn would cost another view change."""
+        """Its primary always: while nobody else holds it, waiting for one's turn would cost another view change."""
         return self.me == self.primary or self._is_helper(status)
 
     def _is_helper(self, status: Status) -> bool:

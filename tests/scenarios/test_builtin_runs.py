@@ -1,7 +1,6 @@
 """Every built-in scenario runs and shows what it says it shows."""
 
 import pytest
-
 from tradebft.lab.run import run
 from tradebft.scenarios import catalogue
 
