@@ -212,4 +212,5 @@ class Changing(State):
         if self.watched is not None:
             return NOTHING
         self.watched = NEW_VIEW
-        return (SetTimer(VIEW_TIMER, self.config.view_change_timeout_ns << max(0, self.backoff - 1)),)
+        timeout = self.config.view_change_timeout_ns << max(0, self.backoff - 1)
+        return [SetTimer(VIEW_TIMER, timeout), *self.ask_later()]

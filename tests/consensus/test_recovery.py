@@ -15,6 +15,7 @@ from tradebft.consensus.messages import (
     Status,
     ViewChange,
 )
+from tradebft.consensus.pbft.recovery import BLOCKS_A_REPLY
 
 
 def until(net: Network, count: int, rounds: int = 30) -> None:
@@ -203,6 +204,47 @@ def test_a_first_start_is_silent_and_a_second_one_asks(asked):
     if asked:
         net.step(1, net.pre_prepare(net.batch(1)))
         assert [type(e.message) for e in of(Broadcast, net.restart(1))] == [Status]
+
+
+def test_a_backup_that_restarts_goes_on_watching_the_primary_and_a_primary_does_not_watch_itself():
+    for me in (0, 1):
+        net = Network()
+        net.step(0, net.request(1))
+        net.step(1, net.pre_prepare(net.batch(1)))
+        net.restart(me)
+        assert net.replicas[me].slots[1].digest is not None
+        assert ("view-change" in net.timers[me]) == (me == 1)
+
+
+# --- asking again ---
+
+
+def test_a_body_that_does_not_come_is_asked_for_again():
+    net = Network(running=[3])
+    batch = net.batch(1)
+    changes = [net.view_change(1, prepared=[net.prepared(1, batch.digest, voters=[1, 2])])]
+    effects = net.step(3, net.new_view([*changes, net.view_change(2), net.view_change(0)]))
+    assert [f.digest for f in sent(Fetch, effects)] == [batch.digest]
+    net.fire(3, "status")
+    assert [f.digest for f in sent(Fetch, net.fire(3, "status"))] == [batch.digest]
+
+
+def test_a_reply_that_is_full_makes_a_replica_ask_for_the_rest_at_once():
+    net = Network(running=[3])
+    blocks = tuple(net.decided(seq, net.batch(seq)) for seq in range(1, BLOCKS_A_REPLY + 2))
+    effects = net.step(3, net.signed(FetchReply(blocks[:1], (), None, 1)))
+    assert not sent(Status, effects)
+    effects = net.step(3, net.signed(FetchReply(blocks[1:], (), None, 1)))
+    assert [status.executed for status in sent(Status, effects)] == [1 + BLOCKS_A_REPLY]
+
+
+def test_commits_by_f_plus_1_for_what_was_never_proposed_here_make_a_replica_ask():
+    """The proposal was lost. One Commit may be a liar's; of two, one is honest."""
+    net = Network(running=[3])
+    net.step(3, net.commit(1, b"d" * 32))
+    assert "status" not in net.timers[3]
+    net.step(3, net.commit(2, b"d" * 32))
+    assert sent(Status, net.fire(3, "status"))
 
 
 # --- a new primary that lacks a body ---
