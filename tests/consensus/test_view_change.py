@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 from replicas import Network, of, sent
-from tradebft.consensus.interface import Broadcast, Committed, Evidence, Persist
+from tradebft.consensus.interface import Broadcast, Committed, Evidence, Ignored, Persist
 from tradebft.consensus.messages import Fetch, FetchReply, NewView, Prepare, PrePrepare, Request, ViewChange
 
 S = 1_000_000_000
@@ -173,6 +173,21 @@ def test_an_abandoned_proposal_leaves_its_requests_to_be_proposed_again():
     assert net.executed(3) == [("bank", 1)]
 
 
+def test_a_proposal_that_only_the_next_primary_saw_is_abandoned_and_its_request_proposed_again():
+    """Nobody prepared it, so the view carries nothing; at the new primary the request counts as waiting once more."""
+    net = Network()
+    net.step(1, net.request(1))
+    settle(net, only=[Request, PrePrepare], lost=[2, 3])
+    assert net.replicas[1].waiting.fresh == 0
+    del net.replicas[0]
+    net.running = [1, 2, 3]
+    net.fire(1, VIEW)
+    for i in (2, 3):
+        net.step(i, net.view_change(0))
+    settle(net)
+    assert {len(net.executed(i)) for i in (1, 2, 3)} == {1}
+
+
 # --- whose request is watched ---
 
 
@@ -256,6 +271,14 @@ def test_a_second_view_change_by_one_member_for_one_view_is_not_counted():
     assert net.replicas[1].changing, "1, 2, 3, 4 are four of the five that it takes"
     net.step(1, net.view_change(5))
     assert not net.replicas[1].changing
+
+
+def test_a_view_change_that_is_known_is_not_verified_again():
+    """Its certificates are the largest thing that a stranger can make a replica check."""
+    net = Network(running=[2])
+    for view in (5, 5, 4):
+        effects = net.step(2, net.view_change(3, view))
+    assert [type(effect) for effect in effects] == [Ignored]
 
 
 def test_view_changes_for_different_views_are_not_added_up():
