@@ -19,7 +19,7 @@ NAMES: Final = (
     "total-order",  # each honest replica commits every sequence once, without gaps
     "validity",  # every executed request was signed by its client
     "exactly-once",  # no request is executed twice
-    "state-roots",  # equal sequences, equal state
+    "state-roots",  # equal sequences, equal state: after every batch, and in every checkpoint
     "certificates",  # commit certificates verify without trusting whoever shows them
     "one-vote",  # no honest replica signs two different votes of one kind for one (view, seq)
     "bounded-log",  # no honest replica keeps more than L slots
@@ -46,6 +46,7 @@ class Checker:
         self.violations: list[Violation] = []
         self._order: dict[int, bytes] = {}
         self._roots: dict[int, bytes] = {}
+        self._checkpoints: dict[int, bytes] = {}
         self._committed = dict.fromkeys(honest, 0)
         self._votes: dict[int, dict[tuple[type, int, int], bytes]] = {replica: {} for replica in honest}
         self._executed: dict[tuple[str, int], int] = {}  # (client, piece of its sequences) -> bits
@@ -60,6 +61,10 @@ class Checker:
         earlier = votes.setdefault(key, message.digest)  # type: ignore[union-attr]
         if earlier != message.digest:  # type: ignore[union-attr]
             self._report("one-vote", now, replica, f"two different {type(message).__name__}s for {key[1:]}")
+        elif isinstance(message, Checkpoint):
+            known = self._checkpoints.setdefault(message.seq, message.digest)
+            if known != message.digest:
+                self._report("state-roots", now, replica, f"another checkpoint at {message.seq} than others")
         if len(votes) > _PRUNE_EVERY:
             floor = self._committed[replica] - 2 * self._config.log_window
             self._votes[replica] = {k: v for k, v in votes.items() if k[2] > floor}
@@ -138,3 +143,4 @@ class Checker:
         floor = min(self._committed.values()) - self._config.log_window
         self._order = {seq: digest for seq, digest in self._order.items() if seq > floor}
         self._roots = {seq: root for seq, root in self._roots.items() if seq > floor}
+        self._checkpoints = {seq: digest for seq, digest in self._checkpoints.items() if seq > floor}

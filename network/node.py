@@ -181,6 +181,7 @@ class ReplicaNode:
         executed = self._chronicle.execute(effect.decided, effect.fresh, self._own_blocks)
         self._height = effect.seq
         self._checker.executed(now, self.index, effect.seq, executed.root)
+        self._checker.log_size(now, self.index, len(getattr(self.replica, "slots", ())))
         self._recorder.trace.event(EXECUTE_EVENT, self.index, 0, effect.seq, short(executed.root), 0, now)
         if self.cpu is None:
             self.receive(now, executed)

@@ -144,6 +144,14 @@ def test_one_vote_holds_for_each_view_sequence_and_kind_apart(net, checker):
     assert checker.violations == []
 
 
+def test_state_roots_in_checkpoints(net, checker):
+    for replica in (1, 2):
+        checker.sent(1, replica, net.checkpoint(replica, 8, b"a" * 32))
+    assert checker.violations == []
+    checker.sent(1, 3, net.checkpoint(3, 8, b"b" * 32))
+    assert fired(checker) == ["state-roots"]
+
+
 def test_bounded_log(net, checker):
     checker.log_size(1, 0, net.config.log_window)
     assert checker.violations == []
