@@ -97,14 +97,12 @@ class Replica(Changing, Recovery):
         if self.clients.executed(*key):
             kept = self.clients.reply(*key)
             if kept is None:
-                return (Ignored("request executed before, its reply is no longer kept"),)
+                return (Ignored("request in execution, or executed so long ago that its reply is gone"),)
             return (Send(request.client, self._reply(request, *kept)),)
         if not self.clients.acceptable(*key):
             return (Ignored("request beyond its client's window"),)
         if not self.waiting.add(request):
             return (Ignored("request known or no room for it"),)
-        if any(request.key in (r.key for r in fresh) for fresh in self.handed_out.values()):
-            return NOTHING
         if self.is_primary:
             return self.propose(now)
         # A client may know an old primary only, or fear it: whoever hears of a request first passes it on.
