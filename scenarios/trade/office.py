@@ -60,6 +60,7 @@ class Office:
             age_max_ns=policy.maximum_age_days * DAY_NS,
             reservation_ttl_ns=policy.reservation_ttl_ns,
             recycle=int(policy.recycle),
+            invoice_strict=int(policy.invoice_strict),
             faults=(len(self._validators()) - 1) // 3,
         )
         members = members_of(self._members, self.keyring, self._validators())
