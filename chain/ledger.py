@@ -341,6 +341,10 @@ class Ledger:
             )
         )
 
+    def restored(self, snapshot: bytes) -> Ledger:
+        """The ledger of this chain that *snapshot* was taken of; ValueError if it is none."""
+        return Ledger.restore(self.genesis, self._keyring, snapshot)
+
     @classmethod
     def restore(
         cls, genesis: Genesis, keyring: Keyring, data: bytes, expected_root: bytes | None = None

@@ -1,8 +1,8 @@
 """The one central abstraction: ``effects = step(now, input)``.
 
-Inputs are wire messages (`messages`), and the four structs ``Start``, ``TimerFired``, ``Executed`` and ``Submit``
-below. Effects are data; the caller performs them in order. The same shape serves the simulator, a real network, a
-fuzzer and plain-text transcripts, and makes a new protocol one class (see `Protocol`).
+Inputs are wire messages (`messages`), and the structs ``Start``, ``TimerFired``, ``Executed``, ``Installed`` and
+``Submit`` below. Effects are data; the caller performs them in order. The same shape serves the simulator, a real
+network, a fuzzer and plain-text transcripts, and makes a new protocol one class (see `Protocol`).
 
 Times are integer nanoseconds. They are handed in; no implementation may ask for them elsewhere.
 """
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
 from tradebft.consensus.messages import Decided, Message, Request
+from tradebft.consensus.snapshot import Manifest
 
 Address = int | str  # a replica's index, or a client's name
 
@@ -34,12 +35,23 @@ class TimerFired(msgspec.Struct, frozen=True, gc=False):
 
 
 class Executed(msgspec.Struct, frozen=True, gc=False):
-    """The application executed the batch at *seq*: one result a request, and the state root that it led to."""
+    """The application executed the batch at *seq*: one result a request, and the state root that it led to.
+
+    *chunks*: its whole state, cut into pieces, where the ``Committed`` asked for a snapshot; else empty.
+    """
 
     seq: int
     results: tuple[bytes, ...]
     result_digests: tuple[bytes, ...]
     root: bytes
+    chunks: tuple[bytes, ...] = ()
+
+
+class Installed(msgspec.Struct, frozen=True, gc=False):
+    """The application took over the snapshot at *seq*, which led to *root*; None: the chunks hold no state."""
+
+    seq: int
+    root: bytes | None
 
 
 class Submit(msgspec.Struct, frozen=True, gc=False):
@@ -94,11 +106,50 @@ class Persist(msgspec.Struct, frozen=True, gc=False):
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
-    """*decided* is final at its sequence. Execute *fresh* (its requests that were not executed before), in order."""
+    """*decided* is final at its sequence. Execute *fresh* (its requests that were not executed before), in order.
+
+    *snapshot*: the answer must bring the application's state along.
+    """
 
     seq: int
     decided: Decided
     fresh: tuple[Request, ...]
+    snapshot: bool = False
+
+
+class KeepSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """Make the snapshot of *manifest* durable: *table* are its first chunks, the application's follow."""
+
+    manifest: Manifest
+    table: tuple[bytes, ...]
+    application: tuple[bytes, ...]
+
+
+class SnapshotProven(msgspec.Struct, frozen=True, gc=False):
+    """*certificate* proves a kept snapshot: keep it beside it.
+
+    Older snapshots than the one at *floor* and blocks at or below *floor* will not be asked for any more.
+    """
+
+    certificate: QuorumCertificate
+    floor: int
+
+
+class SendChunk(msgspec.Struct, frozen=True, gc=False):
+    """Send replica *to* chunk *index* of the kept snapshot at *seq*."""
+
+    to: int
+    seq: int
+    index: int
+
+
+class Install(msgspec.Struct, frozen=True, gc=False):
+    """Replace the application's state by this snapshot, keep it as durable, and answer with ``Installed``."""
+
+    manifest: Manifest
+    certificate: QuorumCertificate
+    table: tuple[bytes, ...]
+    application: tuple[bytes, ...]
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +182,10 @@ Effect = (
     | CancelTimer
     | Persist
     | Committed
+    | KeepSnapshot
+    | SnapshotProven
+    | SendChunk
+    | Install
     | Answered
     | Evidence
     | Ignored
@@ -150,6 +205,9 @@ class Config(msgspec.Struct, frozen=True):
     window: int = 16  # batches proposed and not yet executed
     checkpoint_interval: int = 128  # K
     log_window: int = 256  # L
+    snapshot_interval: int = (
+        0  # sequences from snapshot to snapshot, a multiple of K; 0: none, blocks are kept for ever
+    )
     view_change_timeout_ns: int = 1_000_000_000
     status_interval_ns: int = 0  # 0: nine tenths of the view-change timeout
     client_window: int = 256  # outstanding requests a client, and replies kept for it
@@ -163,6 +221,11 @@ class Config(msgspec.Struct, frozen=True):
             raise ValueError(
                 f"log_window (L={self.log_window}) must exceed checkpoint_interval (K={self.checkpoint_interval}),"
                 " or the watermark never moves"
+            )
+        if self.snapshot_interval < 0 or self.snapshot_interval % self.checkpoint_interval:
+            raise ValueError(
+                f"snapshot_interval must be a multiple of checkpoint_interval (K={self.checkpoint_interval}) or 0,"
+                f" got {self.snapshot_interval}"
             )
         for name in ("batch_size", "batch_bytes", "window", "client_window", "view_change_timeout_ns"):
             if getattr(self, name) < 1:

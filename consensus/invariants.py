@@ -124,6 +124,19 @@ class Checker:
                     "state-roots", now, replica, f"seq {seq}: {root.hex()[:16]}, others {known.hex()[:16]}"
                 )
 
+    def installed(self, now: int, replica: int, seq: int, root: bytes) -> None:
+        """*replica* took over a snapshot: its history goes on from *seq*."""
+        if replica in self._honest:
+            if seq <= self._committed[replica]:
+                self._report(
+                    "total-order",
+                    now,
+                    replica,
+                    f"took a snapshot of {seq}, being at {self._committed[replica]}",
+                )
+            self._committed[replica] = seq
+            self.executed(now, replica, seq, root)
+
     def log_size(self, now: int, replica: int, slots: int) -> None:
         """*replica* keeps so many slots."""
         if replica in self._honest and slots > self._config.log_window:

@@ -13,6 +13,7 @@ from functools import cached_property
 import msgspec
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import Keyring, QuorumCertificate, digest, vote_payload
+from tradebft.consensus.snapshot import Manifest, chunk_digest
 
 
 class Wire(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -245,9 +246,53 @@ class FetchReply(Wire, tag="FetchReply", frozen=True, gc=False, array_like=True)
     signature: bytes = b""
 
     def payload(self, chain_id: bytes) -> bytes:
-        """The bytes that the replica signs. The content proves itself; the signature only says who to thank."""
+        """The bytes that the replica signs: all of it, so that nobody can make another's answer a lie on the way."""
+        proofs = encode(([(block.seq, block.certificate) for block in self.blocks], self.checkpoint))
         held = [block.batch.digest for block in self.blocks] + [batch.digest for batch in self.bodies]
-        return digest("FetchReply", chain_id, *held)
+        return digest("FetchReply", chain_id, proofs, *held)
+
+
+class SnapshotHead(Wire, tag="SnapshotHead", frozen=True, gc=False, array_like=True):
+    """*replica* no longer keeps the blocks that the receiver lacks; here is what its snapshot consists of.
+
+    The certificate is the checkpoint's, and its digest the manifest's: it proves itself.
+    """
+
+    manifest: Manifest
+    certificate: QuorumCertificate
+    replica: int
+    signature: bytes = b""
+
+    def payload(self, chain_id: bytes) -> bytes:
+        """The bytes that the replica signs: all of it."""
+        return digest("SnapshotHead", chain_id, encode((self.manifest, self.certificate)))
+
+
+class FetchChunk(Wire, tag="FetchChunk", frozen=True, gc=False, array_like=True):
+    """*replica* asks for chunk *index* of the snapshot at *seq*."""
+
+    seq: int
+    index: int
+    replica: int
+    signature: bytes = b""
+
+    def payload(self, chain_id: bytes) -> bytes:
+        """The bytes that the replica signs."""
+        return digest("FetchChunk", chain_id, encode((self.seq, self.index, self.replica)))
+
+
+class Chunk(Wire, tag="Chunk", frozen=True, gc=False, array_like=True):
+    """Chunk *index* of the snapshot at *seq*."""
+
+    seq: int
+    index: int
+    data: bytes
+    replica: int
+    signature: bytes = b""
+
+    def payload(self, chain_id: bytes) -> bytes:
+        """The bytes that the replica signs: a wrong chunk can be held against it."""
+        return digest("Chunk", chain_id, encode((self.seq, self.index)), chunk_digest(self.data))
 
 
 Vote = PrePrepare | Prepare | Commit
@@ -263,6 +308,9 @@ Message = (
     | Status
     | Fetch
     | FetchReply
+    | SnapshotHead
+    | FetchChunk
+    | Chunk
 )
 KINDS: tuple[type, ...] = (
     Request,
@@ -276,6 +324,9 @@ KINDS: tuple[type, ...] = (
     Status,
     Fetch,
     FetchReply,
+    SnapshotHead,
+    FetchChunk,
+    Chunk,
 )
 
 

@@ -1,23 +1,19 @@
-"""What the replicas execute: the trade-finance ledger, or nothing but a hash chain for synthetic load.
-
-Honest replicas of one simulation share one execution per (history, batch), because they would all compute the same
-thing: the `Chronicle` executes a batch when the first replica commits it and hands the others the same answer. A
-replica whose history differs gets an execution of its own, from genesis, so that the difference shows.
-"""
+"""What the replicas execute: the trade-finance ledger, or nothing but a hash chain for synthetic load."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from tradebft.chain.block import GENESIS_PARENT, Block, Header, merkle_root
+from tradebft.chain.codec import decode, encode
 from tradebft.chain.crypto import digest
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.receipt import Applied
 from tradebft.consensus.interface import Executed
 from tradebft.consensus.messages import Decided, Request, result_digest
 
-Block_ = tuple[Decided, Executed]
+SNAPSHOT_BYTES_MAX: Final = 1 << 32
 
 
 class Application(Protocol):
@@ -27,6 +23,14 @@ class Application(Protocol):
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
         """Execute *fresh* in order, as the batch at ``decided.seq``."""
+        ...
+
+    def snapshot(self) -> bytes:
+        """The whole state: equal states give equal bytes."""
+        ...
+
+    def restore(self, data: bytes) -> bytes:
+        """Take over the state that `snapshot` gave and return its root; ValueError if *data* is no such state."""
         ...
 
 
@@ -45,6 +49,17 @@ class HashChain:
         count = len(fresh)
         return Executed(decided.seq, (b"",) * count, (self._EMPTY,) * count, self._root)
 
+    def snapshot(self) -> bytes:
+        """The root is all there is."""
+        return self._root
+
+    def restore(self, data: bytes) -> bytes:
+        """Go on from that root."""
+        if len(data) != len(self._root):
+            raise ValueError(f"a hash chain's state has {len(self._root)} bytes, got {len(data)}")
+        self._root = data
+        return data
+
 
 class LedgerApplication:
     """The trade-finance ledger: one block a batch, receipts as results, the block's hash as state root.
@@ -61,7 +76,7 @@ class LedgerApplication:
         self._observe = observe
         self._epoch_ns = epoch_ns
         self._time_ns = epoch_ns
-        self._parent = GENESIS_PARENT
+        self._header: Header | None = None
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
         """Apply the batch's transactions to the ledger."""
@@ -71,66 +86,27 @@ class LedgerApplication:
         results = tuple(receipt.encode() for receipt in applied.receipts)
         header = Header(
             height=decided.seq,
-            parent=self._parent,
+            parent=self._header.hash if self._header is not None else GENESIS_PARENT,
             time_ns=self._time_ns,
             batch_digest=decided.batch.digest,
             tx_root=merkle_root(operations),
             receipts_root=merkle_root(list(results)),
             state_root=applied.state_root,
         )
-        self._parent = header.hash
+        self._header = header
         if self._observe is not None:
             self._observe(Block(header, decided.batch.encoded, decided.certificate), applied)
-        return Executed(decided.seq, results, tuple(result_digest(r) for r in results), self._parent)
+        return Executed(decided.seq, results, tuple(result_digest(r) for r in results), header.hash)
 
+    def snapshot(self) -> bytes:
+        """The last block's header and the ledger."""
+        return encode((self._header, self.ledger.snapshot()))
 
-class Chronicle:
-    """The blocks that were decided, and their executions, shared by all replicas with the same history.
-
-    *keep*: how many of the latest blocks stay available to replicas that fell behind; None keeps all.
-    """
-
-    def __init__(self, make: Callable[[], Application], keep: int | None = None) -> None:
-        self._make = make
-        self._keep = keep
-        self._application = make()
-        self._blocks: dict[int, Block_] = {}
-        self.height = 0
-        self.checks = self._application.checks
-
-    def execute(self, decided: Decided, fresh: tuple[Request, ...], own: dict[int, Block_]) -> Executed:
-        """The execution of *decided* for a replica whose own blocks that differ from the shared ones are *own*."""
-        seq = decided.seq
-        if not own and seq == self.height + 1:
-            executed = self._application.execute(decided, fresh)
-            self._blocks[seq] = decided, executed
-            self.height = seq
-            if self._keep is not None:
-                self._blocks.pop(seq - self._keep, None)
-            return executed
-        if not own and seq <= self.height:
-            shared = self._blocks.get(seq)
-            if shared is not None and shared[0].batch.digest == decided.batch.digest:
-                return shared[1]
-        return self._execute_apart(decided, own)
-
-    def block(self, seq: int, own: dict[int, Block_]) -> Block_ | None:
-        """The block at *seq* in the history of a replica that differs in *own*; None if it is not kept."""
-        return own.get(seq) or self._blocks.get(seq)
-
-    def _execute_apart(self, decided: Decided, own: dict[int, Block_]) -> Executed:
-        application = self._make()
-        seen: set[tuple[str, int]] = set()
-        executed = Executed(0, (), (), bytes(32))
-        for seq in range(1, decided.seq + 1):
-            block = self.block(seq, own)
-            batch_of = decided if seq == decided.seq else block[0] if block else None
-            if batch_of is None:
-                raise ValueError(
-                    f"block {seq} is no longer kept, so another history cannot be executed from genesis"
-                )
-            fresh = tuple(r for r in batch_of.batch.requests if r.key not in seen)
-            seen.update(request.key for request in fresh)
-            executed = application.execute(batch_of, fresh)
-        own[decided.seq] = decided, executed
-        return executed
+    def restore(self, data: bytes) -> bytes:
+        """Go on from there. The header says what the ledger's root must be."""
+        header, ledger = decode(data, tuple[Header, bytes], limit=SNAPSHOT_BYTES_MAX)
+        self.ledger = self.ledger.restored(ledger)
+        if self.ledger.state_root != header.state_root or self.ledger.height != header.height:
+            raise ValueError(f"the ledger in the snapshot is not the one of block {header.height}")
+        self._header, self._time_ns = header, header.time_ns
+        return header.hash

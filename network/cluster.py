@@ -17,8 +17,9 @@ from tradebft.consensus.client import Client
 from tradebft.consensus.interface import Config, Replica
 from tradebft.consensus.invariants import Checker
 from tradebft.consensus.pbft import Replica as Pbft
-from tradebft.network.application import Application, Chronicle, HashChain
+from tradebft.network.application import Application, HashChain
 from tradebft.network.chance import Chance
+from tradebft.network.chronicle import Chronicle
 from tradebft.network.costs import CpuCosts
 from tradebft.network.faults import Fault, Transition, Weather, transitions
 from tradebft.network.node import ClientNode, Processor, ReplicaNode, Shared

@@ -30,6 +30,7 @@ from tradebft.consensus.messages import (
     NewView,
     PrePrepare,
     Request,
+    SnapshotHead,
     ViewChange,
 )
 
@@ -72,6 +73,10 @@ class CpuCosts:
     def relay(self, length: int) -> int:
         """Forwarding a message of `length` bytes unread, once in and once out."""
         return 2 * self.message_ns + length * self.kilobyte_ns // 1000
+
+    def install(self, length: int) -> int:
+        """Reading a snapshot of `length` bytes into the state."""
+        return length * self.kilobyte_ns // 1000
 
     def execute(self, transactions: int, signatures: int = 0) -> int:
         """Applying so many transactions that bear so many signatures of their own (the requests' are checked on
@@ -122,4 +127,5 @@ _INNER: Final[dict[type, Callable[[Any], int]]] = {
     ViewChange: _in_view_change,
     NewView: _in_new_view,
     FetchReply: _in_fetch_reply,
+    SnapshotHead: lambda message: _votes(message.certificate),
 }

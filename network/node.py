@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tradebft.chain.crypto import QuorumCertificate
+from msgspec.structs import replace
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import (
     Answered,
@@ -18,21 +18,27 @@ from tradebft.consensus.interface import (
     Effects,
     Evidence,
     Ignored,
+    Install,
+    Installed,
+    KeepSnapshot,
     Persist,
     Replica,
     Send,
     SendBlocks,
+    SendChunk,
     SetTimer,
+    SnapshotProven,
     Start,
     Submit,
     TimerFired,
 )
 from tradebft.consensus.invariants import Checker
-from tradebft.consensus.messages import FetchReply, Message, NewView, ViewChange, size
-from tradebft.network.application import Block_, Chronicle
+from tradebft.consensus.messages import Chunk, FetchReply, Message, size
 from tradebft.network.bus import Bus
+from tradebft.network.chronicle import Chronicle, History
 from tradebft.network.costs import CpuCosts
-from tradebft.network.recorder import EXECUTE_EVENT, TIMER_EVENT, Recorder
+from tradebft.network.disk import Disk
+from tradebft.network.recorder import EXECUTE_EVENT, INSTALL_EVENT, TIMER_EVENT, Recorder
 from tradebft.network.trace import short
 
 
@@ -76,8 +82,8 @@ class ReplicaNode:
         self._bus, self._recorder, self._checker, self._chronicle, costs = shared
         self.cpu = Processor(costs) if costs is not None else None
         self.up = True
-        self._disk: list[Any] = []
-        self._own_blocks: dict[int, Block_] = {}  # where this replica's history differs from the shared one
+        self._disk = Disk()
+        self._history = History(index, self._chronicle)
         self._height = 0
         self._epoch = 0  # work queued before a crash is not done after it
         self.replica = make()
@@ -91,6 +97,10 @@ class ReplicaNode:
             Ignored: self._ignored,
             SendBlocks: self._send_blocks,
             Evidence: self._evidence,
+            KeepSnapshot: self._keep_snapshot,
+            SnapshotProven: self._snapshot_proven,
+            SendChunk: self._send_chunk,
+            Install: self._install,
         }
 
     # --- what the network calls ---
@@ -130,6 +140,7 @@ class ReplicaNode:
         """Everything in memory is gone; the disk stays."""
         self.up = False
         self._epoch += 1
+        self._history.crash(self._height)
         if self.cpu is not None:
             self.cpu.free_at = 0
 
@@ -137,12 +148,8 @@ class ReplicaNode:
         """Come back with what the disk holds."""
         self.up = True
         self.replica = self._make()
-        records: list[Any] = []
-        for seq in range(1, self._height + 1):
-            block = self._chronicle.block(seq, self._own_blocks)
-            assert block is not None, f"block {seq} is not kept, but node {self.index} restarts"
-            records += block
-        self.receive(now, Start((*records, *self._disk)))
+        self._history.recover()
+        self.receive(now, Start(self._disk.read(self._history, self._height)))
 
     # --- effects ---
 
@@ -178,7 +185,7 @@ class ReplicaNode:
     def _execute(self, now: int, effect: Committed) -> None:
         self._checker.committed(now, self.index, effect)
         self._recorder.committed(now, self.index, effect, self._live())
-        executed = self._chronicle.execute(effect.decided, effect.fresh, self._own_blocks)
+        executed = self._history.execute(effect)
         self._height = effect.seq
         self._checker.executed(now, self.index, effect.seq, executed.root)
         self._checker.log_size(now, self.index, len(getattr(self.replica, "slots", ())))
@@ -192,39 +199,52 @@ class ReplicaNode:
             self._bus.later(done, self.index, (self._epoch, executed))
 
     def _persist(self, now: int, effect: Persist) -> None:
-        record = effect.record
-        if isinstance(record, QuorumCertificate):
-            # A stable checkpoint: what was voted on at or below it is in the blocks, and older proofs have no use.
-            kept = [r for r in self._disk if _seq_of(r) > record.seq]
-            self._disk = [record, *kept]
-        elif isinstance(record, ViewChange | NewView):
-            self._disk = [r for r in self._disk if not isinstance(r, type(record))]
-            self._disk.append(record)
+        self._disk.write(effect.record)
+
+    def _keep_snapshot(self, now: int, effect: KeepSnapshot) -> None:
+        self._disk.keep(effect.manifest, effect.table, effect.application)
+
+    def _snapshot_proven(self, now: int, effect: SnapshotProven) -> None:
+        self._disk.prove(effect.certificate, effect.floor)
+        self._history.forget(effect.floor)
+
+    def _send_chunk(self, now: int, effect: SendChunk) -> None:
+        data = self._disk.chunk(effect.seq, effect.index)
+        if data is not None:
+            self._reply(now, effect.to, Chunk(effect.seq, effect.index, data, self.index))
+
+    def _install(self, now: int, effect: Install) -> None:
+        seq = effect.manifest.seq
+        root = self._history.install(effect.manifest, effect.application)
+        if root is not None:
+            self._disk.keep(effect.manifest, effect.table, effect.application)
+            self._disk.prove(effect.certificate, seq)
+            self._height = seq
+            self._history.forget(seq)
+            self._checker.installed(now, self.index, seq, root)
+            self._recorder.trace.event(INSTALL_EVENT, self.index, 0, seq, short(root), 0, now)
+            self._recorder.installed += 1
+        if self.cpu is None:
+            self.receive(now, Installed(seq, root))
         else:
-            self._disk.append(record)
+            length = sum(len(chunk) for chunk in (*effect.table, *effect.application))
+            done = self.cpu.take(now, self.cpu.costs.install(length))
+            self._bus.later(done, self.index, (self._epoch, Installed(seq, root)))
 
     def _send_blocks(self, now: int, effect: SendBlocks) -> None:
         blocks = []
         for seq in range(effect.first, min(effect.last, self._height) + 1):
-            block = self._chronicle.block(seq, self._own_blocks)
+            block = self._history.block(seq)
             if block is None:
                 break
-            blocks.append(block[0])
-        signer = self.replica.signer
-        bare = FetchReply(tuple(blocks), (), effect.checkpoint, self.index)
-        signature = signer.sign(bare.payload(self.replica.config.chain_id))
-        reply = FetchReply(tuple(blocks), (), effect.checkpoint, self.index, signature)
-        self._bus.send(self._signed(now, reply), self.index, effect.to, reply)
+            blocks.append(block.decided)
+        self._reply(now, effect.to, FetchReply(tuple(blocks), (), effect.checkpoint, self.index))
 
-
-def _seq_of(record: Any) -> int:
-    """The sequence a vote record is about; view records concern all of them."""
-    if isinstance(record, QuorumCertificate):
-        return record.seq
-    if isinstance(record, ViewChange | NewView):
-        return 1 << 62
-    proposal = getattr(record, "pre_prepare", record)
-    return int(proposal.seq)
+    def _reply(self, now: int, to: int, bare: FetchReply | Chunk) -> None:
+        """Send what comes from the disk, signed."""
+        payload = bare.payload(self.replica.config.chain_id)
+        message = replace(bare, signature=self.replica.signer.sign(payload))
+        self._bus.send(self._signed(now, message), self.index, to, message)
 
 
 class RequestRecord:

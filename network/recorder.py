@@ -9,7 +9,7 @@ from tradebft.consensus.interface import Committed, Config, Evidence
 from tradebft.consensus.messages import Batch, Message, NewView, PrePrepare, Reply, Request
 from tradebft.network.trace import TraceDigest, short
 
-COMMIT_EVENT, EXECUTE_EVENT, TIMER_EVENT, ANSWER_EVENT = 64, 65, 66, 67
+COMMIT_EVENT, EXECUTE_EVENT, TIMER_EVENT, ANSWER_EVENT, INSTALL_EVENT = 64, 65, 66, 67, 68
 ROUND_REQUESTS_MAX = 2  # a round with more requests would be a picture of nothing but requests and replies
 ROUND_PATIENCE = 200  # sequences to wait for such a round before any will do
 REQUESTS_KEPT = 256
@@ -53,6 +53,7 @@ class Recorder:
         self.decisions: dict[int, Decision] = {}
         self.view = 0  # the highest view that was opened
         self.last_commit_ns = 0
+        self.installed = 0  # snapshots that replicas took over
         self.round: list[
             tuple[Message, int, int, int, int]
         ] = []  # message, sender, receiver, sent_ns, arrived_ns

@@ -157,6 +157,11 @@ def _consensus(consensus: Consensus) -> Iterator[Problem]:
             f"expected more than checkpoint_interval ({interval}), or the log fills before a checkpoint "
             f"empties it; found {window}",
         )
+    if consensus.snapshot_every % interval:
+        yield Problem(
+            ("consensus", "snapshot_interval"),
+            f"expected a multiple of checkpoint_interval ({interval}), or 0; found {consensus.snapshot_every}",
+        )
     if consensus.window > window:
         yield Problem(
             ("consensus", "window"), f"expected at most log_window ({window}); found {consensus.window}"

@@ -301,6 +301,12 @@ class Consensus(Section):
         ge=2,
         description="L: batches accepted beyond the last stable checkpoint, more than K; default 2 K",
     )
+    snapshot_interval: int | None = Field(
+        default=None,
+        ge=0,
+        description="a snapshot of the whole state every so many batches, a multiple of K, for members that fell far "
+        "behind; 0: never, and every block is kept; default 8 K (assumption)",
+    )
     view_change_timeout_ns: Period = Field(
         default=units.SECOND_NS,
         alias="view_change_timeout",
@@ -329,6 +335,11 @@ class Consensus(Section):
     def log_window_size(self) -> int:
         """L, with its default filled in."""
         return self.log_window if self.log_window is not None else 2 * self.checkpoint_interval
+
+    @property
+    def snapshot_every(self) -> int:
+        """Batches from snapshot to snapshot, with the default filled in."""
+        return self.snapshot_interval if self.snapshot_interval is not None else 8 * self.checkpoint_interval
 
 
 # ---------------------------------------------------------------------------------------------------- faults

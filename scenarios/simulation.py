@@ -43,6 +43,7 @@ def config(scenario: Scenario) -> Config:
         window=consensus.window,
         checkpoint_interval=consensus.checkpoint_interval,
         log_window=consensus.log_window_size,
+        snapshot_interval=consensus.snapshot_every,
         view_change_timeout_ns=consensus.view_change_timeout_ns,
         status_interval_ns=consensus.status_interval_ns or 0,
         client_window=consensus.client_window,

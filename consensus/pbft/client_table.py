@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import digest
+from tradebft.consensus.snapshot import ExecutedRows, ReplyRows, Table
 
 
 class _Client:
@@ -82,19 +83,44 @@ class ClientTable:
                 for gone in range(oldest, sequence - self._window + 1):
                     known.replies.pop(gone, None)
 
-    def executed_digest(self) -> bytes:
-        """Over every client's executed sequences. Taken when a checkpoint's batch is handed to the application."""
-        rows = [(name, c.low, sorted(c.above)) for name, c in sorted(self._clients.items())]
-        return digest("client-table", encode(rows))
+    def executed_rows(self) -> ExecutedRows:
+        """Every client's executed sequences. Taken when a checkpoint's batch is handed to the application."""
+        return tuple((name, c.low, tuple(sorted(c.above))) for name, c in sorted(self._clients.items()))
 
-    def replies_digest(self) -> bytes:
-        """Over every kept answer. Taken when the application has executed a checkpoint's batch.
+    def reply_rows(self) -> ReplyRows:
+        """Every kept answer. Taken when the application has executed a checkpoint's batch.
 
         A client without an answer does not count: later batches, with new clients, may be handed out already.
         """
-        rows = [
-            (name, [(s, c.replies[s][0], c.replies[s][1]) for s in sorted(c.replies)])
+        return tuple(
+            (name, tuple((s, *c.replies[s]) for s in sorted(c.replies)))
             for name, c in sorted(self._clients.items())
             if c.replies
-        ]
+        )
+
+    def executed_digest(self) -> bytes:
+        """Over every client's executed sequences."""
+        return digest_of_executed(self.executed_rows())
+
+    def replies_digest(self) -> bytes:
+        """Over every kept answer (the result by its digest)."""
+        rows = [(name, [answer[:3] for answer in answers]) for name, answers in self.reply_rows()]
         return digest("client-replies", encode(rows))
+
+    @classmethod
+    def restored(cls, window: int, table: Table) -> ClientTable:
+        """The table that a snapshot holds."""
+        made = cls(window)
+        for name, low, above in table.executed:
+            known = made._clients[name] = _Client()
+            known.low, known.above = low, set(above)
+        for name, answers in table.replies:
+            known = made._clients.setdefault(name, _Client())
+            known.replies = {s: (seq, value, result) for s, seq, value, result in answers}
+            known.top = max(known.replies, default=0)
+        return made
+
+
+def digest_of_executed(rows: ExecutedRows) -> bytes:
+    """What a checkpoint signs for `ClientTable.executed_rows`."""
+    return digest("client-table", encode(rows))

@@ -34,6 +34,7 @@ from tradebft.consensus.messages import (
 )
 from tradebft.consensus.pbft.state import STATUS_TIMER, State
 from tradebft.consensus.pbft.view_change import primary_of
+from tradebft.consensus.snapshot import Snapshot
 
 BLOCKS_A_REPLY: Final = 64
 SLOTS_A_REPLY: Final = 64
@@ -97,13 +98,15 @@ class Recovery(State):
         effects += (
             Broadcast(self.fetch(slot.seq, slot.digest)) for slot in missing if slot.digest is not None
         )
+        effects += self.ask_for_chunks_again()
         mine = self.view_changes.of(self.me)
         if self.changing and self.watched is None and mine is not None:
             effects.insert(0, Broadcast(mine))  # no quorum for this view yet: somebody may have missed it
         return effects
 
     def _standing(self) -> tuple[object, ...]:
-        return self.view, self.changing, self.executed, self.low
+        chunks = len(self.download.have) if self.download is not None else 0
+        return self.view, self.changing, self.executed, self.low, chunks
 
     def _outstanding(self) -> bool:
         if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind:
@@ -141,11 +144,18 @@ class Recovery(State):
             effects.append(Send(peer, self.new_view))
         effects += (Send(peer, vote) for seq, vote in self.own_checkpoints.items() if seq > status.stable)
         if (status.executed < self.executed or status.stable < self.low) and self._is_helper(status):
-            last = min(self.executed, status.executed + BLOCKS_A_REPLY)
-            effects.append(SendBlocks(peer, status.executed + 1, last, self.stable))
+            effects.append(self._history_after(peer, status.executed))
         if not self.changing and status.view <= self.view:
             effects += self._votes_above(peer, max(status.executed, status.stable))
         return effects
+
+    def _history_after(self, peer: int, executed: int) -> Effect:
+        """The blocks after *executed* if they are still kept, else what there is instead of them."""
+        head = self.snapshot_head() if executed < self.blocks_above else None
+        if head is not None:
+            return Send(peer, head)
+        last = min(self.executed, executed + BLOCKS_A_REPLY)
+        return SendBlocks(peer, executed + 1, last, self.stable)
 
     def _shows_new_view(self, status: Status) -> bool:
         """Its primary always: while nobody else holds it, waiting for one's turn would cost another view change."""
@@ -192,7 +202,7 @@ class Recovery(State):
         effects: list[Effect] = []
         executed, requests = self.executed, False
         for block in reply.blocks[:BLOCKS_A_REPLY]:
-            if block.seq != self.executed + 1:
+            if block.seq != self.executed + 1 or self.installing:
                 continue
             if not self._proves(block):
                 return [
@@ -267,7 +277,9 @@ class Recovery(State):
 
     def _restore(self, now: int, record: Any) -> None:
         # Effects are dropped on purpose: whatever they asked for happened before the crash, or is asked for anew.
-        if isinstance(record, Decided):
+        if isinstance(record, Snapshot):
+            self.restore_snapshot(record)
+        elif isinstance(record, Decided):
             self.hand_out(record)
         elif isinstance(record, Executed):
             for request, digest, result in zip(

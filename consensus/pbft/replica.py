@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer, digest, vote_payload
+from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer, vote_payload
 from tradebft.consensus.interface import (
     NOTHING,
     Broadcast,
@@ -22,6 +22,7 @@ from tradebft.consensus.interface import (
     Evidence,
     Executed,
     Ignored,
+    Installed,
     Persist,
     Send,
     SetTimer,
@@ -31,23 +32,28 @@ from tradebft.consensus.interface import (
 from tradebft.consensus.messages import (
     Batch,
     Checkpoint,
+    Chunk,
     Commit,
     Decided,
     Fetch,
+    FetchChunk,
     FetchReply,
     NewView,
     Prepare,
     PrePrepare,
     Reply,
     Request,
+    SnapshotHead,
     Status,
     ViewChange,
     authentic,
     reply_payload,
 )
 from tradebft.consensus.pbft.changing import Changing
+from tradebft.consensus.pbft.client_table import digest_of_executed
 from tradebft.consensus.pbft.recovery import Recovery
 from tradebft.consensus.pbft.slots import Slot
+from tradebft.consensus.pbft.snapshots import Snapshots
 
 VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = "view-change", "batch", "status"
 _OLD_VOTE: Effects = (Ignored("vote at or below the low watermark"),)
@@ -55,7 +61,7 @@ _SECOND_COPY: Effects = (Ignored("vote seen before"),)
 _BY_PRIMARY: Effects = (Ignored("Prepare by the primary of its view"),)
 
 
-class Replica(Changing, Recovery):
+class Replica(Changing, Recovery, Snapshots):
     """One PBFT replica. *me* is its index; all replicas share *config*; *signer* signs as *me*."""
 
     def __init__(self, me: int, config: Config, signer: Signer, keyring: Keyring) -> None:
@@ -73,6 +79,10 @@ class Replica(Changing, Recovery):
             Status: self.on_status,
             Fetch: self.on_fetch,
             FetchReply: self.on_fetch_reply,
+            SnapshotHead: self.on_snapshot_head,
+            FetchChunk: self.on_fetch_chunk,
+            Chunk: self.on_chunk,
+            Installed: self.on_installed,
             Start: self.on_start,
         }
 
@@ -278,6 +288,8 @@ class Replica(Changing, Recovery):
         effects: list[Effect] = []
         progress = False
         while (slot := self.slots.get(self.executed + 1)) is not None and slot.decided is not None:
+            if self.installing:
+                break
             effects.append(self.hand_out(slot.decided))
             progress = progress or bool(slot.decided.batch.requests)
         if effects:
@@ -295,12 +307,18 @@ class Replica(Changing, Recovery):
                 fresh.append(request)
             self.waiting.done(request)
         self.handed_out[decided.seq] = tuple(fresh)
+        snapshot = self.wants_snapshot(decided.seq)
         if decided.seq % self.config.checkpoint_interval == 0:
-            self.table_digests[decided.seq] = self.clients.executed_digest()
-        return Committed(decided.seq, decided, self.handed_out[decided.seq])
+            rows = self.clients.executed_rows()
+            self.tables[decided.seq] = digest_of_executed(rows)
+            if snapshot:
+                self.table_rows[decided.seq] = rows
+        return Committed(decided.seq, decided, self.handed_out[decided.seq], snapshot)
 
     def _on_executed(self, now: int, event: Executed) -> Effects:
         fresh = self.handed_out.pop(event.seq, None)
+        if fresh is None and event.seq <= self.low:
+            return (Ignored("the execution of what a snapshot took over"),)
         if fresh is None or len(fresh) != len(event.results) or len(fresh) != len(event.result_digests):
             raise ValueError(f"no execution of {event.seq} with {len(event.results)} results is outstanding")
         self.took(now, event.seq)
@@ -323,14 +341,13 @@ class Replica(Changing, Recovery):
 
     def vote_checkpoint(self, now: int, event: Executed) -> Effects:
         """Sign the state (ledger and client table) that a checkpoint's batch led to."""
-        table = self.table_digests.pop(event.seq)
-        state = digest("tradebft/state", event.root, table, self.clients.replies_digest())
+        state, kept = self.state_digest(event)
         signature = self.signer.sign(vote_payload(self.config.chain_id, "Checkpoint", 0, event.seq, state))
         vote = Checkpoint(event.seq, state, self.me, signature)
         if event.seq <= self.low:
-            return NOTHING
+            return kept
         self.own_checkpoints[event.seq] = vote
-        return [Broadcast(vote), *self._on_checkpoint(now, vote)]
+        return [*kept, Broadcast(vote), *self._on_checkpoint(now, vote)]
 
     def _on_checkpoint(self, now: int, vote: Checkpoint) -> Effects:
         if vote.seq <= self.low:
@@ -357,7 +374,7 @@ class Replica(Changing, Recovery):
         self.bodies = {d: held for d, held in self.bodies.items() if held[0] > self.low}
         self.own_checkpoints = {seq: vote for seq, vote in self.own_checkpoints.items() if seq > self.low}
         self.checkpoints.drop_up_to(self.low)
-        effects: list[Effect] = [Persist(certificate)]
+        effects: list[Effect] = [Persist(certificate), *self.prove_snapshot(certificate)]
         if self.executed < self.low:
             effects += self.ask_now()
         return effects

@@ -16,6 +16,7 @@ from tradebft.consensus.messages import (
     Fetch,
     NewView,
     Request,
+    SnapshotHead,
 )
 from tradebft.consensus.pbft.checkpoint import CheckpointVotes
 from tradebft.consensus.pbft.client_table import ClientTable
@@ -24,6 +25,10 @@ from tradebft.consensus.pbft.slots import Slot
 from tradebft.consensus.pbft.view_change import ViewChangeLog, primary_of
 from tradebft.consensus.pbft.waiting import Waiting
 from tradebft.consensus.round_trip import RoundTrip
+from tradebft.consensus.snapshot import ExecutedRows, Manifest, Snapshot
+
+if TYPE_CHECKING:
+    from tradebft.consensus.pbft.snapshots import Download
 
 VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = "view-change", "batch", "status"
 
@@ -62,7 +67,7 @@ class State:
         self.waiting = Waiting(config.max_requests_waiting)
         self.clients = ClientTable(config.client_window)
         self.handed_out: dict[int, tuple[Request, ...]] = {}  # with the application, not yet answered
-        self.table_digests: dict[int, bytes] = {}
+        self.tables: dict[int, bytes] = {}  # digests of the client table at checkpoints to be voted on
         self.batch_timer = self.batch_due = False
         self.prepares_needed = config.quorum - 1
         # Catching up.
@@ -73,6 +78,11 @@ class State:
         self.accepted_ns: dict[int, int] = {}  # when each proposal that is not executed was accepted
         self.usual = RoundTrip()  # from acceptance to execution
         self.left_behind = False  # somebody is in a later view or beyond my window: ask once
+        self.table_rows: dict[int, ExecutedRows] = {}  # the table itself, where a snapshot is taken
+        self.manifests: dict[int, Manifest] = {}  # snapshots on the disk
+        self.proofs: dict[int, QuorumCertificate] = {}  # and those that can be proven
+        self.download: Download | None = None
+        self.installing = False  # with the application
         self.nonce = 0
         self.nonces: dict[int, int] = {}
 
@@ -118,6 +128,16 @@ class State:
         def watch(self) -> Effects: ...
         def progressed(self, executed_requests: bool) -> Effects: ...
         def enter(self, now: int, message: NewView) -> Effects: ...
+
+        # snapshots
+        def wants_snapshot(self, seq: int) -> bool: ...
+        def state_digest(self, event: Executed) -> tuple[bytes, Effects]: ...
+        def prove_snapshot(self, certificate: QuorumCertificate | None) -> Effects: ...
+        @property
+        def blocks_above(self) -> int: ...
+        def snapshot_head(self) -> SnapshotHead | None: ...
+        def ask_for_chunks_again(self) -> list[Effect]: ...
+        def restore_snapshot(self, kept: Snapshot) -> None: ...
 
         # recovery
         def took(self, now: int, seq: int) -> None: ...

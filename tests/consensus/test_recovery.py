@@ -158,7 +158,7 @@ def test_a_stable_checkpoint_is_not_voted_on_again_after_a_restart():
     net.settle()
     net.restart(1)
     me = net.replicas[1]
-    assert (me.low, me.executed, me.own_checkpoints, me.table_digests) == (4, 5, {}, {})
+    assert (me.low, me.executed, me.own_checkpoints, me.tables) == (4, 5, {}, {})
 
 
 @pytest.mark.parametrize("restarted", [False, True])
