@@ -10,19 +10,23 @@ from replicas import Network
 from tradebft.consensus.messages import (
     KINDS,
     Checkpoint,
+    Chunk,
     Commit,
     Fetch,
+    FetchChunk,
     FetchReply,
     NewView,
     Prepare,
     PrePrepare,
     Reply,
     Request,
+    SnapshotHead,
     Status,
     ViewChange,
     authentic,
     result_digest,
 )
+from tradebft.consensus.snapshot import manifest_of
 
 NET = Network(running=[])
 D, OTHER = b"d" * 32, b"e" * 32
@@ -31,6 +35,7 @@ D, OTHER = b"d" * 32, b"e" * 32
 def one_of_each() -> list[Any]:
     """One message of every kind, signed by replica 2 or by the bank."""
     block = NET.decided(1, NET.batch(1))
+    manifest = manifest_of(128, D, [b"table"], [b"state"])
     change = NET.view_change(2, prepared=[NET.prepared(1, D)])
     return [
         NET.request(1),
@@ -44,6 +49,9 @@ def one_of_each() -> list[Any]:
         NET.signed(Status(1, True, 3, 0, 5, 9, 2)),
         NET.signed(Fetch(1, D, 2)),
         NET.signed(FetchReply((block,), (NET.batch(2),), None, 2)),
+        NET.signed(SnapshotHead(manifest, NET.stable(128, manifest.digest), 2)),
+        NET.signed(FetchChunk(128, 0, 2)),
+        NET.signed(Chunk(128, 0, b"table", 2)),
     ]
 
 
@@ -84,7 +92,13 @@ CHANGES = {
     NewView: {"view": 6, "view_changes": (), "proposals": ()},
     Status: {"view": 2, "changing": False, "held": 7, "stable": 1, "executed": 6, "nonce": 10},
     Fetch: {"seq": 2, "digest": OTHER},
-    FetchReply: {"blocks": (), "bodies": ()},
+    FetchReply: {"blocks": (), "bodies": (), "checkpoint": NET.stable(128)},
+    SnapshotHead: {
+        "manifest": manifest_of(256, D, [b"table"], [b"state"]),
+        "certificate": NET.stable(128, OTHER),
+    },
+    FetchChunk: {"seq": 256, "index": 1},
+    Chunk: {"seq": 256, "index": 1, "data": b"other"},
 }
 
 
