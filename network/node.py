@@ -5,12 +5,14 @@ This is the only place that knows both a replica and what it executes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import (
+    Address,
     Answered,
     Broadcast,
     CancelTimer,
@@ -33,13 +35,17 @@ from tradebft.consensus.interface import (
     TimerFired,
 )
 from tradebft.consensus.invariants import Checker
-from tradebft.consensus.messages import Chunk, FetchReply, Message, size
+from tradebft.consensus.messages import Chunk, FetchReply, Message, sender_of, size
 from tradebft.network.bus import Bus
 from tradebft.network.chronicle import Chronicle, History
 from tradebft.network.costs import CpuCosts
 from tradebft.network.disk import Disk
 from tradebft.network.recorder import EXECUTE_EVENT, INSTALL_EVENT, TIMER_EVENT, Recorder
 from tradebft.network.trace import short
+
+INBOX_PER_SENDER: Final = 1024
+"""Messages of one sender that may wait for a node's processor (assumption): more than an honest one ever has there,
+few enough that a flood delays the others by milliseconds only."""
 
 
 class Shared(NamedTuple):
@@ -85,6 +91,7 @@ class ReplicaNode:
         self._disk = Disk()
         self._history = History(index, self._chronicle)
         self._height = 0
+        self._inbox: Counter[Address] = Counter()  # messages that wait for the processor, by sender
         self._epoch = 0  # work queued before a crash is not done after it
         self.replica = make()
         self._do: dict[type, Callable[[int, Any], None]] = {
@@ -114,6 +121,11 @@ class ReplicaNode:
     def queue(self, now: int, message: Message) -> None:
         """A message arrived; the processor gets to it when it has done what came before."""
         assert self.cpu is not None
+        sender = sender_of(message)
+        if self._inbox[sender] >= INBOX_PER_SENDER:
+            self._recorder.dropped["inbox full"] += 1
+            return
+        self._inbox[sender] += 1
         done = self.cpu.take(now, self.cpu.costs.receive(message, size(message)))
         self._bus.later(done, self.index, (self._epoch, message))
 
@@ -121,6 +133,8 @@ class ReplicaNode:
         """The processor is done with what `queue` or an execution handed it."""
         epoch, event = work
         if epoch == self._epoch and self.up:
+            if hasattr(event, "signature"):  # a message, not the application's answer
+                self._inbox[sender_of(event)] -= 1
             self.receive(now, event)
 
     def refuse(self, now: int, message: Message) -> None:
@@ -140,6 +154,7 @@ class ReplicaNode:
         """Everything in memory is gone; the disk stays."""
         self.up = False
         self._epoch += 1
+        self._inbox.clear()
         self._history.crash(self._height)
         if self.cpu is not None:
             self.cpu.free_at = 0

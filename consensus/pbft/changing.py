@@ -196,7 +196,7 @@ class Changing(State):
         if batch is None:
             effects.append(Broadcast(self.fetch(proposal.seq, proposal.digest)))
         else:
-            self.bodies[proposal.digest] = (proposal.seq, batch)
+            self.keep_body(slot, batch)
             for request in batch.requests:
                 self.waiting.proposed(request)
         if self.me != self.primary:

@@ -1,7 +1,7 @@
 """Messages that came before their time: for a view that this replica has not entered yet.
 
 Dropping them would cost a retransmission at every view change; keeping all of them would let one sender fill the
-memory. Each sender gets a quota; its oldest message goes first.
+memory. Each sender gets a quota, in messages and in bytes; its oldest message goes first.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ from tradebft.consensus.messages import Commit, Prepare, PrePrepare
 
 
 class EarlyMessages:
-    """At most *quota* messages a sender, for views above the current one."""
+    """At most *quota* messages and *quota_bytes* of batches a sender, for views above the current one."""
 
-    def __init__(self, quota: int) -> None:
-        self._quota = quota
+    def __init__(self, quota: int, quota_bytes: int) -> None:
+        self._quota, self._quota_bytes = quota, quota_bytes
         self._held: dict[int, deque[PrePrepare | Prepare | Commit]] = {}
+        self._bytes: dict[int, int] = {}
 
     def hold(self, message: PrePrepare | Prepare | Commit) -> None:
         """Keep *message* for later."""
-        self._held.setdefault(message.replica, deque(maxlen=self._quota)).append(message)
+        sender = message.replica
+        held = self._held.setdefault(sender, deque())
+        held.append(message)
+        total = self._bytes.get(sender, 0) + _bytes(message)
+        while len(held) > self._quota or total > self._quota_bytes:
+            total -= _bytes(held.popleft())
+        self._bytes[sender] = total
 
     def release(self, view: int) -> list[PrePrepare | Prepare | Commit]:
         """What was held for *view*, in order of arrival a sender; anything older is dropped."""
@@ -28,5 +35,15 @@ class EarlyMessages:
         for sender in sorted(self._held):
             held = self._held[sender]
             due += [message for message in held if message.view == view]
-            self._held[sender] = deque((m for m in held if m.view > view), maxlen=self._quota)
+            self._held[sender] = deque(m for m in held if m.view > view)
+            self._bytes[sender] = sum(_bytes(message) for message in self._held[sender])
         return due
+
+    def most(self) -> int:
+        """Messages held for the sender that has most here."""
+        return max(map(len, self._held.values()), default=0)
+
+
+def _bytes(message: PrePrepare | Prepare | Commit) -> int:
+    batch = message.batch if isinstance(message, PrePrepare) else None
+    return 0 if batch is None else sum(64 + len(request.operation) for request in batch.requests)

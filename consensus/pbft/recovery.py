@@ -129,6 +129,8 @@ class Recovery(State):
         if status.nonce <= self.nonces.get(status.replica, 0):
             return (Ignored("status seen before"),)
         self.nonces[status.replica] = status.nonce
+        if not self.status_quota.allows(now, status.replica):
+            return (Ignored("status beyond its sender's quota"),)
         peer = status.replica
         effects: list[Effect] = []
         if status.stable > self.low or (status.view > self.view and not status.changing):
@@ -193,6 +195,8 @@ class Recovery(State):
         batch = self.batch_of(fetch.digest)
         if batch is None or not batch.requests:
             return (Ignored("a batch that this replica does not hold"),)
+        if not self.fetch_quota.allows(now, fetch.replica):
+            return (Ignored("fetch beyond its sender's quota"),)
         bare = FetchReply((), (batch,), None, self.me)
         signature = self.signer.sign(bare.payload(self.config.chain_id))
         return (Send(fetch.replica, FetchReply((), (batch,), None, self.me, signature)),)
@@ -248,7 +252,7 @@ class Recovery(State):
         for slot in list(self.slots.values()):
             if slot.digest == digest and slot.batch is None:
                 slot.batch = batch
-                self.bodies[digest] = (slot.seq, batch)
+                self.keep_body(slot, batch)
                 for request in batch.requests:
                     self.waiting.proposed(request)
                 effects += self.advance(slot)
@@ -311,7 +315,7 @@ class Recovery(State):
             return
         if proposal.batch is not None:
             # Also of an earlier view: it may have been prepared then, and be known to nobody else by now.
-            self.bodies[proposal.digest] = (proposal.seq, proposal.batch)
+            self.keep_body(self.slot(proposal.seq), proposal.batch)
         if proposal.view != self.view or self.changing:
             return
         slot = self.slot(proposal.seq)

@@ -146,7 +146,7 @@ class Replica(Changing, Recovery, Snapshots):
         proposal = PrePrepare(self.view, seq, batch.digest, self.me, batch, signature)
         slot = self.slot(seq)
         slot.accept(proposal, batch)
-        self.bodies[batch.digest] = (seq, batch)
+        self.keep_body(slot, batch)
         self.accepted_ns[seq] = now
         return [Persist(proposal), Broadcast(proposal), *self.ask_later(), *self.advance(slot)]
 
@@ -178,7 +178,7 @@ class Replica(Changing, Recovery, Snapshots):
         if fault := self._fault_of_batch(now, batch, proposal.digest):
             return (Ignored(fault),)
         slot.accept(proposal, batch)
-        self.bodies[batch.digest] = (proposal.seq, batch)
+        self.keep_body(slot, batch)
         self.accepted_ns[proposal.seq] = now
         for request in batch.requests:
             self.waiting.proposed(request)
@@ -371,7 +371,7 @@ class Replica(Changing, Recovery, Snapshots):
         self.next_seq = max(self.next_seq, self.low + 1)
         self.slots = {seq: slot for seq, slot in self.slots.items() if seq > self.low}
         self.accepted_ns = {seq: at for seq, at in self.accepted_ns.items() if seq > self.low}
-        self.bodies = {d: held for d, held in self.bodies.items() if held[0] > self.low}
+        self.bodies.drop_up_to(self.low)
         self.own_checkpoints = {seq: vote for seq, vote in self.own_checkpoints.items() if seq > self.low}
         self.checkpoints.drop_up_to(self.low)
         effects: list[Effect] = [Persist(certificate), *self.prove_snapshot(certificate)]

@@ -124,6 +124,8 @@ class Snapshots(State):
             return (Send(fetch.replica, head),)
         if not 0 <= fetch.index < len(self.manifests[fetch.seq].chunks):
             return (Ignored("a chunk that the snapshot does not have"),)
+        if not self.chunk_quota.allows(now, fetch.replica):
+            return (Ignored("chunk beyond its asker's quota"),)
         return (SendChunk(fetch.replica, fetch.seq, fetch.index),)
 
     # --- fetching one ---

@@ -18,9 +18,11 @@ from tradebft.consensus.messages import (
     Request,
     SnapshotHead,
 )
+from tradebft.consensus.pbft.bodies import Bodies
 from tradebft.consensus.pbft.checkpoint import CheckpointVotes
 from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.consensus.pbft.early import EarlyMessages
+from tradebft.consensus.pbft.quota import Quota
 from tradebft.consensus.pbft.slots import Slot
 from tradebft.consensus.pbft.view_change import ViewChangeLog, primary_of
 from tradebft.consensus.pbft.waiting import Waiting
@@ -48,7 +50,7 @@ class State:
         self.primary = primary_of(0, config)
         self.new_view: NewView | None = None
         self.view_changes = ViewChangeLog(config)
-        self.early = EarlyMessages(2 * config.log_window)
+        self.early = EarlyMessages(2 * config.log_window, 4 * config.batch_bytes)
         self.backoff = 0  # view changes since the last progress: the timer doubles with each
         self.watched: object = (
             None  # what the view-change timer waits for: a request's key, a seq, or NEW_VIEW
@@ -58,7 +60,7 @@ class State:
         self.stable: QuorumCertificate | None = None
         self.slots: dict[int, Slot] = {}
         self.top = 0  # the highest sequence that ever had a slot
-        self.bodies: dict[bytes, tuple[int, Batch]] = {}  # by digest, with the sequence that last named it
+        self.bodies = Bodies(config.faults + 2)
         self.checkpoints = CheckpointVotes(config.quorum)
         self.own_checkpoints: dict[int, Checkpoint] = {}
         # The order: handed to the application up to `executed`; the primary proposes `next_seq`.
@@ -85,6 +87,11 @@ class State:
         self.installing = False  # with the application
         self.nonce = 0
         self.nonces: dict[int, int] = {}
+        # What peers may ask for: a burst of what one catching up needs, then so much a view-change timeout.
+        timeout = config.view_change_timeout_ns
+        self.status_quota = Quota(32, timeout // 100)
+        self.fetch_quota = Quota(2 * config.log_window, timeout // 100)
+        self.chunk_quota = Quota(64, timeout // 1000)
 
     @property
     def is_primary(self) -> bool:
@@ -106,12 +113,16 @@ class State:
             if slot is not None:
                 yield slot
 
+    def keep_body(self, slot: Slot, batch: Batch) -> None:
+        """Remember *batch* for *slot*'s sequence, whatever view comes next."""
+        certified = slot.prepared.pre_prepare.digest if slot.prepared is not None else None
+        self.bodies.keep(slot.seq, batch, certified)
+
     def batch_of(self, digest: bytes) -> Batch | None:
         """The batch of *digest*, if this replica holds it."""
         if digest == NULL_DIGEST:
             return NULL_BATCH
-        held = self.bodies.get(digest)
-        return held[1] if held else None
+        return self.bodies.get(digest)
 
     if TYPE_CHECKING:  # what the parts ask of one another
         # replica

@@ -62,7 +62,7 @@ def test_there_is_a_rule_for_every_kind_of_message():
     """A new kind that carries signatures inside must be added to the costs: this list was looked through."""
     assert {kind.__name__ for kind in KINDS} == {
         *("Request", "PrePrepare", "Prepare", "Commit", "Reply", "Checkpoint"),
-        *("ViewChange", "NewView", "Status", "Fetch", "FetchReply"),
+        *("ViewChange", "NewView", "Status", "Fetch", "FetchReply", "SnapshotHead", "FetchChunk", "Chunk"),
     }
 
 
