@@ -1,0 +1,48 @@
+"""What honest clients were told, compared with what was executed (a client's view of exactly-once and of agreement)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tradebft.chain.crypto import digest
+from tradebft.consensus.interface import Executed
+from tradebft.consensus.messages import Decided, Request, result_digest
+from tradebft.network.application import HashChain
+from tradebft.network.node import RequestRecord
+
+
+class Diary(HashChain):
+    """A hash chain whose results depend on everything executed before them, and which remembers what it answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
+
+    def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
+        """Chain the batch; each result is a digest of the history, the request's place in it, and its operation."""
+        chained = super().execute(decided, fresh)
+        results = tuple(
+            digest("diary", chained.root, place.to_bytes(4, "big"), request.operation)[:8]
+            for place, request in enumerate(fresh)
+        )
+        for request, result in zip(fresh, results, strict=True):
+            self.answers.setdefault(request.key, []).append((decided.seq, result))
+        return Executed(
+            decided.seq, results, tuple(result_digest(result) for result in results), chained.root
+        )
+
+
+def wrong_answers(client: str, records: list[RequestRecord], diary: Diary) -> Iterator[str]:
+    """Answers that a client believed and that are not what was executed for it, once; in words."""
+    seen: set[int] = set()
+    for record in records:
+        if record.replied_ns < 0:
+            continue
+        if record.sequence in seen:
+            yield f"{client} was answered twice for its request {record.sequence}"
+        seen.add(record.sequence)
+        executed = diary.answers.get((client, record.sequence), [])
+        if executed != [(record.seq, record.result)]:
+            told = f"{record.result.hex()} at {record.seq}"
+            was = ", ".join(f"{result.hex()} at {seq}" for seq, result in executed) or "nothing"
+            yield f"{client}'s request {record.sequence} was answered {told}; executed was {was}"

@@ -1,0 +1,46 @@
+"""Bounds on what an honest replica keeps: memory must not grow with what others send (bug 13 of docs/protocol.md's
+list: unbounded buffers for future views and sequences).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tradebft.consensus.interface import Config
+
+
+def exceeded(replica: Any, config: Config) -> Iterator[tuple[str, str]]:
+    """(invariant, what) for every bound that *replica* breaks now. What a protocol does not have is not looked at."""
+    window = config.log_window
+    for name, invariant, most in (
+        ("slots", "bounded-log", window),
+        ("bodies", "bounded-buffers", 4 * window),
+        ("waiting", "bounded-buffers", config.max_requests_waiting),
+        ("handed_out", "bounded-buffers", 2 * window + config.window),
+        ("own_checkpoints", "bounded-buffers", window // config.checkpoint_interval + 1),
+        ("nonces", "bounded-buffers", config.nodes),
+    ):
+        held = getattr(replica, name, None)
+        if held is not None and len(held) > most:
+            yield invariant, f"{len(held)} {name}, at most {most}"
+    low, high = getattr(replica, "low", None), getattr(replica, "high", None)
+    if low is not None and high is not None:
+        if high != low + window or low % config.checkpoint_interval:
+            yield (
+                "watermarks",
+                f"watermarks {low} and {high}, with K = {config.checkpoint_interval}, L = {window}",
+            )
+        outside = [seq for seq in getattr(replica, "slots", ()) if not low < seq <= high]
+        if outside:
+            yield "watermarks", f"slots {outside[:5]} lie outside ({low}, {high}]"
+        if replica.executed - low > window:
+            yield "watermarks", f"executed {replica.executed}, more than {window} above the watermark {low}"
+    yield from _a_sender(replica, config)
+
+
+def _a_sender(replica: Any, config: Config) -> Iterator[tuple[str, str]]:
+    held = getattr(getattr(replica, "early", None), "_held", {})
+    for sender, messages in held.items():
+        if len(messages) > 2 * config.log_window:
+            yield "bounded-buffers", f"{len(messages)} early messages of member {sender}"
