@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from tradebft.lab import fuzz_cli
 
 if TYPE_CHECKING:
     from tradebft.lab.run import Run
@@ -240,6 +241,10 @@ def engine(nodes: int, batches: int, as_json: bool) -> int:
         for name, value in measured.items():
             click.echo(f"{name:28} {f'{value:,.6g}' if isinstance(value, float) else value}")
     return OK
+
+
+cli.add_command(fuzz_cli.fuzz)
+cli.add_command(fuzz_cli.replay)
 
 
 @cli.command("docs-reference", hidden=True)

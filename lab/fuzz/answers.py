@@ -12,10 +12,14 @@ from tradebft.network.node import RequestRecord
 
 
 class Diary(HashChain):
-    """A hash chain whose results depend on everything executed before them, and which remembers what it answered."""
+    """A hash chain whose results depend on everything executed before them, and which remembers what it answered.
 
-    def __init__(self) -> None:
+    *state_bytes*: how long its snapshots are, so that they may have several chunks.
+    """
+
+    def __init__(self, state_bytes: int = 0) -> None:
         super().__init__()
+        self._state_bytes = state_bytes
         self.answers: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
@@ -30,6 +34,18 @@ class Diary(HashChain):
         return Executed(
             decided.seq, results, tuple(result_digest(result) for result in results), chained.root
         )
+
+    def snapshot(self) -> bytes:
+        """The root, over and over up to the length of the state."""
+        root = super().snapshot()
+        return root * max(1, self._state_bytes // len(root))
+
+    def restore(self, data: bytes) -> bytes:
+        """Go on from there; ValueError where it is not one root throughout."""
+        root = data[:32]
+        if data != root * max(1, self._state_bytes // 32):
+            raise ValueError(f"{len(data)} bytes that are no diary's state")
+        return super().restore(root)
 
 
 def wrong_answers(client: str, records: list[RequestRecord], diary: Diary) -> Iterator[str]:

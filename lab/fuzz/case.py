@@ -65,6 +65,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     adversaries: tuple[Adversary, ...] = ()
     dishonest: dict[str, str] = {}  # client -> what it does
     processor: bool = False  # whether computing takes time
+    state_bytes: int = 0  # of the application's snapshots
     beyond_f: bool = False  # more adversaries than are tolerated: liveness is not judged
     mutant: str = ""  # the planted bug under trial; "" for the protocol as it is
 

@@ -70,6 +70,7 @@ def draw(seed: int, nodes: range | int | None = None, beyond_f: bool = False, mu
         adversaries=adversaries,
         dishonest=dishonest_of(dice("dishonest clients"), clients) if "dishonest clients" in on else {},
         processor=dice("processor").happens(0.15),
+        state_bytes=dice("state").pick((0, 0, 150_000)),
         beyond_f=beyond_f,
         mutant=mutant,
     )
@@ -104,6 +105,7 @@ def _config(dice: Dice, low: int, high: int) -> Config:
         window=dice.pick((1, 2, 4, 8)),
         checkpoint_interval=k,
         log_window=dice.whole(k + 1, max(2 * k, k + 1)),
+        snapshot_interval=k * dice.pick((0, 1, 2, 3)),
         view_change_timeout_ns=dice.pick((300 * MS, 500 * MS, 1 * S)),
         status_interval_ns=dice.pick((0, 0, 0, 150 * MS)),
         client_window=dice.pick((2, 8, 64)),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tradebft.consensus.interface import Config
+from tradebft.consensus.pbft.recovery import BLOCKS_A_REPLY
 
 
 def exceeded(replica: Any, config: Config) -> Iterator[tuple[str, str]]:
@@ -15,10 +16,12 @@ def exceeded(replica: Any, config: Config) -> Iterator[tuple[str, str]]:
     window = config.log_window
     for name, invariant, most in (
         ("slots", "bounded-log", window),
-        ("bodies", "bounded-buffers", 4 * window),
+        ("bodies", "bounded-buffers", (config.faults + 2) * window),
         ("waiting", "bounded-buffers", config.max_requests_waiting),
-        ("handed_out", "bounded-buffers", 2 * window + config.window),
+        ("handed_out", "bounded-buffers", 2 * window + BLOCKS_A_REPLY),
         ("own_checkpoints", "bounded-buffers", window // config.checkpoint_interval + 1),
+        ("accepted_ns", "bounded-buffers", window),
+        ("tables", "bounded-buffers", window // config.checkpoint_interval + BLOCKS_A_REPLY),
         ("nonces", "bounded-buffers", config.nodes),
     ):
         held = getattr(replica, name, None)
@@ -36,11 +39,6 @@ def exceeded(replica: Any, config: Config) -> Iterator[tuple[str, str]]:
             yield "watermarks", f"slots {outside[:5]} lie outside ({low}, {high}]"
         if replica.executed - low > window:
             yield "watermarks", f"executed {replica.executed}, more than {window} above the watermark {low}"
-    yield from _a_sender(replica, config)
-
-
-def _a_sender(replica: Any, config: Config) -> Iterator[tuple[str, str]]:
-    held = getattr(getattr(replica, "early", None), "_held", {})
-    for sender, messages in held.items():
-        if len(messages) > 2 * config.log_window:
-            yield "bounded-buffers", f"{len(messages)} early messages of member {sender}"
+    early = getattr(replica, "early", None)
+    if early is not None and early.most() > 2 * config.log_window:
+        yield "bounded-buffers", f"{early.most()} early messages of one sender"

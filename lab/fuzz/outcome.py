@@ -16,6 +16,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     violations: list[Violation]  # in the order in which they were seen; the trial ends with the first
     virtual_ns: int
     messages: int
+    kinds: Counts  # of messages
     digest: str  # of everything that happened
     injected: Counts  # how often each kind of fault bit
     coverage: Counts  # what the trial reached

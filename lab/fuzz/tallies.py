@@ -33,22 +33,23 @@ def injected(case: Case, cluster: Cluster, now: int) -> Counts:
 def coverage(case: Case, cluster: Cluster, now: int) -> Counts:
     """What the trial reached; a swarm in which one of these stays at nought proves less than it seems to."""
     replicas = [cluster.nodes[index].replica for index in case.honest]
-    messages = cluster.recorder.messages
     ends = [
         (fault.at_ns + (fault.duration_ns or 0), len(fault.nodes))
         for fault in case.faults
         if fault.kind == "crash" and fault.duration_ns is not None
     ]
-    reached = {
+    return {
         "decisions": len(cluster.recorder.decisions),
         "views": cluster.recorder.view,
+        "view changes": sum(_of(replica, "view") > 0 for replica in replicas),
         "restarts": sum(nodes for end, nodes in ends if end <= now),
+        "state transfers": cluster.recorder.messages["FetchReply"],
+        "snapshot chunks": cluster.recorder.messages["Chunk"],
         "stable checkpoints": max((_of(replica, "low") for replica in replicas), default=0)
         // case.config.checkpoint_interval,
         "answers": sum(r.replied_ns >= 0 for client in cluster.clients.values() for r in client.records),
         "requests": sum(len(client.records) for client in cluster.clients.values()),
     }
-    return {**reached, **{f"messages {kind}": count for kind, count in sorted(messages.items())}}
 
 
 def evidence(cluster: Cluster) -> Counts:
