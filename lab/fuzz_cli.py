@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +31,7 @@ FOLDER: Final = Path("results/fuzz")
 SEEDS: Final = (0, 200)
 SHRINK_TRIALS: Final = 400
 
-# Option -> module and function that does the work: function(hunt: Hunt) -> the document to print, and an exit code.
+# Option -> module and function that does the work: function(hunt: Hunt) -> (the document to print, exit code).
 EXPLORERS: Final = {
     "mutant": ("tradebft.lab.fuzz.mutants", "hunt"),
     "twins": ("tradebft.lab.fuzz.twins", "explore"),
@@ -38,7 +39,7 @@ EXPLORERS: Final = {
 }
 
 
-class Span(click.ParamType):
+class Span(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """`A..B`, both included, or one number."""
 
     name = "A..B"
@@ -146,10 +147,13 @@ def fuzz(
     return code
 
 
-def _explorer(name: str) -> Any:
+def _explorer(name: str) -> Callable[[Hunt], tuple[dict[str, Any], int]]:
     module, function = EXPLORERS[name]
     try:
-        return getattr(importlib.import_module(module), function)
+        found: Callable[[Hunt], tuple[dict[str, Any], int]] = getattr(
+            importlib.import_module(module), function
+        )
+        return found
     except ModuleNotFoundError as error:
         if error.name != module:
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tradebft.consensus.interface import Address, Committed, Evidence
-from tradebft.consensus.messages import Message, NewView, Request, ViewChange
+from tradebft.consensus.messages import FetchReply, Message, NewView, Request, Status, ViewChange
 from tradebft.network.cluster import Cluster
 
 LOST = -1
@@ -131,6 +131,10 @@ def summary(message: Message) -> str:
         again = ", ".join(f"s{p.seq} {p.digest.hex()[:6]}" for p in message.proposals)
         by = ", ".join(str(change.replica) for change in message.view_changes)
         parts.append(f"(asked for by {by}; proposes again {again or 'nothing'})")
-    if hasattr(message, "executed"):
-        parts.append(f"(executed {message.executed}, stable {message.stable})")
+    if isinstance(message, Status):
+        changing = ", changing" if message.changing else ""
+        parts.append(f"(executed {message.executed}, stable {message.stable}{changing})")
+    if isinstance(message, FetchReply):
+        blocks = ", ".join(str(block.seq) for block in message.blocks)
+        parts.append(f"(blocks {blocks or 'none'}, {len(message.bodies)} bodies)")
     return " ".join(parts)
