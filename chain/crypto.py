@@ -20,7 +20,7 @@ import hashlib
 import hmac
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
@@ -168,6 +168,87 @@ class ModelledKeyring:
         return self._public[member]
 
 
+class Rekeyed:
+    """A keyring in which some members have other keys than those they were registered with."""
+
+    __slots__ = ("_base", "_keys")
+
+    def __init__(self, base: Keyring, keys: Mapping[MemberId, bytes]) -> None:
+        self._base, self._keys = base, dict(keys)
+
+    def verify(self, member: MemberId, payload: bytes, signature: bytes) -> bool:
+        """Whether the member signed this with the key that it has here."""
+        try:
+            key = self._keys.get(member)
+        except TypeError:
+            return False
+        if key is None:
+            return self._base.verify(member, payload, signature)
+        return self._base.verify_key(key, payload, signature)
+
+    def verify_key(self, public_key: bytes, payload: bytes, signature: bytes) -> bool:
+        """Whether the holder of this key signed this payload."""
+        return self._base.verify_key(public_key, payload, signature)
+
+    def public_key(self, member: MemberId) -> bytes:
+        """The key this member has; KeyError where it has none."""
+        return self._keys[member] if member in self._keys else self._base.public_key(member)
+
+
+class Announced:
+    """A keyring in which members have several keys at once: the registered one, and those announced since.
+
+    For whoever checks a message before it is known which of them must have signed it.
+    """
+
+    __slots__ = ("_base", "_more")
+
+    def __init__(self, base: Keyring) -> None:
+        self._base = base
+        self._more: dict[MemberId, list[bytes]] = {}
+
+    def announce(self, member: MemberId, public_key: bytes) -> None:
+        """From now on *public_key* is one of the member's."""
+        self._more.setdefault(member, []).append(public_key)
+
+    def verify(self, member: MemberId, payload: bytes, signature: bytes) -> bool:
+        """Whether the member signed this with any of its keys."""
+        if self._base.verify(member, payload, signature):
+            return True
+        try:
+            more = self._more.get(member, ())
+        except TypeError:
+            return False
+        return any(self._base.verify_key(key, payload, signature) for key in more)
+
+    def verify_key(self, public_key: bytes, payload: bytes, signature: bytes) -> bool:
+        """Whether the holder of this key signed this payload."""
+        return self._base.verify_key(public_key, payload, signature)
+
+    def public_key(self, member: MemberId) -> bytes:
+        """The key this member was registered with; KeyError where it never was."""
+        return self._base.public_key(member)
+
+
+class Wallet:
+    """One member's signers, the one in use first: a key that is to replace it is at hand when its epoch begins."""
+
+    __slots__ = ("_signers", "member", "public_key", "sign")
+
+    def __init__(self, signers: Iterable[Signer]) -> None:
+        self._signers = {signer.public_key: signer for signer in signers}
+        first = next(iter(self._signers.values()))
+        self.member, self.public_key = first.member, first.public_key
+        self.sign: Callable[[bytes], bytes] = first.sign
+
+    def with_key(self, public_key: bytes) -> Wallet | None:
+        """The same wallet with another key in use; None if that key is not in it."""
+        if public_key not in self._signers:
+            return None
+        rest = [signer for key, signer in self._signers.items() if key != public_key]
+        return Wallet([self._signers[public_key], *rest])
+
+
 # ---- real identities ---------------------------------------------------------------------------------------
 
 
@@ -292,6 +373,13 @@ def make_identities(
         real.register(member, signer.public_key)
         signers[member] = signer
     return signers, real
+
+
+def later_key(keyring: Keyring, member: MemberId, seed: int, generation: int) -> Signer:
+    """The key that *member* will have after *generation* rotations, for identities made with this seed."""
+    if isinstance(keyring, ModelledKeyring):
+        return keyring.issue(member, generation)
+    return Ed25519Signer(member, _seed_bytes("ed25519", seed, member, generation))
 
 
 def _seed_bytes(kind: str, seed: int, member: MemberId, generation: int) -> bytes:

@@ -24,7 +24,8 @@ from tradebft.consensus.interface import (
     Submit,
     TimerFired,
 )
-from tradebft.consensus.messages import Reply, Request, request_payload, result_digest
+from tradebft.consensus.membership import Committee, epoch_of, first_view, genesis
+from tradebft.consensus.messages import EpochChange, Reply, Request, request_payload, result_digest
 from tradebft.consensus.round_trip import RoundTrip
 
 RETRY_TIMER: Final = "retry"
@@ -48,6 +49,7 @@ class Client:
         if timeout_ns < 1:
             raise ValueError(f"client timeout must be positive, got {timeout_ns} ns")
         self.name, self.config, self.signer, self.keyring = name, config, signer, keyring
+        self.committee = Committee(genesis(config.nodes), config.chain_id, keyring)
         self.timeout_ns = timeout_ns
         self.view = 0
         self.sequence = 0
@@ -69,6 +71,8 @@ class Client:
         """Take one input at time *now* (ns) and return what is to be done, in order."""
         if isinstance(event, Reply):
             return self._on_reply(now, event)
+        if isinstance(event, EpochChange):
+            return self._on_epoch_change(event)
         if isinstance(event, Submit):
             self._queue.append(event)
             return self._send_queued(now)
@@ -86,7 +90,7 @@ class Client:
             # A lost request is repeated to the primary as soon as that can be told; after the timeout, to all.
             deadline = now + self._usual.patience(3, self.timeout_ns)
             self._outstanding[self.sequence] = _Outstanding(request, submit.tag, now, deadline)
-            effects.append(Send(self.view % self.config.nodes, request))
+            effects.append(Send(self.committee.primary(self.view), request))
         return [*effects, *self._watch(now)]
 
     def _oldest(self) -> int:
@@ -113,11 +117,26 @@ class Client:
         if not waiting.repeated and now < waiting.sent + self.timeout_ns:
             waiting.repeated = True
             waiting.deadline = waiting.sent + self.timeout_ns
-            return Send(self.view % self.config.nodes, waiting.request)
+            return Send(self.committee.primary(self.view), waiting.request)
         waiting.repeated = True
         waiting.tries = min(waiting.tries + 1, BACKOFF_MAX)
         waiting.deadline = now + (self.timeout_ns << waiting.tries)
-        return Broadcast(waiting.request)
+        return Broadcast(waiting.request, self.committee.indices if self.committee.epoch else None)
+
+    def _on_epoch_change(self, change: EpochChange) -> Effects:
+        """The replicas are others than this client knows: believed epoch by epoch, as the members before signed it."""
+        for proof in change.proofs:
+            if proof.standing.membership.epoch != self.committee.epoch:
+                continue
+            following = self.committee.followed_by(proof, self.keyring)
+            if following is None:
+                return (
+                    Evidence(
+                        change.replica, f"showed an end of epoch {self.committee.epoch} that nothing proves"
+                    ),
+                )
+            self.committee, self.view = following, first_view(following.epoch)
+        return NOTHING
 
     def _on_reply(self, now: int, reply: Reply) -> Effects:
         waiting = self._outstanding.get(reply.sequence) if reply.client == self.name else None
@@ -134,8 +153,11 @@ class Client:
             )
         waiting.replies[reply.replica] = reply
         said = reply.seq, reply.result_digest
-        matching = [r for r in waiting.replies.values() if (r.seq, r.result_digest) == said]
-        if len(matching) <= self.config.faults:
+        members = self.committee
+        matching = [
+            r for r in waiting.replies.values() if (r.seq, r.result_digest) == said and r.replica in members
+        ]
+        if len(matching) <= members.faults:
             return NOTHING
         result = next((r.result for r in matching if result_digest(r.result) == r.result_digest), None)
         if result is None:
@@ -143,5 +165,7 @@ class Client:
         del self._outstanding[reply.sequence]
         if not waiting.repeated:
             self._usual.sample(now - waiting.sent)
-        self.view = max(self.view, min(r.view for r in matching))
+        view = min(r.view for r in matching)
+        if view > self.view and epoch_of(view) == self.committee.epoch:
+            self.view = view
         return [Answered(waiting.tag, reply.sequence, result, reply.seq), *self._send_queued(now)]

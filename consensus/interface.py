@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
+from tradebft.consensus.membership import Members, sizes
 from tradebft.consensus.messages import Decided, Message, Request
 from tradebft.consensus.snapshot import Manifest
 
@@ -37,7 +38,8 @@ class TimerFired(msgspec.Struct, frozen=True, gc=False):
 class Executed(msgspec.Struct, frozen=True, gc=False):
     """The application executed the batch at *seq*: one result a request, and the state root that it led to.
 
-    *chunks*: its whole state, cut into pieces, where the ``Committed`` asked for a snapshot; else empty.
+    *chunks*: its whole state, cut into pieces, where the ``Committed`` asked for a snapshot; else empty. *members*: who
+    the replicas shall be, where this batch agreed on a change; else None.
     """
 
     seq: int
@@ -45,6 +47,7 @@ class Executed(msgspec.Struct, frozen=True, gc=False):
     result_digests: tuple[bytes, ...]
     root: bytes
     chunks: tuple[bytes, ...] = ()
+    members: Members | None = None
 
 
 class Installed(msgspec.Struct, frozen=True, gc=False):
@@ -72,9 +75,10 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
 
 class Broadcast(msgspec.Struct, frozen=True, gc=False):
-    """Send *message* to every other replica."""
+    """Send *message* to every other replica: to those of the first epoch, or to those that *to* names."""
 
     message: Message
+    to: tuple[int, ...] | None = None
 
 
 class SendBlocks(msgspec.Struct, frozen=True, gc=False):
@@ -234,12 +238,12 @@ class Config(msgspec.Struct, frozen=True):
     @property
     def faults(self) -> int:
         """f, the number of Byzantine replicas that are tolerated."""
-        return (self.nodes - 1) // 3
+        return sizes(self.nodes)[0]
 
     @property
     def quorum(self) -> int:
         """q = ceil((n + f + 1) / 2): any two quorums share an honest replica, also where n is not 3f + 1."""
-        return (self.nodes + self.faults + 2) // 2
+        return sizes(self.nodes)[1]
 
     @property
     def status_ns(self) -> int:

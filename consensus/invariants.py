@@ -10,8 +10,9 @@ from collections.abc import Collection
 from typing import Final
 
 import msgspec
-from tradebft.chain.crypto import Keyring
+from tradebft.chain.crypto import Keyring, MemberId, Rekeyed
 from tradebft.consensus.interface import Committed, Config
+from tradebft.consensus.membership import Membership, epoch_of
 from tradebft.consensus.messages import Checkpoint, Commit, Message, Prepare, PrePrepare, Request, authentic
 
 NAMES: Final = (
@@ -21,6 +22,7 @@ NAMES: Final = (
     "exactly-once",  # no request is executed twice
     "state-roots",  # equal sequences, equal state: after every batch, and in every checkpoint
     "certificates",  # commit certificates verify without trusting whoever shows them
+    "one-membership",  # honest replicas agree on who the members of each epoch are
     "one-vote",  # no honest replica signs two different votes of one kind for one (view, seq)
     "bounded-log",  # no honest replica keeps more than L slots
     "liveness",  # with a timely network and at most f faulty, requests do not wait while nothing commits
@@ -51,6 +53,7 @@ class Checker:
         self._votes: dict[int, dict[tuple[type, int, int], bytes]] = {replica: {} for replica in honest}
         self._executed: dict[tuple[str, int], int] = {}  # (client, piece of its sequences) -> bits
         self._checked = 0
+        self._epochs: dict[int, tuple[Membership, Keyring]] = {}
 
     def sent(self, now: int, replica: int, message: Message) -> None:
         """*replica* broadcasts *message*: two different votes of one kind would betray it."""
@@ -99,7 +102,16 @@ class Checker:
             self._report(
                 "certificates", now, replica, f"the certificate of {effect.seq} is for something else"
             )
-        elif not proof.valid(self._config.chain_id, self._keyring, self._config.quorum):
+            return
+        members: Collection[int] = range(self._config.nodes)
+        keyring, quorum = self._keyring, self._config.quorum
+        if (epoch := epoch_of(proof.view)) and epoch in self._epochs:
+            membership, keyring = self._epochs[epoch]
+            members = [index for index, _ in membership.members]
+            quorum = (len(members) + (len(members) - 1) // 3 + 2) // 2
+        if not proof.valid(self._config.chain_id, keyring, quorum) or any(
+            v not in members for v, _ in proof.votes
+        ):
             self._report("certificates", now, replica, f"the certificate of {effect.seq} does not hold")
 
     def _check_request(self, now: int, replica: int, request: Request) -> None:
@@ -123,6 +135,17 @@ class Checker:
                 self._report(
                     "state-roots", now, replica, f"seq {seq}: {root.hex()[:16]}, others {known.hex()[:16]}"
                 )
+
+    def entered(self, now: int, replica: int, membership: Membership) -> None:
+        """*replica* entered an epoch."""
+        if replica not in self._honest:
+            return
+        keys: dict[MemberId, bytes] = {index: key for index, key in membership.members if key}
+        known, _ = self._epochs.setdefault(membership.epoch, (membership, Rekeyed(self._keyring, keys)))
+        if known != membership:
+            self._report(
+                "one-membership", now, replica, f"epoch {membership.epoch}: other members than others have"
+            )
 
     def installed(self, now: int, replica: int, seq: int, root: bytes) -> None:
         """*replica* took over a snapshot: its history goes on from *seq*."""

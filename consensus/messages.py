@@ -13,6 +13,7 @@ from functools import cached_property
 import msgspec
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import Keyring, QuorumCertificate, digest, vote_payload
+from tradebft.consensus.membership import EpochProof, first_view
 from tradebft.consensus.snapshot import Manifest, chunk_digest
 
 
@@ -139,16 +140,17 @@ def reply_payload(
 
 
 class Checkpoint(Wire, tag="Checkpoint", frozen=True, gc=False, array_like=True):
-    """*replica* executed up to *seq* and its state (ledger and client table) has *digest* (4.3)."""
+    """*replica* executed up to *seq* and its state (ledger and client table) has *digest* (4.3). *epoch*: seq's."""
 
     seq: int
     digest: bytes
     replica: int
     signature: bytes = b""
+    epoch: int = 0
 
     def payload(self, chain_id: bytes) -> bytes:
         """The bytes that the replica signs."""
-        return vote_payload(chain_id, "Checkpoint", 0, self.seq, self.digest)
+        return vote_payload(chain_id, "Checkpoint", first_view(self.epoch), self.seq, self.digest)
 
 
 class Prepared(Wire, tag="Prepared", frozen=True, gc=False, array_like=True):
@@ -255,17 +257,19 @@ class FetchReply(Wire, tag="FetchReply", frozen=True, gc=False, array_like=True)
 class SnapshotHead(Wire, tag="SnapshotHead", frozen=True, gc=False, array_like=True):
     """*replica* no longer keeps the blocks that the receiver lacks; here is what its snapshot consists of.
 
-    The certificate is the checkpoint's, and its digest the manifest's: it proves itself.
+    The certificate is the checkpoint's, and its digest the manifest's; *epochs* are the proofs of all changes of
+    members until then. So it proves itself to whoever knows the first members.
     """
 
     manifest: Manifest
     certificate: QuorumCertificate
     replica: int
+    epochs: tuple[EpochProof, ...] = ()
     signature: bytes = b""
 
     def payload(self, chain_id: bytes) -> bytes:
         """The bytes that the replica signs: all of it."""
-        return digest("SnapshotHead", chain_id, encode((self.manifest, self.certificate)))
+        return digest("SnapshotHead", chain_id, encode((self.manifest, self.certificate, self.epochs)))
 
 
 class FetchChunk(Wire, tag="FetchChunk", frozen=True, gc=False, array_like=True):
@@ -295,6 +299,18 @@ class Chunk(Wire, tag="Chunk", frozen=True, gc=False, array_like=True):
         return digest("Chunk", chain_id, encode((self.seq, self.index)), chunk_digest(self.data))
 
 
+class EpochChange(Wire, tag="EpochChange", frozen=True, gc=False, array_like=True):
+    """*replica* is in a later epoch than the receiver: the proofs that lead from there to here, in order."""
+
+    proofs: tuple[EpochProof, ...]
+    replica: int
+    signature: bytes = b""
+
+    def payload(self, chain_id: bytes) -> bytes:
+        """The bytes that the replica signs: all of it."""
+        return digest("EpochChange", chain_id, encode(self.proofs))
+
+
 Vote = PrePrepare | Prepare | Commit
 Message = (
     Request
@@ -311,6 +327,7 @@ Message = (
     | SnapshotHead
     | FetchChunk
     | Chunk
+    | EpochChange
 )
 KINDS: tuple[type, ...] = (
     Request,
@@ -327,6 +344,7 @@ KINDS: tuple[type, ...] = (
     SnapshotHead,
     FetchChunk,
     Chunk,
+    EpochChange,
 )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from tradebft.chain.codec import CodecError, decode, encode
 from tradebft.chain.crypto import QuorumCertificate, digest
+from tradebft.consensus.membership import Standing
 
 CHUNK_BYTES: Final = 1 << 16  # one fits every bus's message limit, and a lost one costs little
 TABLE_BYTES_MAX: Final = 1 << 28
@@ -30,19 +31,20 @@ class Table(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True):
-    """What a snapshot consists of: the application's *root* at *seq*, and the digest of each chunk.
+    """What a snapshot consists of: the application's *root* at *seq*, who belongs, and the digest of each chunk.
 
     The first *table* chunks are the client table, the others the application's.
     """
 
     seq: int
     root: bytes
+    standing: Standing
     table: int
     chunks: tuple[bytes, ...]
 
     @property
     def digest(self) -> bytes:
-        """What the checkpoint at `seq` signs."""
+        """What the checkpoint at `seq` signs, bound to the standing."""
         return digest("tradebft/snapshot", encode(self))
 
 
@@ -64,10 +66,14 @@ def chunk_digest(chunk: bytes) -> bytes:
     return digest("tradebft/chunk", chunk)
 
 
-def manifest_of(seq: int, root: bytes, table: Iterable[bytes], application: Iterable[bytes]) -> Manifest:
+def manifest_of(
+    seq: int, root: bytes, standing: Standing, table: Iterable[bytes], application: Iterable[bytes]
+) -> Manifest:
     """The manifest of a snapshot that consists of these chunks."""
     first = tuple(chunk_digest(chunk) for chunk in table)
-    return Manifest(seq, root, len(first), first + tuple(chunk_digest(chunk) for chunk in application))
+    return Manifest(
+        seq, root, standing, len(first), first + tuple(chunk_digest(chunk) for chunk in application)
+    )
 
 
 def table_of(chunks: Iterable[bytes]) -> Table | None:

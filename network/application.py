@@ -6,14 +6,34 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from tradebft.chain.block import GENESIS_PARENT, Block, Header, merkle_root
-from tradebft.chain.codec import decode, encode
+from tradebft.chain.codec import CodecError, decode, encode
 from tradebft.chain.crypto import digest
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.receipt import Applied
 from tradebft.consensus.interface import Executed
+from tradebft.consensus.membership import Members, plausible
 from tradebft.consensus.messages import Decided, Request, result_digest
 
 SNAPSHOT_BYTES_MAX: Final = 1 << 32
+
+
+_MEMBERS: Final = b"tradebft/members\0"
+
+
+def members_operation(members: Members) -> bytes:
+    """The operation by which a hash chain is told who its replicas shall be (whoever submits it is believed)."""
+    return _MEMBERS + encode(members)
+
+
+def members_in(operation: bytes) -> Members | None:
+    """Who the replicas shall be, if *operation* is about that."""
+    if not operation.startswith(_MEMBERS):
+        return None
+    try:
+        members = decode(operation[len(_MEMBERS) :], Members)
+    except CodecError:
+        return None
+    return members if plausible(members) else None
 
 
 class Application(Protocol):
@@ -47,7 +67,10 @@ class HashChain:
         """Chain the batch's digest; every result is empty."""
         self._root = digest("hash-chain", self._root, decided.batch.digest)
         count = len(fresh)
-        return Executed(decided.seq, (b"",) * count, (self._EMPTY,) * count, self._root)
+        members = None
+        for request in fresh:
+            members = members_in(request.operation) or members
+        return Executed(decided.seq, (b"",) * count, (self._EMPTY,) * count, self._root, members=members)
 
     def snapshot(self) -> bytes:
         """The root is all there is."""

@@ -15,8 +15,8 @@ class Bus(Protocol):
         """Hand *message* to the network at time *at*, for one replica or client."""
         ...
 
-    def broadcast(self, at: int, sender: int, message: Message) -> None:
-        """Hand *message* to the network at time *at*, for every replica but the sender."""
+    def broadcast(self, at: int, sender: int, message: Message, to: tuple[int, ...] | None = None) -> None:
+        """Hand *message* to the network at time *at*, for every replica but the sender, or for those of *to*."""
         ...
 
     def set_timer(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:

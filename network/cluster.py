@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from simpy.events import Event
-from tradebft.chain.crypto import Keyring, Signer, make_identities
+from tradebft.chain.crypto import Announced, Keyring, Signer, Wallet, later_key, make_identities
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import Config, Replica
 from tradebft.consensus.invariants import Checker
+from tradebft.consensus.membership import sizes
 from tradebft.consensus.pbft import Replica as Pbft
 from tradebft.network.application import Application, HashChain
 from tradebft.network.chance import Chance
@@ -45,22 +46,37 @@ class Settings:
     application: Callable[[], Application] = HashChain
     costs: CpuCosts | None = None
     faults: list[Fault] = field(default_factory=list)
+    spare: int = 0  # replicas beyond config.nodes, that may be admitted later
+    later_keys: int = 0  # keys that each replica may come to use after its first
 
 
 class Cluster:
     """Builds the network at time 0; `run` moves it on."""
 
     def __init__(self, settings: Settings, env: VirtualTime | None = None) -> None:
-        config, n = settings.config, settings.config.nodes
+        config, n = settings.config, settings.config.nodes + settings.spare
+        if settings.spare and not settings.wire.topology.direct:
+            raise ValueError(
+                "replicas to be admitted later need a network in which everybody reaches everybody"
+            )
         self.settings, self.config = settings, config
         self.env = env or VirtualTime()
         self.signers, self.keyring = make_identities(
             [*range(n), *settings.clients], settings.crypto, settings.seed
         )
+        self._announced: Keyring = self.keyring
+        self.keys: dict[int, tuple[bytes, ...]] = {}  # of each replica: its first key, and later ones
+        self._make_later_keys(n)
         self.recorder = Recorder(config)
         self.checker = Checker(config, self.keyring, range(n))
         self.bus = SimulatedBus(
-            self.env, config, settings.wire, Chance(settings.seed), self.keyring, settings.clients
+            self.env,
+            config,
+            settings.wire,
+            Chance(settings.seed),
+            self._announced,
+            settings.clients,
+            settings.spare,
         )
         self.bus.recorder, self.bus.checker = self.recorder, self.checker
         # Without crashes and losses nobody ever asks for an old block; with them, all are kept.
@@ -110,12 +126,29 @@ class Cluster:
     @property
     def _calm_since(self) -> int | None:
         """Since when the network is timely and at most f replicas are down; None while it is not."""
-        down = self.config.nodes - self._live.bit_count()
-        calm = down <= self.config.faults and self.bus.calm and self.settings.wire.loss < LOSS_TIMELY
+        members = self.recorder.members
+        down = (members & ~self._live).bit_count()
+        calm = (
+            down <= sizes(members.bit_count())[0] and self.bus.calm and self.settings.wire.loss < LOSS_TIMELY
+        )
         return self._changed_ns if calm else None
 
     def _live_bits(self) -> int:
-        return self._live
+        return self._live & self.recorder.members
+
+    def _make_later_keys(self, replicas: int) -> None:
+        """Every replica's wallet; whoever checks a message on its way knows all keys that may come into use."""
+        settings = self.settings
+        if not settings.later_keys:
+            return
+        announced = self._announced = Announced(self.keyring)
+        for index in range(replicas):
+            first = self.signers[index]
+            later = [later_key(self.keyring, index, settings.seed, g) for g in range(1, settings.later_keys + 1)]
+            for signer in later:
+                announced.announce(index, signer.public_key)
+            self.signers[index] = Wallet([first, *later])
+            self.keys[index] = tuple(signer.public_key for signer in (first, *later))
 
     def _maker(self, index: int) -> Callable[[], Replica]:
         settings = self.settings
@@ -132,7 +165,7 @@ class Cluster:
         )  # forwarding is a relay's own work, beside any replica's
 
         def busy(now: int, length: int) -> int | None:
-            if index < self.config.nodes and not self.nodes[index].up:
+            if index < len(self.nodes) and not self.nodes[index].up:
                 return None
             return now if own is None else own.take(now, own.costs.relay(length))
 

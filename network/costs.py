@@ -23,8 +23,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from tradebft.chain.crypto import QuorumCertificate
+from tradebft.consensus.membership import EpochProof
 from tradebft.consensus.messages import (
     Batch,
+    EpochChange,
     FetchReply,
     Message,
     NewView,
@@ -114,6 +116,10 @@ def _in_fetch_reply(message: FetchReply) -> int:
     return decided + sum(_requests(batch) for batch in message.bodies) + _votes(message.checkpoint)
 
 
+def _in_epochs(proofs: tuple[EpochProof, ...]) -> int:
+    return sum(_votes(proof.certificate) for proof in proofs)
+
+
 def _requests(batch: Batch | None) -> int:
     return 0 if batch is None else len(batch.requests)
 
@@ -127,5 +133,6 @@ _INNER: Final[dict[type, Callable[[Any], int]]] = {
     ViewChange: _in_view_change,
     NewView: _in_new_view,
     FetchReply: _in_fetch_reply,
-    SnapshotHead: lambda message: _votes(message.certificate),
+    SnapshotHead: lambda message: _votes(message.certificate) + _in_epochs(message.epochs),
+    EpochChange: lambda message: _in_epochs(message.proofs),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tradebft.chain.crypto import QuorumCertificate
+from tradebft.consensus.membership import EpochProof
 from tradebft.consensus.messages import NewView, ViewChange
 from tradebft.consensus.snapshot import Manifest, Snapshot
 from tradebft.network.chronicle import History
@@ -72,10 +73,10 @@ class Disk:
 
 
 def _seq_of(record: Any) -> int:
-    """The sequence a vote record is about; view records concern all of them."""
+    """The sequence a vote record is about; records of views and epochs concern all of them."""
     if isinstance(record, QuorumCertificate):
         return record.seq
-    if isinstance(record, ViewChange | NewView):
+    if isinstance(record, ViewChange | NewView | EpochProof):
         return 1 << 62
     proposal = getattr(record, "pre_prepare", record)
     return int(proposal.seq)

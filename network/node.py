@@ -35,6 +35,7 @@ from tradebft.consensus.interface import (
     TimerFired,
 )
 from tradebft.consensus.invariants import Checker
+from tradebft.consensus.membership import EpochProof
 from tradebft.consensus.messages import Chunk, FetchReply, Message, sender_of, size
 from tradebft.network.bus import Bus
 from tradebft.network.chronicle import Chronicle, History
@@ -177,7 +178,7 @@ class ReplicaNode:
             do(now, effect)
 
     def _broadcast(self, now: int, effect: Broadcast) -> None:
-        self._bus.broadcast(self._signed(now, effect.message), self.index, effect.message)
+        self._bus.broadcast(self._signed(now, effect.message), self.index, effect.message, effect.to)
 
     def _send(self, now: int, effect: Send) -> None:
         self._bus.send(self._signed(now, effect.message), self.index, effect.to, effect.message)
@@ -215,6 +216,9 @@ class ReplicaNode:
 
     def _persist(self, now: int, effect: Persist) -> None:
         self._disk.write(effect.record)
+        if isinstance(effect.record, EpochProof):
+            self._checker.entered(now, self.index, effect.record.standing.next)
+            self._recorder.entered(effect.record.standing.next)
 
     def _keep_snapshot(self, now: int, effect: KeepSnapshot) -> None:
         self._disk.keep(effect.manifest, effect.table, effect.application)
@@ -333,8 +337,8 @@ class ClientNode:
             match effect:
                 case Send(to, message):
                     self._bus.send(now, self.index, to, message)
-                case Broadcast(message):
-                    self._bus.broadcast(now, self.index, message)
+                case Broadcast(message, members):
+                    self._bus.broadcast(now, self.index, message, members)
                 case SetTimer(name, delay_ns):
                     self._bus.set_timer(now, self.index, name, delay_ns)
                 case Answered(tag, sequence, result, seq):

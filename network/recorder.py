@@ -6,6 +6,7 @@ from collections import Counter, deque
 from typing import Any
 
 from tradebft.consensus.interface import Committed, Config, Evidence
+from tradebft.consensus.membership import Membership, sizes
 from tradebft.consensus.messages import Batch, Message, NewView, PrePrepare, Reply, Request
 from tradebft.network.trace import TraceDigest, short
 
@@ -44,6 +45,8 @@ class Recorder:
     def __init__(self, config: Config) -> None:
         self._quorum = config.quorum
         self._nodes = config.nodes
+        self.epoch = 0
+        self.members = (1 << config.nodes) - 1  # of the latest epoch, as bits
         self.trace = TraceDigest(config.nodes)
         self.messages: Counter[str] = Counter()
         self.bytes_sent = 0
@@ -90,11 +93,18 @@ class Recorder:
             decision.proposed_ns = self._proposals.pop(effect.seq, (b"", -1, 0))[1]
         decision.committed |= 1 << replica
         if decision.quorum_ns < 0:
-            if decision.committed.bit_count() < self._quorum:
+            if (decision.committed & self.members).bit_count() < self._quorum:
                 return
             decision.quorum_ns, decision.live = now, live
         if decision.all_ns < 0 and decision.committed & decision.live == decision.live:
             decision.all_ns = now
+
+    def entered(self, membership: Membership) -> None:
+        """A replica entered an epoch."""
+        if membership.epoch > self.epoch:
+            self.epoch, self._nodes = membership.epoch, len(membership.members)
+            self._quorum = sizes(self._nodes)[1]
+            self.members = sum(1 << index for index, _ in membership.members)
 
     def accuse(self, now: int, by: int, evidence: Evidence) -> None:
         """Endpoint *by* holds proof of somebody's misbehaviour. The first thousand are kept."""

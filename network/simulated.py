@@ -60,7 +60,10 @@ class _Timer:
 
 
 class SimulatedBus:
-    """Connects endpoints: replicas 0..n-1, then clients by name, then relays of the topology."""
+    """Connects endpoints: replicas, then clients by name, then relays of the topology.
+
+    Replicas 0..nodes-1 are the members of the first epoch; *spare* more may be admitted later.
+    """
 
     def __init__(
         self,
@@ -70,12 +73,13 @@ class SimulatedBus:
         chance: Chance,
         keyring: Keyring,
         clients: list[str],
+        spare: int = 0,
     ) -> None:
         self.env, self._config, self._wire, self._chance, self._keyring = env, config, wire, chance, keyring
         self.recorder: Recorder
         self.checker: Checker
-        n = config.nodes
-        self._replicas = list(range(n))
+        n = self._count = config.nodes + spare
+        self._members = list(range(config.nodes))  # of the first epoch
         self._index: dict[Address, int] = {i: i for i in range(n)}
         self._index.update({name: n + k for k, name in enumerate(clients)})
         self.endpoints = n + len(clients) + wire.topology.relays
@@ -149,22 +153,23 @@ class SimulatedBus:
 
     # --- sending ---
 
-    def broadcast(self, at: int, sender: int, message: Message) -> None:
-        """To every replica but the sender."""
+    def broadcast(self, at: int, sender: int, message: Message, to: tuple[int, ...] | None = None) -> None:
+        """To every replica but the sender: to those of the first epoch, or to those that *to* names."""
         name, code = _CODES[type(message)]
         length = size(message)
-        plain = self._plain and self.calm and sender < self._config.nodes
-        count = self._config.nodes - (sender < self._config.nodes)
+        plain = self._plain and self.calm and sender < self._config.nodes and to is None
+        others = self._config.nodes - (sender < self._config.nodes)
+        count = others if to is None else len(to) - (sender in to)
         self.recorder.messages[name] += count
-        if sender < self._config.nodes:
+        if sender < self._count:
             self.checker.sent(at, sender, message)
             if type(message) is PrePrepare or type(message) is NewView:
                 self.recorder.proposed(at, message)
         if count == 0:
             return
         if not plain or not authentic(message, self._config.chain_id, self._keyring):
-            others = [r for r in self._replicas if r != sender]
-            self._scatter(at, sender, message, length, others, together=True)
+            receivers = [r for r in (self._members if to is None else to) if r != sender]
+            self._scatter(at, sender, message, length, receivers, together=to is None)
             return
         self.recorder.bytes_sent += length * count
         row = self._broadcasts_of(sender).next()
@@ -275,7 +280,7 @@ class SimulatedBus:
     def _broadcasts_of(self, sender: int) -> Broadcasts:
         draws = self._broadcasts.get(sender)
         if draws is None:
-            receivers = [r for r in self._replicas if r != sender]
+            receivers = [r for r in self._members if r != sender]
             draws = Broadcasts(self._chance, self._wire.links, sender, receivers, self._wire.lossy)
             self._broadcasts[sender] = draws
         return draws

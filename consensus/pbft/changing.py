@@ -11,7 +11,6 @@ from typing import Final
 from tradebft.chain.crypto import vote_payload
 from tradebft.consensus.interface import (
     NOTHING,
-    Broadcast,
     CancelTimer,
     Effect,
     Effects,
@@ -21,9 +20,10 @@ from tradebft.consensus.interface import (
     Send,
     SetTimer,
 )
+from tradebft.consensus.membership import epoch_of
 from tradebft.consensus.messages import NewView, Prepared, PrePrepare, ViewChange
 from tradebft.consensus.pbft.state import BATCH_TIMER, VIEW_TIMER, State
-from tradebft.consensus.pbft.view_change import fault_of_new_view, fault_of_view_change, primary_of, proposals
+from tradebft.consensus.pbft.view_change import fault_of_new_view, fault_of_view_change, proposals
 
 NEW_VIEW: Final = "new view"
 BACKOFF_MAX: Final = 20  # the timer doubles at most this often: about twelve days from a second
@@ -36,7 +36,7 @@ class Changing(State):
 
     def watch(self) -> Effects:
         """Start the timer if something waits and it does not run."""
-        if self.watched is not None or self.primary == self.me or self.changing:
+        if self.watched is not None or self.primary == self.me or self.changing or not self.member:
             return NOTHING
         self.watched = self._oldest()
         if self.watched is None:
@@ -64,7 +64,12 @@ class Changing(State):
         oldest = self.waiting.oldest
         if oldest is not None:
             return oldest
-        return next((slot.seq for slot in self.unexecuted_slots() if slot.digest is not None), None)
+        proposed = next((slot.seq for slot in self.unexecuted_slots() if slot.digest is not None), None)
+        if proposed is None and self.pending and self.executed < self.pending[0].boundary:
+            return (
+                self.executed + 1
+            )  # a change of members waits for the boundary: the primary must lead there
+        return proposed
 
     # --- leaving a view (4.4) ---
 
@@ -72,7 +77,7 @@ class Changing(State):
         """Ask for *view*: accept no normal-case message below it, and show what was prepared."""
         assert view > self.view, (view, self.view)
         self.view, self.changing, self.voting_view = view, True, None
-        self.primary = primary_of(view, self.config)
+        self.primary = self.committee.primary(view)
         effects: list[Effect] = []
         if self.watched is not None:
             effects.append(CancelTimer(VIEW_TIMER))
@@ -80,7 +85,7 @@ class Changing(State):
             effects.append(CancelTimer(BATCH_TIMER))
         self.watched, self.batch_timer, self.batch_due = None, False, False
         change = self._own_view_change()
-        effects += (Persist(change), Broadcast(change), *self.ask_later())
+        effects += (Persist(change), self.broadcast(change), *self.ask_later())
         return [*effects, *self._count(now, change)]
 
     def _own_view_change(self) -> ViewChange:
@@ -89,19 +94,31 @@ class Changing(State):
             for seq, slot in sorted(self.slots.items())
             if slot.prepared is not None and seq > self.low
         )
-        unsigned = ViewChange(self.view, self.low, self.stable, prepared, self.me)
+        # Where an epoch began needs no proof among its members.
+        proof = self.stable if self.low > self.committee.membership.since else None
+        unsigned = ViewChange(self.view, self.low, proof, prepared, self.me)
         signature = self.signer.sign(unsigned.payload(self.config.chain_id))
-        return ViewChange(self.view, self.low, self.stable, prepared, self.me, signature)
+        return ViewChange(self.view, self.low, proof, prepared, self.me, signature)
 
     def on_view_change(self, now: int, change: ViewChange) -> Effects:
         """A peer asks for a view. Valid ones count towards the f+1 that are joined and the q that decide."""
         if change.view < self.view or (change.view == self.view and not self.changing):
             return (Ignored("ViewChange for a view that is over or open"),)
+        if not self.member or epoch_of(change.view) != self.committee.epoch:
+            return self._elsewhere(change.view)
+        if change.replica not in self.members:
+            return (Ignored("ViewChange by no member"),)
         if self.view_changes.newer_than(change.view - 1, change.replica):
             return (Ignored("ViewChange seen before"),)
-        if fault := fault_of_view_change(change, self.config, self.keyring):
+        if fault := fault_of_view_change(change, self.config, self.committee):
             return (Evidence(change.replica, f"sent an invalid ViewChange: {fault}"),)
         return self._count(now, change)
+
+    def _elsewhere(self, view: int) -> Effects:
+        """A change of view of an epoch that this replica is not in, or not a member of."""
+        later = epoch_of(view) > self.committee.epoch
+        self.left_behind = self.left_behind or later
+        return [Ignored("a change of view of another epoch"), *(self.ask_later() if later else NOTHING)]
 
     def _count(self, now: int, change: ViewChange) -> Effects:
         self.view_changes.add(change)
@@ -140,15 +157,23 @@ class Changing(State):
         unsigned = NewView(self.view, quorum, tuple(signed), self.me)
         signature = self.signer.sign(unsigned.payload(self.config.chain_id))
         message = NewView(self.view, quorum, tuple(signed), self.me, signature)
-        return [Persist(message), Broadcast(message), *self.enter(now, message), *self.propose(now)]
+        return [
+            Persist(message),
+            self.broadcast(message),
+            *self.enter(now, message),
+            *self.next_epoch(now),
+            *self.propose(now),
+        ]
 
     def on_new_view(self, now: int, message: NewView) -> Effects:
         """A new primary opens its view: accepted only if its proposals are the ones I compute myself."""
         if message.view < self.view or (message.view == self.view and not self.changing):
             return (Ignored("NewView for a view that is over or open"),)
-        if fault := fault_of_new_view(message, self.config, self.keyring):
+        if not self.member or epoch_of(message.view) != self.committee.epoch:
+            return self._elsewhere(message.view)
+        if fault := fault_of_new_view(message, self.config, self.committee):
             return (Evidence(message.replica, f"sent an invalid NewView: {fault}"),)
-        return [Persist(message), *self.enter(now, message)]
+        return [Persist(message), *self.enter(now, message), *self.next_epoch(now)]
 
     def enter(self, now: int, message: NewView) -> Effects:
         """Open the view: vote for every proposal that it carries over, fetch what is missing, go on."""
@@ -194,7 +219,7 @@ class Changing(State):
         slot.accept(proposal, batch)
         effects: list[Effect] = []
         if batch is None:
-            effects.append(Broadcast(self.fetch(proposal.seq, proposal.digest)))
+            effects.append(self.broadcast(self.fetch(proposal.seq, proposal.digest)))
         else:
             self.keep_body(slot, batch)
             for request in batch.requests:

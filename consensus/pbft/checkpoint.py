@@ -12,8 +12,9 @@ class CheckpointVotes:
     At most *limit* sequences are kept for each member, its newest ones, so that no sender can fill the memory.
     """
 
-    def __init__(self, quorum: int, limit: int = 4) -> None:
+    def __init__(self, quorum: int, limit: int = 4, view: int = 0) -> None:
         self._quorum = quorum
+        self._view = view  # the epoch's first: certificates bear it
         self._limit = limit
         self._votes: dict[int, dict[int, Checkpoint]] = {}
 
@@ -28,7 +29,7 @@ class CheckpointVotes:
         if len(matching) < self._quorum:
             return None
         return QuorumCertificate(
-            "Checkpoint", 0, vote.seq, vote.digest, tuple(sorted(matching)[: self._quorum])
+            "Checkpoint", self._view, vote.seq, vote.digest, tuple(sorted(matching)[: self._quorum])
         )
 
     def seen(self, seq: int, replica: int) -> bool:

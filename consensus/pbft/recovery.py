@@ -11,7 +11,6 @@ from typing import Any, Final
 from tradebft.chain.crypto import QuorumCertificate, vote_payload
 from tradebft.consensus.interface import (
     NOTHING,
-    Broadcast,
     Effect,
     Effects,
     Evidence,
@@ -22,6 +21,7 @@ from tradebft.consensus.interface import (
     SetTimer,
     Start,
 )
+from tradebft.consensus.membership import EpochProof, epoch_of, first_view
 from tradebft.consensus.messages import (
     Decided,
     Fetch,
@@ -33,7 +33,6 @@ from tradebft.consensus.messages import (
     ViewChange,
 )
 from tradebft.consensus.pbft.state import STATUS_TIMER, State
-from tradebft.consensus.pbft.view_change import primary_of
 from tradebft.consensus.snapshot import Snapshot
 
 BLOCKS_A_REPLY: Final = 64
@@ -81,7 +80,7 @@ class Recovery(State):
 
     def ask_now(self) -> Effects:
         """Say at once where this replica stands."""
-        return [Broadcast(self._status()), *self.ask_later()]
+        return [self.broadcast(self._status()), *self.ask_later()]
 
     def on_status_timer(self, now: int) -> Effects:
         """Nothing outstanding: stop. Progress since: wait on. Stuck for a whole interval: ask everybody."""
@@ -93,15 +92,17 @@ class Recovery(State):
             return self.ask_later()
         self.asked_in_vain = min(self.asked_in_vain + 1, 20)
         self.asked_ns, self.left_behind = now, False
-        effects: list[Effect] = [Broadcast(self._status()), *self.ask_later()]
+        effects: list[Effect] = [self.broadcast(self._status()), *self.ask_later()]
         missing = [s for s in self.slots.values() if s.batch is None and s.digest is not None]
         effects += (
-            Broadcast(self.fetch(slot.seq, slot.digest)) for slot in missing if slot.digest is not None
+            self.broadcast(self.fetch(slot.seq, slot.digest)) for slot in missing if slot.digest is not None
         )
         effects += self.ask_for_chunks_again()
         mine = self.view_changes.of(self.me)
         if self.changing and self.watched is None and mine is not None:
-            effects.insert(0, Broadcast(mine))  # no quorum for this view yet: somebody may have missed it
+            effects.insert(
+                0, self.broadcast(mine)
+            )  # no quorum for this view yet: somebody may have missed it
         return effects
 
     def _standing(self) -> tuple[object, ...]:
@@ -109,8 +110,10 @@ class Recovery(State):
         return self.view, self.changing, self.executed, self.low, chunks
 
     def _outstanding(self) -> bool:
-        if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind:
+        if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind or self.pending:
             return True
+        if not self.member and not self.retired:
+            return True  # to be admitted it must first be level
         return any(
             slot.digest is not None or len(slot.commits) > self.faults for slot in self.unexecuted_slots()
         )
@@ -136,6 +139,9 @@ class Recovery(State):
         if status.stable > self.low or (status.view > self.view and not status.changing):
             self.left_behind = True
             effects += self.ask_later()
+        epoch = epoch_of(status.view)
+        if epoch < self.committee.epoch:
+            effects += self.epochs_after(peer, epoch)
         behind_in_view = status.view < self.view or (status.view == self.view and status.changing)
         if self.changing:
             mine = self.view_changes.of(self.me)
@@ -147,7 +153,7 @@ class Recovery(State):
         effects += (Send(peer, vote) for seq, vote in self.own_checkpoints.items() if seq > status.stable)
         if (status.executed < self.executed or status.stable < self.low) and self._is_helper(status):
             effects.append(self._history_after(peer, status.executed))
-        if not self.changing and status.view <= self.view:
+        if not self.changing and status.view <= self.view and epoch == self.committee.epoch:
             effects += self._votes_above(peer, max(status.executed, status.stable))
         return effects
 
@@ -165,8 +171,11 @@ class Recovery(State):
 
     def _is_helper(self, status: Status) -> bool:
         """f+1 peers send blocks, others in turn with every new nonce: one of them is honest."""
-        distance = (self.me - status.replica - status.nonce) % self.config.nodes
-        return distance <= self.faults or self.config.nodes <= 3
+        committee = self.committee
+        distance = (
+            committee.position(self.me) - committee.position(status.replica) - status.nonce
+        ) % committee.n
+        return distance <= self.faults or committee.n <= 3
 
     def _votes_above(self, peer: int, seq: int) -> list[Effect]:
         """My own proposal, Prepare and Commit for every slot that *peer* has not executed."""
@@ -208,6 +217,9 @@ class Recovery(State):
         for block in reply.blocks[:BLOCKS_A_REPLY]:
             if block.seq != self.executed + 1 or self.installing:
                 continue
+            if epoch_of(block.certificate.view) != self.committee.epoch:
+                self.left_behind = True  # of an epoch whose members this replica does not know yet
+                break
             if not self._proves(block):
                 return [
                     *effects,
@@ -221,12 +233,12 @@ class Recovery(State):
             effects += self.execute_in_order()
             effects += self.progressed(requests)
         proof = reply.checkpoint
-        if proof is not None and proof.seq > self.low and proof.kind == "Checkpoint" and proof.view == 0:
-            if not proof.valid(self.config.chain_id, self.keyring, self.quorum):
+        if proof is not None and proof.seq > self.low and proof.view == first_view(self.committee.epoch):
+            if proof.kind != "Checkpoint" or not self.committee.holds(proof, self.quorum):
                 return [*effects, Evidence(reply.replica, "sent a checkpoint certificate that does not hold")]
-            effects += self.stabilise(proof)
+            effects += [*self.stabilise(proof), *self.next_epoch(now)]
         if len(reply.blocks) >= BLOCKS_A_REPLY and self.executed > executed:
-            effects.append(Broadcast(self._status()))  # there is more where this came from
+            effects.append(self.broadcast(self._status()))  # there is more where this came from
         if self.is_primary:
             effects += self.propose(now)
         return effects or (Ignored("nothing in it that this replica lacked"),)
@@ -237,7 +249,7 @@ class Recovery(State):
             proof.kind == "Commit"
             and proof.seq == block.seq
             and proof.digest == block.batch.digest
-            and proof.valid(self.config.chain_id, self.keyring, self.quorum)
+            and self.committee.holds(proof, self.quorum)
         )
 
     def _take(self, block: Decided) -> list[Effect]:
@@ -262,21 +274,23 @@ class Recovery(State):
 
     def on_start(self, now: int, start: Start) -> Effects:
         """Read back what was persisted, in the order in which it was written; then ask peers what was missed."""
+        self.ahead = {r.standing.membership.epoch: r for r in start.records if isinstance(r, EpochProof)}
         for record in start.records:
             self._restore(now, record)
+        self.ahead = {}
         for (
             record
         ) in start.records:  # now that the watermarks are known: what is decided is not voted against
             if isinstance(record, Decided) and self.low < record.seq <= self.high:
                 self.slot(record.seq).decide(record)
         if not start.records:
-            return NOTHING
+            return NOTHING if self.member else self.ask_later()
         self.asking = False
         self.nonce = now  # above every one that was used before the crash, or peers take it for a repeat
         effects: list[Effect] = [*self.ask_now()]
         mine = self.view_changes.of(self.me)
         if self.changing and mine is not None:
-            effects.append(Broadcast(mine))
+            effects.append(self.broadcast(mine))
         return [*effects, *self.watch()]
 
     def _restore(self, now: int, record: Any) -> None:
@@ -290,16 +304,22 @@ class Recovery(State):
                 self.handed_out.pop(record.seq), record.result_digests, record.results, strict=True
             ):
                 self.clients.answer(request.client, request.sequence, record.seq, digest, result)
+            self.agree(record)
             if record.seq % self.config.checkpoint_interval == 0:
                 # Not stable for all, perhaps: if all restart and nobody votes again, the window never moves.
                 self.vote_checkpoint(now, record)
+                self._reenter_epoch()
         elif isinstance(record, QuorumCertificate):
             self.stabilise(record)
+        elif isinstance(record, EpochProof):
+            pass  # entered when the blocks led there
+        elif isinstance(record, NewView | ViewChange) and epoch_of(record.view) != self.committee.epoch:
+            pass  # of an epoch that is over
         elif isinstance(record, NewView):
             self.enter(now, record)
         elif isinstance(record, ViewChange):
             self.view, self.changing, self.voting_view = record.view, True, None
-            self.primary = primary_of(record.view, self.config)
+            self.primary = self.committee.primary(record.view)
             self.view_changes.add(record)
         elif isinstance(record, PrePrepare):
             self._restore_proposal(record)
@@ -309,6 +329,12 @@ class Recovery(State):
         else:
             raise ValueError(f"not a record that a replica persists: {type(record).__name__}")
         self.watched, self.asking = None, False
+
+    def _reenter_epoch(self) -> None:
+        proof = self.ahead.get(self.committee.epoch)
+        if proof is not None and self.closing is not None:
+            self.stabilise(proof.certificate)
+            self.enter_epoch(proof)
 
     def _restore_proposal(self, proposal: PrePrepare) -> None:
         if not self.low < proposal.seq <= self.high:

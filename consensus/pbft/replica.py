@@ -13,7 +13,6 @@ from typing import Any
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer, vote_payload
 from tradebft.consensus.interface import (
     NOTHING,
-    Broadcast,
     CancelTimer,
     Committed,
     Config,
@@ -29,12 +28,15 @@ from tradebft.consensus.interface import (
     Start,
     TimerFired,
 )
+from tradebft.consensus.membership import epoch_of
 from tradebft.consensus.messages import (
+    NULL_BATCH,
     Batch,
     Checkpoint,
     Chunk,
     Commit,
     Decided,
+    EpochChange,
     Fetch,
     FetchChunk,
     FetchReply,
@@ -51,6 +53,7 @@ from tradebft.consensus.messages import (
 )
 from tradebft.consensus.pbft.changing import Changing
 from tradebft.consensus.pbft.client_table import digest_of_executed
+from tradebft.consensus.pbft.epochs import Epochs
 from tradebft.consensus.pbft.recovery import Recovery
 from tradebft.consensus.pbft.slots import Slot
 from tradebft.consensus.pbft.snapshots import Snapshots
@@ -58,10 +61,11 @@ from tradebft.consensus.pbft.snapshots import Snapshots
 VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = "view-change", "batch", "status"
 _OLD_VOTE: Effects = (Ignored("vote at or below the low watermark"),)
 _SECOND_COPY: Effects = (Ignored("vote seen before"),)
+_NO_MEMBER: Effects = (Ignored("vote by no member"),)
 _BY_PRIMARY: Effects = (Ignored("Prepare by the primary of its view"),)
 
 
-class Replica(Changing, Recovery, Snapshots):
+class Replica(Changing, Recovery, Snapshots, Epochs):
     """One PBFT replica. *me* is its index; all replicas share *config*; *signer* signs as *me*."""
 
     def __init__(self, me: int, config: Config, signer: Signer, keyring: Keyring) -> None:
@@ -83,6 +87,7 @@ class Replica(Changing, Recovery, Snapshots):
             FetchChunk: self.on_fetch_chunk,
             Chunk: self.on_chunk,
             Installed: self.on_installed,
+            EpochChange: self.on_epoch_change,
             Start: self.on_start,
         }
 
@@ -93,6 +98,8 @@ class Replica(Changing, Recovery, Snapshots):
             if isinstance(event, Reply):
                 return (Ignored("a reply, sent to a replica"),)
             raise ValueError(f"not an input of a replica: {type(event).__name__}")
+        if self.committee.rekeyed and not self.signed_by_member(event):
+            return (Ignored("signed with a key that is over"),)
         return handler(now, event)
 
     @property
@@ -108,7 +115,7 @@ class Replica(Changing, Recovery, Snapshots):
             kept = self.clients.reply(*key)
             if kept is None:
                 return (Ignored("request in execution, or executed so long ago that its reply is gone"),)
-            return (Send(request.client, self._reply(request, *kept)),)
+            return (*self.told(request.client), Send(request.client, self._reply(request, *kept)))
         if not self.clients.acceptable(*key):
             return (Ignored("request beyond its client's window"),)
         if not self.waiting.add(request):
@@ -136,6 +143,8 @@ class Replica(Changing, Recovery, Snapshots):
                 effects.append(CancelTimer(BATCH_TIMER))
             batch = Batch(now, tuple(waiting.take(config.batch_size, config.batch_bytes)))
             effects += self._propose_batch(now, batch)
+        while self.pending and not waiting.fresh and self.filling and self._may_propose():
+            effects += self._propose_batch(now, NULL_BATCH)
         return effects
 
     def _propose_batch(self, now: int, batch: Batch) -> Effects:
@@ -148,7 +157,7 @@ class Replica(Changing, Recovery, Snapshots):
         slot.accept(proposal, batch)
         self.keep_body(slot, batch)
         self.accepted_ns[seq] = now
-        return [Persist(proposal), Broadcast(proposal), *self.ask_later(), *self.advance(slot)]
+        return [Persist(proposal), self.broadcast(proposal), *self.ask_later(), *self.advance(slot)]
 
     def _may_propose(self) -> bool:
         return (
@@ -189,6 +198,8 @@ class Replica(Changing, Recovery, Snapshots):
         config = self.config
         if batch.digest != claimed:
             return "proposal whose digest is not its batch's"
+        if not batch.requests and self.pending:
+            return None  # on the way to the boundary
         if not 1 <= len(batch.requests) <= config.batch_size:
             return "proposal with an empty or oversized batch"
         if sum(len(r.operation) for r in batch.requests) > config.batch_bytes and len(batch.requests) > 1:
@@ -213,11 +224,13 @@ class Replica(Changing, Recovery, Snapshots):
         vote = Prepare(self.view, slot.seq, slot.digest, self.me, signature)
         slot.prepare_count += self.me not in slot.prepares  # it may have come back to me after a restart
         slot.prepares[self.me] = vote
-        return (Broadcast(vote),)
+        return (self.broadcast(vote),)
 
     def _on_prepare(self, now: int, vote: Prepare) -> Effects:
         if vote.view != self.voting_view or not self.low < vote.seq <= self.high:
             return self._misfit(vote)
+        if vote.replica not in self.members:
+            return _NO_MEMBER
         if vote.replica == self.primary:
             return _BY_PRIMARY
         slot = self.slots.get(vote.seq)
@@ -238,6 +251,8 @@ class Replica(Changing, Recovery, Snapshots):
     def _on_commit(self, now: int, vote: Commit) -> Effects:
         if vote.view != self.voting_view or not self.low < vote.seq <= self.high:
             return self._misfit(vote)
+        if vote.replica not in self.members:
+            return _NO_MEMBER
         slot = self.slots.get(vote.seq)
         if slot is None:
             slot = self.slot(vote.seq)
@@ -269,7 +284,7 @@ class Replica(Changing, Recovery, Snapshots):
             vote = Commit(self.view, slot.seq, slot.digest, self.me, signature)
             slot.commit_count += self.me not in slot.commits
             slot.commits[self.me] = vote
-            effects += (Persist(slot.prepared), Broadcast(vote))
+            effects += (Persist(slot.prepared), self.broadcast(vote))
         if (
             slot.prepared_now
             and slot.decided is None
@@ -300,6 +315,8 @@ class Replica(Changing, Recovery, Snapshots):
         """The next batch in the order goes to the application; requests that it repeats are left out."""
         assert decided.seq == self.executed + 1, (decided.seq, self.executed)
         self.executed = decided.seq
+        if self.executed <= self.low:
+            self.move_window()
         fresh = []
         for request in decided.batch.requests:
             if not self.clients.executed(request.client, request.sequence):
@@ -322,12 +339,17 @@ class Replica(Changing, Recovery, Snapshots):
         if fresh is None or len(fresh) != len(event.results) or len(fresh) != len(event.result_digests):
             raise ValueError(f"no execution of {event.seq} with {len(event.results)} results is outstanding")
         self.took(now, event.seq)
+        self.agree(event)
         effects: list[Effect] = []
         for request, result, result_digest in zip(fresh, event.results, event.result_digests, strict=True):
             self.clients.answer(request.client, request.sequence, event.seq, result_digest, result)
+            effects += self.told(request.client)
             effects.append(Send(request.client, self._reply(request, event.seq, result_digest, result)))
         if event.seq % self.config.checkpoint_interval == 0:
             effects += self.vote_checkpoint(now, event)
+            effects += self.next_epoch(now)
+        if self.pending:
+            effects += (*self.watch(), *self.propose(now))
         return effects
 
     def _reply(self, request: Request, seq: int, result_digest: bytes, result: bytes) -> Reply:
@@ -342,23 +364,33 @@ class Replica(Changing, Recovery, Snapshots):
     def vote_checkpoint(self, now: int, event: Executed) -> Effects:
         """Sign the state (ledger and client table) that a checkpoint's batch led to."""
         state, kept = self.state_digest(event)
-        signature = self.signer.sign(vote_payload(self.config.chain_id, "Checkpoint", 0, event.seq, state))
-        vote = Checkpoint(event.seq, state, self.me, signature)
-        if event.seq <= self.low:
+        self.closes_epoch(event.seq, state)
+        bare = Checkpoint(event.seq, self.standing.binds(state), self.me, b"", self.committee.epoch)
+        if event.seq <= self.low or not self.member:
             return kept
+        signature = self.signer.sign(bare.payload(self.config.chain_id))
+        vote = Checkpoint(bare.seq, bare.digest, self.me, signature, bare.epoch)
         self.own_checkpoints[event.seq] = vote
-        return [*kept, Broadcast(vote), *self._on_checkpoint(now, vote)]
+        return [*kept, self.broadcast(vote), *self._on_checkpoint(now, vote)]
 
     def _on_checkpoint(self, now: int, vote: Checkpoint) -> Effects:
         if vote.seq <= self.low:
             return (Ignored("checkpoint at or below the low watermark"),)
         if vote.seq % self.config.checkpoint_interval:
             return (Ignored("checkpoint at a sequence that has none"),)
+        if vote.epoch != self.committee.epoch:
+            self.left_behind = self.left_behind or vote.epoch > self.committee.epoch
+            return [
+                Ignored("checkpoint of another epoch"),
+                *(self.ask_later() if self.left_behind else NOTHING),
+            ]
+        if vote.replica not in self.members:
+            return _NO_MEMBER
         certificate = self.checkpoints.add(vote)
         if certificate is None:
             return NOTHING
         # The watermarks moved: a primary that they held back goes on.
-        return [*self.stabilise(certificate), *self.propose(now)]
+        return [*self.stabilise(certificate), *self.next_epoch(now), *self.propose(now)]
 
     def stabilise(self, certificate: QuorumCertificate) -> Effects:
         """q replicas have this state: the log up to it can go, whoever lacks it fetches blocks."""
@@ -367,7 +399,7 @@ class Replica(Changing, Recovery, Snapshots):
         self.stable = certificate
         self.low = certificate.seq
         self.left_behind = False
-        self.high = self.low + self.config.log_window
+        self.move_window()
         self.next_seq = max(self.next_seq, self.low + 1)
         self.slots = {seq: slot for seq, slot in self.slots.items() if seq > self.low}
         self.accepted_ns = {seq: at for seq, at in self.accepted_ns.items() if seq > self.low}
@@ -396,8 +428,8 @@ class Replica(Changing, Recovery, Snapshots):
 
     def _misfit(self, message: PrePrepare | Prepare | Commit) -> Effects:
         """A normal-case message that does not fit: why, and whether it may fit later."""
-        if not 0 <= message.replica < self.config.nodes:
-            return (Ignored("vote by no member"),)
+        if message.replica not in self.members and epoch_of(message.view) <= self.committee.epoch:
+            return _NO_MEMBER
         if message.view > self.view or (message.view == self.view and self.changing):
             self.early.hold(message)
             self.left_behind = True

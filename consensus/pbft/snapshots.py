@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import QuorumCertificate, digest
 from tradebft.consensus.interface import (
@@ -22,10 +23,12 @@ from tradebft.consensus.interface import (
     Install,
     Installed,
     KeepSnapshot,
+    Persist,
     Send,
     SendChunk,
     SnapshotProven,
 )
+from tradebft.consensus.membership import EpochProof, first_view
 from tradebft.consensus.messages import Chunk, FetchChunk, SnapshotHead
 from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.consensus.pbft.state import State
@@ -38,8 +41,9 @@ CHUNKS_AT_ONCE: Final = 8  # asked for and not here yet; a peer is asked for one
 class Download:
     """A snapshot that is being fetched: its chunks so far, who has it, and which chunks were asked for."""
 
-    def __init__(self, head: SnapshotHead) -> None:
+    def __init__(self, head: SnapshotHead, epochs: list[EpochProof]) -> None:
         self.manifest, self.certificate = head.manifest, head.certificate
+        self.epochs = epochs  # that lie between here and there
         self.sources = [head.replica]
         self.have: dict[int, bytes] = {}
         self.asked: set[int] = set()
@@ -79,7 +83,7 @@ class Snapshots(State):
         if not self.wants_snapshot(event.seq):
             return digest("tradebft/state", event.root, rows, self.clients.replies_digest()), NOTHING
         table = cut(encode(Table(self.table_rows.pop(event.seq), self.clients.reply_rows())))
-        manifest = manifest_of(event.seq, event.root, table, event.chunks)
+        manifest = manifest_of(event.seq, event.root, self.standing, table, event.chunks)
         self.manifests[event.seq] = manifest
         keep = KeepSnapshot(manifest, table, event.chunks)
         return manifest.digest, (keep, *self.prove_snapshot(self.stable))
@@ -89,7 +93,7 @@ class Snapshots(State):
         if certificate is None or certificate.seq in self.proofs:
             return NOTHING
         manifest = self.manifests.get(certificate.seq)
-        if manifest is None or manifest.digest != certificate.digest:
+        if manifest is None or manifest.standing.binds(manifest.digest) != certificate.digest:
             return NOTHING
         self.proofs[certificate.seq] = certificate
         for seq in sorted(self.proofs)[:-SNAPSHOTS_KEPT]:
@@ -110,10 +114,10 @@ class Snapshots(State):
         if not self.proofs:
             return None
         seq = max(self.proofs)
-        bare = SnapshotHead(self.manifests[seq], self.proofs[seq], self.me)
-        return SnapshotHead(
-            bare.manifest, bare.certificate, self.me, self.signer.sign(bare.payload(self.config.chain_id))
-        )
+        manifest = self.manifests[seq]
+        epochs = tuple(self.epochs[: manifest.standing.membership.epoch])
+        bare = SnapshotHead(manifest, self.proofs[seq], self.me, epochs)
+        return replace(bare, signature=self.signer.sign(bare.payload(self.config.chain_id)))
 
     def on_fetch_chunk(self, now: int, fetch: FetchChunk) -> Effects:
         """A peer copies a snapshot. One that is gone is answered with what there is now."""
@@ -143,21 +147,36 @@ class Snapshots(State):
             return self._ask_for_chunks()
         if current is not None and not (current.stalled and manifest.seq > current.manifest.seq):
             return (Ignored("another snapshot than the one being fetched"),)
-        if not self._proves_manifest(manifest, proof):
+        epochs = self._way_to(manifest, proof, head.epochs)
+        if epochs is None:
             return (Evidence(head.replica, f"offered a snapshot at {manifest.seq} that nothing proves"),)
-        self.download = Download(head)
+        self.download = Download(head, epochs)
         if current is not None:
             self.download.reuse(current)
         return [*self._ask_for_chunks(), *self.ask_later()]
 
-    def _proves_manifest(self, manifest: Manifest, proof: QuorumCertificate) -> bool:
-        return (
-            (proof.kind, proof.view, proof.seq) == ("Checkpoint", 0, manifest.seq)
+    def _way_to(
+        self, manifest: Manifest, proof: QuorumCertificate, epochs: tuple[EpochProof, ...]
+    ) -> list[EpochProof] | None:
+        """The changes of members between here and *manifest*, if each of them and *proof* hold; else None."""
+        committee, way = self.committee, []
+        for change in epochs:
+            if change.standing.membership.epoch == committee.epoch:
+                following = committee.followed_by(change, self.base_keyring)
+                if following is None:
+                    return None
+                committee = following
+                way.append(change)
+        holds = (
+            manifest.standing.membership == committee.membership
+            and (proof.kind, proof.seq) == ("Checkpoint", manifest.seq)
+            and proof.view == first_view(committee.epoch)
+            and proof.digest == manifest.standing.binds(manifest.digest)
             and self.wants_snapshot(manifest.seq)
             and 0 < manifest.table < len(manifest.chunks)
-            and proof.digest == manifest.digest
-            and proof.valid(self.config.chain_id, self.keyring, self.quorum)
+            and committee.holds(proof, committee.quorum)
         )
+        return way if holds else None
 
     def _ask_for_chunks(self) -> list[Effect]:
         """Ask the sources in turn."""
@@ -224,14 +243,23 @@ class Snapshots(State):
         if table is None:
             # Only if more than f signed a lie, or this software is not theirs.
             return (Ignored("a snapshot whose content is not the state that it names"),)
-        effects = self.adopt(load.manifest, load.certificate, table)
+        effects: list[Effect] = [Persist(change) for change in load.epochs]
+        effects += self.adopt(load.manifest, load.certificate, table, load.epochs)
+        effects += self.next_epoch(now)
         effects += self.execute_in_order()
         effects += self.progressed(True)
         return [*effects, *self.ask_now(), *self.propose(now)]
 
-    def adopt(self, manifest: Manifest, certificate: QuorumCertificate, table: Table) -> list[Effect]:
+    def adopt(
+        self, manifest: Manifest, certificate: QuorumCertificate, table: Table, epochs: list[EpochProof]
+    ) -> list[Effect]:
         """Stand at *manifest*'s sequence as if everything up to it had been executed here."""
         self.executed = manifest.seq
+        for change in epochs:
+            self.follow(change)
+        self.pending = manifest.standing.pending
+        if epochs:
+            self.start_epoch()
         self.clients = ClientTable.restored(self.config.client_window, table)
         self.handed_out.clear()  # answers that the application still owes are to an order that is over
         self.tables.clear()
@@ -239,11 +267,14 @@ class Snapshots(State):
         self.manifests, self.proofs = {manifest.seq: manifest}, {}
         for request in [r for r in self.waiting if self.clients.executed(*r.key)]:
             self.waiting.done(request)
-        return [*self.stabilise(certificate), *self.prove_snapshot(certificate)]
+        effects = [*self.stabilise(certificate), *self.prove_snapshot(certificate)]
+        self.closes_epoch(manifest.seq, manifest.digest)
+        return effects
 
     def restore_snapshot(self, kept: Snapshot) -> None:
         """At a restart: begin at the newest snapshot that is on the disk."""
         table = table_of(kept.table)
         if table is None:
             raise ValueError(f"the snapshot at {kept.manifest.seq} holds no client table")
-        self.adopt(kept.manifest, kept.certificate, table)
+        epochs = [self.ahead[epoch] for epoch in range(kept.manifest.standing.membership.epoch)]
+        self.adopt(kept.manifest, kept.certificate, table, epochs)

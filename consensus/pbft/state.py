@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
-from tradebft.consensus.interface import Committed, Config, Effect, Effects, Executed
+from tradebft.consensus.interface import Address, Broadcast, Committed, Config, Effect, Effects, Executed
+from tradebft.consensus.membership import Change, Committee, EpochProof, Standing, genesis
 from tradebft.consensus.messages import (
     NULL_BATCH,
     NULL_DIGEST,
@@ -14,6 +15,7 @@ from tradebft.consensus.messages import (
     Checkpoint,
     Decided,
     Fetch,
+    Message,
     NewView,
     Request,
     SnapshotHead,
@@ -24,7 +26,7 @@ from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.consensus.pbft.early import EarlyMessages
 from tradebft.consensus.pbft.quota import Quota
 from tradebft.consensus.pbft.slots import Slot
-from tradebft.consensus.pbft.view_change import ViewChangeLog, primary_of
+from tradebft.consensus.pbft.view_change import ViewChangeLog
 from tradebft.consensus.pbft.waiting import Waiting
 from tradebft.consensus.round_trip import RoundTrip
 from tradebft.consensus.snapshot import ExecutedRows, Manifest, Snapshot
@@ -39,17 +41,24 @@ class State:
     """All fields of a replica, in one place. *me* is its index; *signer* signs as *me*."""
 
     def __init__(self, me: int, config: Config, signer: Signer, keyring: Keyring) -> None:
-        if not 0 <= me < config.nodes:
-            raise ValueError(f"replica index must be in 0..{config.nodes - 1}, got {me}")
-        self.me, self.config, self.signer, self.keyring = me, config, signer, keyring
-        self.quorum, self.faults = config.quorum, config.faults
+        if me < 0:
+            raise ValueError(f"replica index must be at least 0, got {me}")
+        self.me, self.config, self.signer, self.base_keyring = me, config, signer, keyring
+        # Who the members are (of the first epoch: 0 .. nodes-1), and what was agreed about it.
+        self.committee = Committee(genesis(config.nodes), config.chain_id, keyring)
+        self.pending: tuple[Change, ...] = ()
+        self.epochs: list[EpochProof] = []  # the proofs of every change so far
+        self.clients_told: dict[str, int] = {}  # the epoch of which a client was last told
+        self.closing: EpochProof | None = None  # at the boundary, its certificate still to come
+        self.ahead: dict[int, EpochProof] = {}  # at a restart: the epochs that were entered before it
+        self.use_committee()
         # The view, and whether it is open: `voting_view` is None between my ViewChange and the NewView.
         self.view = 0
         self.changing = False
-        self.voting_view: int | None = 0
-        self.primary = primary_of(0, config)
+        self.voting_view: int | None = 0 if self.member else None
+        self.primary = self.committee.primary(0)
         self.new_view: NewView | None = None
-        self.view_changes = ViewChangeLog(config)
+        self.view_changes = ViewChangeLog(self.committee)
         self.early = EarlyMessages(2 * config.log_window, 4 * config.batch_bytes)
         self.backoff = 0  # view changes since the last progress: the timer doubles with each
         self.watched: object = (
@@ -61,7 +70,7 @@ class State:
         self.slots: dict[int, Slot] = {}
         self.top = 0  # the highest sequence that ever had a slot
         self.bodies = Bodies(config.faults + 2)
-        self.checkpoints = CheckpointVotes(config.quorum)
+        self.checkpoints = CheckpointVotes(self.quorum)
         self.own_checkpoints: dict[int, Checkpoint] = {}
         # The order: handed to the application up to `executed`; the primary proposes `next_seq`.
         self.executed = 0
@@ -71,7 +80,6 @@ class State:
         self.handed_out: dict[int, tuple[Request, ...]] = {}  # with the application, not yet answered
         self.tables: dict[int, bytes] = {}  # digests of the client table at checkpoints to be voted on
         self.batch_timer = self.batch_due = False
-        self.prepares_needed = config.quorum - 1
         # Catching up.
         self.asking = False  # the status timer runs
         self.asked_at: tuple[object, ...] = ()  # where this replica stood when it was set
@@ -92,6 +100,31 @@ class State:
         self.status_quota = Quota(32, timeout // 100)
         self.fetch_quota = Quota(2 * config.log_window, timeout // 100)
         self.chunk_quota = Quota(64, timeout // 1000)
+
+    def use_committee(self) -> None:
+        """Sizes and keys of the present members, at hand where votes are counted."""
+        committee = self.committee
+        self.quorum, self.faults, self.keyring = committee.quorum, committee.faults, committee.keyring
+        self.prepares_needed = committee.quorum - 1
+        self.members = frozenset(committee.indices)
+        self.member = self.me in self.members
+        self.to = committee.indices if committee.epoch else None
+
+    @property
+    def retired(self) -> bool:
+        """Whether this replica was a member, and is none any more."""
+        earlier = (proof.standing.membership.members for proof in self.epochs)
+        return not self.member and any(self.me == index for members in earlier for index, _ in members)
+
+    def broadcast(self, message: Message) -> Broadcast:
+        """*message* to every other member of this epoch."""
+        return Broadcast(message, self.to)
+
+    def move_window(self) -> None:
+        """What may be voted on: up to L beyond the stable checkpoint, as far as the members are known there."""
+        self.high = min(self.low, self.executed) + self.config.log_window
+        if self.pending:
+            self.high = min(self.high, self.pending[0].boundary)
 
     @property
     def is_primary(self) -> bool:
@@ -139,6 +172,21 @@ class State:
         def watch(self) -> Effects: ...
         def progressed(self, executed_requests: bool) -> Effects: ...
         def enter(self, now: int, message: NewView) -> Effects: ...
+
+        # epochs
+        @property
+        def standing(self) -> Standing: ...
+        @property
+        def filling(self) -> bool: ...
+        def signed_by_member(self, message: object) -> bool: ...
+        def agree(self, event: Executed) -> None: ...
+        def closes_epoch(self, seq: int, state: bytes) -> None: ...
+        def next_epoch(self, now: int) -> Effects: ...
+        def enter_epoch(self, proof: EpochProof) -> list[Effect]: ...
+        def follow(self, proof: EpochProof) -> None: ...
+        def start_epoch(self) -> None: ...
+        def told(self, client: str) -> Effects: ...
+        def epochs_after(self, peer: Address, epoch: int) -> Effects: ...
 
         # snapshots
         def wants_snapshot(self, seq: int) -> bool: ...

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tradebft.chain.crypto import Keyring
 from tradebft.consensus.interface import Config
+from tradebft.consensus.membership import Committee, first_view
 from tradebft.consensus.messages import NULL_DIGEST, NewView, Prepared, ViewChange, authentic
 
 
-def primary_of(view: int, config: Config) -> int:
-    """The replica that leads *view*."""
-    return view % config.nodes
-
-
-def fault_of_prepared(entry: Prepared, config: Config, keyring: Keyring) -> str | None:
+def fault_of_prepared(entry: Prepared, committee: Committee) -> str | None:
     """Why *entry* is not a valid prepared certificate."""
     proposal, votes = entry.pre_prepare, entry.prepares
-    primary = primary_of(proposal.view, config)
+    primary = committee.primary(proposal.view)
     if proposal.replica != primary:
         return f"its proposal for view {proposal.view} is by {proposal.replica}, not by the primary {primary}"
     if (votes.kind, votes.view, votes.seq, votes.digest) != (
@@ -33,37 +28,38 @@ def fault_of_prepared(entry: Prepared, config: Config, keyring: Keyring) -> str 
         return "its Prepares are for another proposal"
     if any(voter == primary for voter, _ in votes.votes):
         return "it counts a Prepare by the primary"
-    if not all(isinstance(voter, int) and 0 <= voter < config.nodes for voter, _ in votes.votes):
+    if not all(voter in committee for voter, _ in votes.votes):
         return "it counts a vote by no member"
-    if not votes.valid(config.chain_id, keyring, config.quorum - 1):
-        return f"it lacks {config.quorum - 1} validly signed Prepares by distinct backups"
-    if not authentic(proposal, config.chain_id, keyring):
+    if not committee.holds(votes, committee.quorum - 1):
+        return f"it lacks {committee.quorum - 1} validly signed Prepares by distinct backups"
+    if not authentic(proposal, committee.chain_id, committee.keyring):
         return "its proposal is not signed by the primary"
     return None
 
 
-def fault_of_view_change(change: ViewChange, config: Config, keyring: Keyring) -> str | None:
-    """Why *change* (whose own signature was checked) does not count towards its view."""
-    if change.view < 1:
-        return "there is no way into view 0"
-    if change.stable < 0:
-        return f"its stable checkpoint {change.stable} is negative"
-    if change.stable > 0:
+def fault_of_view_change(change: ViewChange, config: Config, committee: Committee) -> str | None:
+    """Why *change* (whose own signature was checked) does not count towards its view, one of the committee's epoch."""
+    first, since = first_view(committee.epoch), committee.membership.since
+    if change.view <= first:
+        return "there is no way into an epoch's first view"
+    if change.stable < since:
+        return f"its stable checkpoint {change.stable} is below {since}, where the epoch began"
+    if change.stable > since:
         proof = change.checkpoint
-        if proof is None or (proof.kind, proof.view, proof.seq) != ("Checkpoint", 0, change.stable):
+        if proof is None or (proof.kind, proof.view, proof.seq) != ("Checkpoint", first, change.stable):
             return f"it shows no checkpoint certificate for {change.stable}"
-        if not proof.valid(config.chain_id, keyring, config.quorum):
+        if not committee.holds(proof, committee.quorum):
             return f"its checkpoint certificate for {change.stable} does not hold"
     seqs = [entry.pre_prepare.seq for entry in change.prepared]
     if seqs != sorted(set(seqs)):
         return "its prepared set names a sequence twice or out of order"
     for entry in change.prepared:
         proposal = entry.pre_prepare
-        if not 0 <= proposal.view < change.view:
+        if not first <= proposal.view < change.view:
             return f"it claims to have prepared in view {proposal.view}, not below {change.view}"
         if not change.stable < proposal.seq <= change.stable + config.log_window:
             return f"it claims to have prepared {proposal.seq}, outside its window above {change.stable}"
-        if fault := fault_of_prepared(entry, config, keyring):
+        if fault := fault_of_prepared(entry, committee):
             return f"prepared certificate for {proposal.seq}: {fault}"
     return None
 
@@ -89,19 +85,19 @@ def proposals(changes: Iterable[ViewChange]) -> tuple[int, list[tuple[int, bytes
     ]
 
 
-def fault_of_new_view(message: NewView, config: Config, keyring: Keyring) -> str | None:
-    """Why *message* (whose own signature was checked) does not open its view."""
-    if message.replica != primary_of(message.view, config):
+def fault_of_new_view(message: NewView, config: Config, committee: Committee) -> str | None:
+    """Why *message* (whose own signature was checked) does not open its view, one of the committee's epoch."""
+    if message.replica != committee.primary(message.view):
         return f"{message.replica} does not lead view {message.view}"
     senders = {change.replica for change in message.view_changes}
-    if len(senders) != len(message.view_changes) or len(senders) < config.quorum:
-        return f"it shows {len(senders)} distinct ViewChanges of {len(message.view_changes)}, needs {config.quorum}"
+    if len(senders) != len(message.view_changes) or len(senders) < committee.quorum:
+        return f"it shows {len(senders)} distinct ViewChanges of {len(message.view_changes)}, needs {committee.quorum}"
     for change in message.view_changes:
         if change.view != message.view:
             return f"it shows a ViewChange for view {change.view}"
-        if not 0 <= change.replica < config.nodes or not authentic(change, config.chain_id, keyring):
+        if change.replica not in committee or not authentic(change, committee.chain_id, committee.keyring):
             return f"the ViewChange of {change.replica} is not signed by it"
-        if fault := fault_of_view_change(change, config, keyring):
+        if fault := fault_of_view_change(change, config, committee):
             return f"the ViewChange of {change.replica}: {fault}"
     _, expected = proposals(message.view_changes)
     if [(p.seq, p.digest) for p in message.proposals] != expected:
@@ -109,7 +105,7 @@ def fault_of_new_view(message: NewView, config: Config, keyring: Keyring) -> str
     for proposal in message.proposals:
         if (proposal.view, proposal.replica, proposal.batch) != (message.view, message.replica, None):
             return f"its proposal for {proposal.seq} is for another view or by another replica"
-        if not authentic(proposal, config.chain_id, keyring):
+        if not authentic(proposal, committee.chain_id, committee.keyring):
             return f"its proposal for {proposal.seq} is not signed"
     return None
 
@@ -117,8 +113,8 @@ def fault_of_new_view(message: NewView, config: Config, keyring: Keyring) -> str
 class ViewChangeLog:
     """Each member's latest valid ViewChange. One a member: an old one is worth nothing once it asked for more."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, committee: Committee) -> None:
+        self._committee = committee
         self._latest: dict[int, ViewChange] = {}
 
     def add(self, change: ViewChange) -> bool:
@@ -137,13 +133,13 @@ class ViewChangeLog:
     def to_join(self, view: int, me: int) -> int | None:
         """The smallest view above *view* that f+1 others ask for views at or beyond, or None (4.5.2)."""
         views = sorted(c.view for c in self._latest.values() if c.view > view and c.replica != me)
-        return views[0] if len(views) > self._config.faults else None
+        return views[0] if len(views) > self._committee.faults else None
 
     def quorum(self, view: int, me: int) -> tuple[ViewChange, ...] | None:
         """q ViewChanges for exactly *view*, mine first and then the lowest members', or None."""
         order = sorted(self._latest, key=lambda replica: (replica != me, replica))
         found = [self._latest[r] for r in order if self._latest[r].view == view]
-        return tuple(found[: self._config.quorum]) if len(found) >= self._config.quorum else None
+        return tuple(found[: self._committee.quorum]) if len(found) >= self._committee.quorum else None
 
     def held(self, view: int) -> int:
         """Whose ViewChange for exactly *view* is here, as bits."""

@@ -8,6 +8,7 @@ from msgspec import structs
 from replicas import Network
 from tradebft.consensus.interface import Broadcast, Committed
 from tradebft.consensus.invariants import NAMES, Checker
+from tradebft.consensus.membership import Membership
 from tradebft.consensus.messages import NULL_BATCH
 
 
@@ -157,6 +158,14 @@ def test_bounded_log(net, checker):
     assert checker.violations == []
     checker.log_size(1, 0, net.config.log_window + 1)
     assert fired(checker) == ["bounded-log"]
+
+
+def test_one_membership(checker):
+    checker.entered(1, 0, Membership(1, 8, ((0, b""), (1, b""), (2, b""))))
+    checker.entered(2, 1, Membership(1, 8, ((0, b""), (1, b""), (2, b""))))
+    assert fired(checker) == []
+    checker.entered(3, 2, Membership(1, 16, ((0, b""), (1, b""), (2, b""))))
+    assert fired(checker) == ["one-membership"]
 
 
 def test_liveness(checker):

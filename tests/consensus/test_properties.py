@@ -387,7 +387,7 @@ def test_checkpoint_votes_are_bounded_and_a_certificate_is_a_quorum(votes, limit
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=60), st.integers(1, 5))
 def test_early_messages_are_the_newest_of_each_sender(arrivals, quota):
-    early = EarlyMessages(quota)
+    early = EarlyMessages(quota, 1 << 20)
     model: dict[int, list[Prepare]] = {}
     for seq, (sender, view) in enumerate(arrivals):
         message = Prepare(view, seq, b"", sender)

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 from replicas import Network
+from tradebft.consensus.membership import EpochProof, Standing, genesis
 from tradebft.consensus.messages import (
     KINDS,
     Checkpoint,
     Chunk,
     Commit,
+    EpochChange,
     Fetch,
     FetchChunk,
     FetchReply,
@@ -35,7 +37,7 @@ D, OTHER = b"d" * 32, b"e" * 32
 def one_of_each() -> list[Any]:
     """One message of every kind, signed by replica 2 or by the bank."""
     block = NET.decided(1, NET.batch(1))
-    manifest = manifest_of(128, D, [b"table"], [b"state"])
+    manifest = manifest_of(128, D, Standing(genesis(4)), [b"table"], [b"state"])
     change = NET.view_change(2, prepared=[NET.prepared(1, D)])
     return [
         NET.request(1),
@@ -52,6 +54,7 @@ def one_of_each() -> list[Any]:
         NET.signed(SnapshotHead(manifest, NET.stable(128, manifest.digest), 2)),
         NET.signed(FetchChunk(128, 0, 2)),
         NET.signed(Chunk(128, 0, b"table", 2)),
+        NET.signed(EpochChange((EpochProof(NET.stable(128), D, Standing(genesis(4))),), 2)),
     ]
 
 
@@ -86,7 +89,7 @@ CHANGES = {
     PrePrepare: {"view": 6, "seq": 2, "digest": OTHER},
     Prepare: {"view": 1, "seq": 2, "digest": OTHER},
     Commit: {"view": 1, "seq": 2, "digest": OTHER},
-    Checkpoint: {"seq": 256, "digest": OTHER},
+    Checkpoint: {"seq": 256, "digest": OTHER, "epoch": 1},
     Reply: {"view": 1, "client": "shop", "sequence": 2, "seq": 2, "result_digest": OTHER},
     ViewChange: {"view": 2, "stable": 1, "checkpoint": NET.stable(128), "prepared": ()},
     NewView: {"view": 6, "view_changes": (), "proposals": ()},
@@ -94,9 +97,11 @@ CHANGES = {
     Fetch: {"seq": 2, "digest": OTHER},
     FetchReply: {"blocks": (), "bodies": (), "checkpoint": NET.stable(128)},
     SnapshotHead: {
-        "manifest": manifest_of(256, D, [b"table"], [b"state"]),
+        "manifest": manifest_of(256, D, Standing(genesis(4)), [b"table"], [b"state"]),
         "certificate": NET.stable(128, OTHER),
+        "epochs": (EpochProof(NET.stable(64), D, Standing(genesis(4))),),
     },
+    EpochChange: {"proofs": ()},
     FetchChunk: {"seq": 256, "index": 1},
     Chunk: {"seq": 256, "index": 1, "data": b"other"},
 }

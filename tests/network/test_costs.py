@@ -63,6 +63,7 @@ def test_there_is_a_rule_for_every_kind_of_message():
     assert {kind.__name__ for kind in KINDS} == {
         *("Request", "PrePrepare", "Prepare", "Commit", "Reply", "Checkpoint"),
         *("ViewChange", "NewView", "Status", "Fetch", "FetchReply", "SnapshotHead", "FetchChunk", "Chunk"),
+        "EpochChange",
     }
 
 
