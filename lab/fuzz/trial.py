@@ -57,9 +57,9 @@ def planted(mutant: str) -> AbstractContextManager[object]:
     """The protocol with the planted bug of that name, for as long as the context lasts; "" plants none."""
     if not mutant:
         return contextlib.nullcontext()
-    from tradebft.lab.fuzz import mutants  # type: ignore[attr-defined, unused-ignore]
+    from tradebft.lab.fuzz import planting
 
-    context: AbstractContextManager[object] = mutants.plant(mutant)
+    context: AbstractContextManager[object] = planting.plant(mutant)
     return context
 
 

@@ -70,12 +70,12 @@ class Notes:
         """A copy that will arrive."""
         self._arriving.append(Copy(receiver, arrived))
 
-    def broadcast(self, at: int, sender: int, message: Message) -> None:
-        """A message to every member but its sender."""
+    def broadcast(self, at: int, sender: int, message: Message, to: tuple[int, ...] | None = None) -> None:
+        """A message to every member but its sender, or to those that *to* names."""
         self._arriving = []
-        self._broadcast(at, sender, message)
-        others = [r for r in range(self.cluster.config.nodes) if r != sender]
-        self._note(at, sender, message, True, others)
+        self._broadcast(at, sender, message, to)
+        members = range(self.cluster.config.nodes) if to is None else to
+        self._note(at, sender, message, True, [r for r in members if r != sender])
 
     def send(self, at: int, sender: int, to: Address, message: Message) -> None:
         """A message to one endpoint."""
