@@ -125,14 +125,14 @@ class Changing(State):
         joined = self.view_changes.to_join(self.view, self.me)
         if joined is not None:
             return self.start_view_change(now, joined)
-        if not self.changing or change.view != self.view:
+        if not self.changing or change.view < self.view:
             return NOTHING
         quorum = self.view_changes.quorum(self.view, self.me)
-        if quorum is None:
-            return NOTHING
-        if self.primary == self.me:
+        if quorum is not None and self.primary == self.me:
             return self._open_view(now, quorum)
-        if self.watched is not None:
+        # Whoever asks for more has asked for this view too, though that may have been lost: else one part of the
+        # network could wait in a view for the other, which has gone on, and neither be f+1.
+        if self.watched is not None or self.view_changes.at_least(self.view) < self.quorum:
             return NOTHING
         self.watched = NEW_VIEW
         return (SetTimer(VIEW_TIMER, self._next_timeout()),)

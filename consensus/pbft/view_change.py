@@ -141,6 +141,10 @@ class ViewChangeLog:
         found = [self._latest[r] for r in order if self._latest[r].view == view]
         return tuple(found[: self._committee.quorum]) if len(found) >= self._committee.quorum else None
 
+    def at_least(self, view: int) -> int:
+        """How many members ask for *view* or a later one."""
+        return sum(change.view >= view for change in self._latest.values())
+
     def held(self, view: int) -> int:
         """Whose ViewChange for exactly *view* is here, as bits."""
         return sum(1 << r for r, change in self._latest.items() if change.view == view)
