@@ -91,7 +91,7 @@ class Recovery(State):
             self.asked_in_vain = 0
             return self.ask_later()
         self.asked_in_vain = min(self.asked_in_vain + 1, 20)
-        self.asked_ns, self.left_behind = now, False
+        self.asked_ns, self.left_behind, self.heard_of = now, False, 0
         effects: list[Effect] = [self.broadcast(self._status()), *self.ask_later()]
         missing = [s for s in self.slots.values() if s.batch is None and s.digest is not None]
         effects += (
@@ -112,8 +112,8 @@ class Recovery(State):
     def _outstanding(self) -> bool:
         if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind or self.pending:
             return True
-        if not self.member and not self.retired:
-            return True  # to be admitted it must first be level
+        if self.heard_of > self.executed or not (self.member or self.retired):
+            return True  # votes were missed; or to be admitted it must first be level
         return any(
             slot.digest is not None or len(slot.commits) > self.faults for slot in self.unexecuted_slots()
         )
@@ -136,7 +136,8 @@ class Recovery(State):
             return (Ignored("status beyond its sender's quota"),)
         peer = status.replica
         effects: list[Effect] = []
-        if status.stable > self.low or (status.view > self.view and not status.changing):
+        ahead = status.stable > self.low or status.executed > self.executed
+        if ahead or (status.view > self.view and not status.changing):
             self.left_behind = True
             effects += self.ask_later()
         epoch = epoch_of(status.view)

@@ -440,6 +440,8 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
             return _OLD_VOTE
         # Beyond the high watermark: the sender's window moved first. It is asked for again once mine has moved.
         self.left_behind = True
+        if message.seq <= self.high + self.config.log_window:
+            self.heard_of = max(self.heard_of, message.seq)
         return [Ignored("vote above the high watermark"), *self.ask_later()]
 
     def _second_vote(self, known: Prepare | Commit, vote: Prepare | Commit) -> Effects:

@@ -93,6 +93,7 @@ class State:
         self.proofs: dict[int, QuorumCertificate] = {}  # and those that can be proven
         self.download: Download | None = None
         self.installing = False  # with the application
+        self.heard_of = 0  # the highest sequence that was voted on beyond my window
         self.nonce = 0
         self.nonces: dict[int, int] = {}
         # What peers may ask for: a burst of what one catching up needs, then so much a view-change timeout.
