@@ -34,6 +34,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"and {hidden} more"
     if document.get("command") == "fuzz":
         yield from _summary(document)
+    if "mutants" in document:
+        yield from _mutants(document)
 
 
 def _summary(document: Mapping[str, Any]) -> Iterator[str]:
@@ -50,6 +52,18 @@ def _summary(document: Mapping[str, Any]) -> Iterator[str]:
     broken = len(document["violations"])
     yield f"VIOLATED in {broken} of {document['seeds']:,} seeds" if broken else "no violation"
     yield f"digest {document['digest']}"
+
+
+def _mutants(document: Mapping[str, Any]) -> Iterator[str]:
+    for found in document["mutants"]:
+        yield f"{found['name']:38} " + (
+            f"seed {found['seed']}, {found['seconds']:.1f} s: {found['invariant']}"
+            if found["killed"]
+            else f"SURVIVES {found['seeds_tried']:,} seeds, {found['seconds']:.0f} s {found['what']}".rstrip()
+        )
+    for name in document["unclean"]:
+        yield f"{name}: the code as it is breaks with the same seed"
+    yield f"{document['killed']} of {len(document['mutants'])} mutants found in {document['wall_seconds']:,.0f} s"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -1,0 +1,194 @@
+"""`tradebft fuzz --mutant NAME|all`: does the fuzzer find bugs that are known to be there?
+
+Each mutant is hunted in a process of its own, seed after seed from the first, until something is violated. The case
+that did it is then tried on the code as it is, which must pass: what was found is the planted bug and nothing else.
+docs/mutants.md has the table.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+from msgspec.structs import replace
+from tradebft.lab.fuzz import planting
+from tradebft.lab.fuzz.case import save
+from tradebft.lab.fuzz.planting import MutantError, plant
+from tradebft.lab.fuzz.swarm import Options
+from tradebft.lab.fuzz.trial import try_case
+from tradebft.lab.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from tradebft.lab.fuzz_cli import Hunt
+
+__all__ = ["MutantError", "Prey", "Task", "find", "hunt", "hunt_all", "plant"]
+
+SECONDS_EACH: Final = 300.0  # a mutant that lives so long is a survivor
+GRACE_SECONDS: Final = 30.0  # for the start of a process, and for a trial that was begun
+FOUND_ALL, SURVIVORS, INTERRUPTED = 0, 1, 130
+
+
+class Prey(msgspec.Struct, frozen=True):
+    """What came of the hunt for one mutant."""
+
+    name: str
+    killed: bool
+    seed: int | None  # that killed it
+    seconds: float  # of wall time until then
+    seeds_tried: int
+    invariant: str = ""  # the first that broke
+    what: str = ""
+    nodes: int = 0
+    clean: bool | None = None  # whether the code as it is passes that seed
+    replay: str = ""
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What the process that hunts one mutant is told. *seeds*: first and last; None: from 0 without end."""
+
+    options: Options
+    seeds: tuple[int, int] | None = None
+    seconds: float = SECONDS_EACH
+    out: str = ""  # folder for the replay file; "" leaves none
+
+
+def find(task: Task) -> Prey:
+    """Hunt one mutant in this process."""
+    options = task.options
+    begun = time.monotonic()
+    tried = 0
+    for seed in count() if task.seeds is None else range(task.seeds[0], task.seeds[1] + 1):
+        case = options.case(seed)
+        outcome = try_case(case)
+        tried += 1
+        seconds = round(time.monotonic() - begun, 3)
+        if outcome.first is not None:
+            clean = not try_case(replace(case, mutant="")).violations
+            path = ""
+            if task.out:
+                path = str(Path(task.out) / f"mutant-{options.mutant}.json")
+                save(Path(path), case, outcome.first, outcome.digest)
+            first = outcome.first
+            return Prey(
+                options.mutant,
+                True,
+                seed,
+                seconds,
+                tried,
+                first.invariant,
+                first.what,
+                outcome.nodes,
+                clean,
+                path,
+            )
+        if seconds >= task.seconds:
+            break
+    return Prey(options.mutant, False, None, round(time.monotonic() - begun, 3), tried)
+
+
+def hunt(asked: Hunt) -> tuple[dict[str, Any], int]:
+    """What `tradebft fuzz --mutant` calls: the document that it prints, and its exit code."""
+    try:
+        names = planting.names() if asked.names == "all" else [asked.names]
+        for name in names:
+            planting.changes(name)  # a patch that does not fit is told at once
+    except MutantError as error:
+        raise click.UsageError(str(error)) from None
+    seconds = (
+        60 * asked.minutes * min(asked.workers, len(names)) / len(names) if asked.minutes else SECONDS_EACH
+    )
+    tasks = [
+        Task(replace(asked.options, mutant=name), asked.seeds, seconds, str(asked.out)) for name in names
+    ]
+    begun = time.monotonic()
+    found: list[Prey] = []
+    interrupted = False
+    try:
+        for prey in hunt_all(tasks, asked.workers, asked.progress):
+            found.append(prey)
+    except KeyboardInterrupt:
+        interrupted = True
+    found.sort(key=lambda prey: prey.name)
+    survivors = [prey.name for prey in found if not prey.killed]
+    unclean = [prey.name for prey in found if prey.clean is False]
+    document = {
+        "command": "fuzz --mutant",
+        "complete": not interrupted,
+        "mutants": [msgspec.to_builtins(prey) for prey in found],
+        "killed": sum(prey.killed for prey in found),
+        "survivors": survivors,
+        "clean": not unclean,
+        "unclean": unclean,
+        "wall_seconds": round(time.monotonic() - begun, 3),
+    }
+    if interrupted:
+        return document, INTERRUPTED
+    return document, SURVIVORS if survivors or unclean else FOUND_ALL
+
+
+def hunt_all(tasks: Sequence[Task], workers: int, progress: Progress = silent) -> Iterator[Prey]:
+    """Hunt several mutants, so many at a time, each in a process of its own; they come as they are done."""
+    waiting = list(tasks)
+    running: list[_Process] = []
+    done = 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(_Process(waiting.pop(0)))
+            time.sleep(0.02)
+            for process in [each for each in running if each.over]:
+                running.remove(process)
+                done += 1
+                progress("mutants", done, len(tasks))
+                yield process.prey()
+    finally:
+        for process in running:
+            process.stop()
+
+
+class _Process:
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._begun = time.monotonic()
+        command = [sys.executable, "-m", "tradebft.lab.fuzz.mutants", msgspec.json.encode(task).decode()]
+        self._popen = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert self._popen.stdout is not None
+        self._answers = self._popen.stdout
+
+    @property
+    def over(self) -> bool:
+        return self._popen.poll() is not None or self._late
+
+    @property
+    def _late(self) -> bool:
+        """A mutant may hang: then it is found, too, although by nothing that the trial checks."""
+        return time.monotonic() - self._begun > self._task.seconds + GRACE_SECONDS
+
+    def prey(self) -> Prey:
+        late = self._popen.poll() is None
+        answer = b"" if late else self._answers.read()
+        self.stop()
+        if self._popen.returncode == 0:
+            return msgspec.json.decode(answer, type=Prey)
+        name, seconds = self._task.options.mutant, round(time.monotonic() - self._begun, 3)
+        return Prey(name, False, None, seconds, 0, what="no end" if late else "its process died")
+
+    def stop(self) -> None:
+        if self._popen.poll() is None:
+            self._popen.kill()
+            self._popen.wait()
+        self._answers.close()
+
+
+if __name__ == "__main__":
+    answer = find(msgspec.json.decode(sys.argv[1], type=Task))
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
