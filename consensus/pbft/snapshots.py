@@ -269,6 +269,7 @@ class Snapshots(State):
             self.waiting.done(request)
         effects = [*self.stabilise(certificate), *self.prove_snapshot(certificate)]
         self.closes_epoch(manifest.seq, manifest.digest)
+        self.move_window()
         return effects
 
     def restore_snapshot(self, kept: Snapshot) -> None:
