@@ -278,7 +278,7 @@ class TestBadInput:
             (["rnu", "guizhou"], "tradebft: no such command 'rnu'; did you mean 'run'?"),
             (
                 ["docs"],
-                "tradebft: no such command 'docs'; expected one of bench, check, report, run, scenarios",
+                "tradebft: no such command 'docs'; expected one of bench, check, fuzz, replay, report, run, scenarios",
             ),
             (["scenarios", "shw"], "tradebft: no such command 'shw'; did you mean 'show'?"),
             (
