@@ -19,7 +19,8 @@ import click
 import msgspec
 from msgspec.structs import replace
 from tradebft.lab.fuzz import planting
-from tradebft.lab.fuzz.case import save
+from tradebft.lab.fuzz.case import Case, save
+from tradebft.lab.fuzz.outcome import Outcome
 from tradebft.lab.fuzz.planting import MutantError, plant
 from tradebft.lab.fuzz.swarm import Options
 from tradebft.lab.fuzz.trial import try_case
@@ -35,7 +36,7 @@ GRACE_SECONDS: Final = 30.0  # for the start of a process, and for a trial that 
 FOUND_ALL, SURVIVORS, INTERRUPTED = 0, 1, 130
 
 
-class Prey(msgspec.Struct, frozen=True):
+class Prey(msgspec.Struct, frozen=True, kw_only=True):
     """What came of the hunt for one mutant."""
 
     name: str
@@ -46,7 +47,8 @@ class Prey(msgspec.Struct, frozen=True):
     invariant: str = ""  # the first that broke
     what: str = ""
     nodes: int = 0
-    clean: bool | None = None  # whether the code as it is passes that seed
+    clean: bool = True  # whether the code as it is passes every seed with a violation
+    unclean_seeds: list[int] = []  # those that it does not pass
     replay: str = ""
 
 
@@ -60,37 +62,53 @@ class Task(msgspec.Struct, frozen=True):
 
 
 def find(task: Task) -> Prey:
-    """Hunt one mutant in this process."""
+    """Hunt one mutant in this process. A seed that breaks the code as it is, too, proves nothing: on to the next."""
     options = task.options
     begun = time.monotonic()
     tried = 0
+    unclean: list[int] = []
     for seed in count() if task.seeds is None else range(task.seeds[0], task.seeds[1] + 1):
         case = options.case(seed)
         outcome = try_case(case)
         tried += 1
         seconds = round(time.monotonic() - begun, 3)
-        if outcome.first is not None:
-            clean = not try_case(replace(case, mutant="")).violations
-            path = ""
-            if task.out:
-                path = str(Path(task.out) / f"mutant-{options.mutant}.json")
-                save(Path(path), case, outcome.first, outcome.digest)
-            first = outcome.first
+        first = outcome.first
+        if first is not None and try_case(replace(case, mutant="")).violations:
+            unclean.append(seed)
+        elif first is not None:
             return Prey(
-                options.mutant,
-                True,
-                seed,
-                seconds,
-                tried,
-                first.invariant,
-                first.what,
-                outcome.nodes,
-                clean,
-                path,
+                name=options.mutant,
+                killed=True,
+                seed=seed,
+                seconds=seconds,
+                seeds_tried=tried,
+                invariant=first.invariant,
+                what=first.what,
+                nodes=outcome.nodes,
+                clean=not unclean,
+                unclean_seeds=unclean,
+                replay=_replay(task, case, outcome),
             )
         if seconds >= task.seconds:
             break
-    return Prey(options.mutant, False, None, round(time.monotonic() - begun, 3), tried)
+    seconds = round(time.monotonic() - begun, 3)
+    return Prey(
+        name=options.mutant,
+        killed=False,
+        seed=None,
+        seconds=seconds,
+        seeds_tried=tried,
+        clean=not unclean,
+        unclean_seeds=unclean,
+    )
+
+
+def _replay(task: Task, case: Case, outcome: Outcome) -> str:
+    if not task.out:
+        return ""
+    path = Path(task.out) / f"mutant-{task.options.mutant}.json"
+    save(path, case, outcome.first, outcome.digest)
+    return str(path)
 
 
 def hunt(asked: Hunt) -> tuple[dict[str, Any], int]:
@@ -117,7 +135,7 @@ def hunt(asked: Hunt) -> tuple[dict[str, Any], int]:
         interrupted = True
     found.sort(key=lambda prey: prey.name)
     survivors = [prey.name for prey in found if not prey.killed]
-    unclean = [prey.name for prey in found if prey.clean is False]
+    unclean = [prey.name for prey in found if not prey.clean]
     document = {
         "command": "fuzz --mutant",
         "complete": not interrupted,
@@ -180,7 +198,8 @@ class _Process:
         if self._popen.returncode == 0:
             return msgspec.json.decode(answer, type=Prey)
         name, seconds = self._task.options.mutant, round(time.monotonic() - self._begun, 3)
-        return Prey(name, False, None, seconds, 0, what="no end" if late else "its process died")
+        why = "no end" if late else "its process died"
+        return Prey(name=name, killed=False, seed=None, seconds=seconds, seeds_tried=0, what=why)
 
     def stop(self) -> None:
         if self._popen.poll() is None:

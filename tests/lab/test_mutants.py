@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from tradebft.consensus.membership import Committee, genesis
 from tradebft.lab import cli
-from tradebft.lab.fuzz import planting
+from tradebft.lab.fuzz import mutants, planting
 from tradebft.lab.fuzz.mutants import MutantError, Task, find, hunt_all, plant
 from tradebft.lab.fuzz.swarm import Options
+from tradebft.lab.fuzz.trial import try_case
 
 QUICK = "quorum-of-f-plus-1"  # found within a seed or two
 
@@ -145,10 +146,18 @@ def test_a_mutant_is_found_and_the_code_as_it_is_passes_its_seed() -> None:
     assert prey.invariant
 
 
+def test_a_seed_that_breaks_the_code_as_it_is_is_no_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = try_case(Options(mutant=QUICK).case(0))
+    assert found.violations
+    monkeypatch.setattr(mutants, "try_case", lambda case: found)
+    prey = find(Task(Options(mutant=QUICK), (0, 2)))
+    assert (prey.killed, prey.clean, prey.unclean_seeds) == (False, False, [0, 1, 2])
+
+
 def test_what_is_not_found_is_a_survivor(own_folder: Path) -> None:
     write(own_folder, "consensus/membership.py", "faults = (n - 1) // 3", "faults = (n + 2) // 3 - 1")
     prey = find(Task(Options(mutant="own"), (0, 2)))
-    assert (prey.killed, prey.seed, prey.seeds_tried, prey.clean) == (False, None, 3, None)
+    assert (prey.killed, prey.seed, prey.seeds_tried, prey.clean) == (False, None, 3, True)
 
 
 def test_a_process_that_dies_is_no_find(own_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
