@@ -219,12 +219,13 @@ def replay(file: Path, as_json: bool) -> int:
     """Run the case in FILE, which `fuzz` wrote, and say whether it breaks as it did."""
     import msgspec
     from tradebft.lab.fuzz.case import CaseError, load
+    from tradebft.lab.fuzz.planting import MutantError
     from tradebft.lab.fuzz.trial import try_case
 
     try:
         loaded = load(file)
         outcome = try_case(loaded.case)
-    except (CaseError, ValueError) as error:
+    except (CaseError, MutantError, ValueError) as error:
         text = " ".join(str(error).split())
         click.echo(text if text.startswith(str(file)) else f"{file}: {text}", err=True)
         return 2
