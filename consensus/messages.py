@@ -311,6 +311,18 @@ class EpochChange(Wire, tag="EpochChange", frozen=True, gc=False, array_like=Tru
         return digest("EpochChange", chain_id, encode(self.proofs))
 
 
+class Garbage(Wire, tag="Garbage", frozen=True, gc=False, array_like=True):
+    """Bytes that *replica*, a simulated adversary, sent in place of a message. Whoever receives them decodes them."""
+
+    data: bytes
+    replica: int
+    signature: bytes = b""
+
+    def payload(self, chain_id: bytes) -> bytes:
+        """Nobody signs this."""
+        return b""
+
+
 Vote = PrePrepare | Prepare | Commit
 Message = (
     Request

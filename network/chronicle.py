@@ -86,7 +86,11 @@ class History:
                 return known.executed
             self._own = self._executed_up_to(effect.seq - 1)
         executed = run(self._own, effect)
-        self._blocks[effect.seq] = Block(effect, executed)
+        known = shared.blocks.get(effect.seq)
+        if known is not None and known.executed == executed:
+            self._own = None  # level with the others again
+        else:
+            self._blocks[effect.seq] = Block(effect, executed)
         return executed
 
     def block(self, seq: int) -> Block | None:
@@ -112,9 +116,9 @@ class History:
 
     def forget(self, floor: int) -> None:
         """Nobody will ask this replica for blocks at or below *floor*."""
-        self._floor = floor
-        self._blocks = {seq: block for seq, block in self._blocks.items() if seq > floor}
-        self._chronicle.hold(self._node, floor)
+        self._floor = floor - 1  # the snapshot itself stays: executions of its own would begin there
+        self._blocks = {seq: block for seq, block in self._blocks.items() if seq >= floor}
+        self._chronicle.hold(self._node, self._floor)
 
     def crash(self, height: int) -> None:
         """The replica is down: its disk keeps what it has, and the others need not wait for it."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from simpy.events import Event
 from tradebft.chain.crypto import Announced, Keyring, Signer, Wallet, later_key, make_identities
+from tradebft.consensus.byzantine import Coalition
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import Config, Replica
 from tradebft.consensus.invariants import Checker
@@ -23,6 +24,7 @@ from tradebft.network.chance import Chance
 from tradebft.network.chronicle import Chronicle
 from tradebft.network.costs import CpuCosts
 from tradebft.network.faults import Fault, Transition, Weather, transitions
+from tradebft.network.misbehaviour import Misbehaviour, dishonest, misbehaving
 from tradebft.network.node import ClientNode, Processor, ReplicaNode, Shared
 from tradebft.network.recorder import Recorder
 from tradebft.network.simulated import SimulatedBus, Wire
@@ -46,6 +48,8 @@ class Settings:
     application: Callable[[], Application] = HashChain
     costs: CpuCosts | None = None
     faults: list[Fault] = field(default_factory=list)
+    byzantine: list[Misbehaviour] = field(default_factory=list)
+    dishonest_clients: dict[str, str] = field(default_factory=dict)  # client -> its behaviour
     spare: int = 0  # replicas beyond config.nodes, that may be admitted later
     later_keys: int = 0  # keys that each replica may come to use after its first
 
@@ -68,7 +72,11 @@ class Cluster:
         self.keys: dict[int, tuple[bytes, ...]] = {}  # of each replica: its first key, and later ones
         self._make_later_keys(n)
         self.recorder = Recorder(config)
-        self.checker = Checker(config, self.keyring, range(n))
+        self.byzantine = frozenset(one.node for one in settings.byzantine)
+        if not self.byzantine <= set(range(n)):
+            raise ValueError(f"byzantine: no such node {max(self.byzantine)}; expected 0 to {n - 1}")
+        self._coalition = Coalition(config, {i: self.signers[i] for i in self.byzantine}, self.keyring)
+        self.checker = Checker(config, self.keyring, [i for i in range(n) if i not in self.byzantine])
         self.bus = SimulatedBus(
             self.env,
             config,
@@ -80,7 +88,7 @@ class Cluster:
         )
         self.bus.recorder, self.bus.checker = self.recorder, self.checker
         # Without crashes and losses nobody ever asks for an old block; with them, all are kept.
-        calm = not settings.faults and settings.wire.loss == 0
+        calm = not settings.faults and settings.wire.loss == 0 and not settings.byzantine
         keep = 4 * config.log_window if calm else None
         chronicle = Chronicle(settings.application, keep)
         self._shared = Shared(self.bus, self.recorder, self.checker, chronicle, settings.costs)
@@ -113,7 +121,8 @@ class Cluster:
 
     def finish(self) -> None:
         """The run is over: judge liveness, take what never arrived out of the trace."""
-        stuck = [c for c in self.clients.values() if self._overdue(c.client.waiting_since())]
+        honest = [c for name, c in self.clients.items() if name not in self.settings.dishonest_clients]
+        stuck = [c for c in honest if self._overdue(c.client.waiting_since())]
         if stuck and self._overdue(self._calm_since) and self._overdue(self.recorder.last_commit_ns):
             self.checker.stuck(self.env.time, sum(c.client.unanswered for c in stuck))
         self.bus.withdraw_in_flight()
@@ -127,7 +136,8 @@ class Cluster:
     def _calm_since(self) -> int | None:
         """Since when the network is timely and at most f replicas are down; None while it is not."""
         members = self.recorder.members
-        down = (members & ~self._live).bit_count()
+        wrong = sum(1 << index for index in self.byzantine)
+        down = (members & ~(self._live & ~wrong)).bit_count()
         calm = (
             down <= sizes(members.bit_count())[0] and self.bus.calm and self.settings.wire.loss < LOSS_TIMELY
         )
@@ -144,7 +154,9 @@ class Cluster:
         announced = self._announced = Announced(self.keyring)
         for index in range(replicas):
             first = self.signers[index]
-            later = [later_key(self.keyring, index, settings.seed, g) for g in range(1, settings.later_keys + 1)]
+            later = [
+                later_key(self.keyring, index, settings.seed, g) for g in range(1, settings.later_keys + 1)
+            ]
             for signer in later:
                 announced.announce(index, signer.public_key)
             self.signers[index] = Wallet([first, *later])
@@ -152,11 +164,17 @@ class Cluster:
 
     def _maker(self, index: int) -> Callable[[], Replica]:
         settings = self.settings
-        return lambda: settings.protocol(index, self.config, self.signers[index], self.keyring)
+
+        def make() -> Replica:
+            replica = settings.protocol(index, self.config, self.signers[index], self.keyring)
+            return misbehaving(replica, settings.byzantine, self._coalition)
+
+        return make
 
     def _client(self, index: int, name: str) -> ClientNode:
         client = Client(name, self.config, self.signers[name], self.keyring, self.settings.client_timeout_ns)
-        return ClientNode(index, client, self._shared)
+        behaviour = self.settings.dishonest_clients.get(name)
+        return ClientNode(index, dishonest(client, behaviour) if behaviour else client, self._shared)
 
     def _attach_relay(self, index: int) -> None:
         costs = self.settings.costs

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from simpy.events import Event
+from tradebft.chain.codec import CodecError
 from tradebft.chain.crypto import Keyring
+from tradebft.consensus.decoding import decoded
 from tradebft.consensus.interface import Address, Config
 from tradebft.consensus.invariants import Checker
 from tradebft.consensus.messages import (
     KINDS,
+    Garbage,
     Message,
     NewView,
     PrePrepare,
@@ -32,7 +35,7 @@ from tradebft.network.topology import Topology
 from tradebft.network.trace import short
 from tradebft.network.virtual_time import Flight, VirtualTime
 
-_CODES = {kind: (kind.__name__, code) for code, kind in enumerate(KINDS, start=1)}
+_CODES = {kind: (kind.__name__, code) for code, kind in enumerate((*KINDS, Garbage), start=1)}
 
 
 class Wire(NamedTuple):
@@ -246,7 +249,9 @@ class SimulatedBus:
         arrivals.sort()
         return arrivals
 
-    def _deliver(self, at: int, sender: int, message: Message, arrivals: list[tuple[int, int]]) -> None:
+    def _deliver(self, at: int, sender: int, message: Any, arrivals: list[tuple[int, int]]) -> None:
+        if isinstance(message, Garbage):
+            message = self._unpacked(message)
         offset = 0 if authentic(message, self._config.chain_id, self._keyring) else 2 * self.endpoints
         places = [receiver + offset for _, receiver in arrivals]
         self.env.launch(Flight(at, message, places, [delay for delay, _ in arrivals]))
@@ -257,6 +262,14 @@ class SimulatedBus:
             self.recorder.trace.event(code, origin, view, seq, digest, receiver, at + delay)
             if self.recorder.round_open:
                 self.recorder.keep(message, sender, receiver, at, at + delay)
+
+    def _unpacked(self, garbage: Garbage) -> Any:
+        """What receivers make of bytes: a message if they are one, else nothing that they would look at."""
+        try:
+            return decoded(garbage.data)
+        except CodecError:
+            self.recorder.ignored["malformed"] += 1
+            return garbage
 
     def _forward(self, at: int, place: int, message: Message, length: int, receivers: list[int]) -> None:
         """One hop of a routed network: one copy to each neighbour on the way, which relays it to the rest."""

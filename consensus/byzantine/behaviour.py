@@ -1,0 +1,163 @@
+"""The shape of every misbehaviour: a wrapper around an honest replica that changes what goes in and what comes out.
+
+A wrapper has the replica's own shape, ``effects = step(now, input)``, so several stack on one member and a scenario
+may name a class of the user's own. Adversaries have no clock and no dice either: whatever they choose is a function of
+what they saw, so that a run with them repeats exactly. They sign as themselves and as their colluders, never as others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final, TypeVar
+
+from msgspec.structs import replace
+from tradebft.chain.crypto import Keyring, Signer, digest
+from tradebft.consensus.interface import (
+    NOTHING,
+    Broadcast,
+    Config,
+    Effect,
+    Effects,
+    Replica,
+    Send,
+    SendBlocks,
+    SendChunk,
+    SetTimer,
+    Start,
+    TimerFired,
+)
+from tradebft.consensus.messages import Message
+
+M = TypeVar("M")
+PREFIX: Final = "byz/"
+
+
+class Coalition:
+    """The members that misbehave together. Each may sign as any of them, and they share *notes*."""
+
+    def __init__(self, config: Config, signers: Mapping[int, Signer], keyring: Keyring) -> None:
+        self.config, self.signers, self.keyring = config, dict(signers), keyring
+        self.notes: dict[Any, Any] = {}
+
+    @property
+    def members(self) -> frozenset[int]:
+        """Who is in it."""
+        return frozenset(self.signers)
+
+    def sign_as(self, member: int, message: M, chain_id: bytes | None = None) -> M:
+        """*message* with the signature of *member*, a colluder (on another chain, if one is named)."""
+        payload = message.payload(self.config.chain_id if chain_id is None else chain_id)  # type: ignore[attr-defined]
+        return replace(message, signature=self.signers[member].sign(payload))  # type: ignore[type-var]
+
+    def note(self, key: Any, value: Any) -> None:
+        """Tell the others; the oldest notes go when there are many."""
+        self.notes[key] = value
+        while len(self.notes) > 4 * self.config.log_window:
+            del self.notes[next(iter(self.notes))]
+
+
+class Behaviour:
+    """An honest replica, *inner*, and how this member deviates from it, between *at_ns* and *until_ns*."""
+
+    period_ns: int = 0  # above 0: `tick` is called that often
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, inner: Replica, coalition: Coalition, parameters: Mapping[str, Any]) -> None:
+        unknown = set(parameters) - set(self.defaults) - {"at_ns", "until_ns"}
+        if unknown:
+            known = ", ".join(sorted(self.defaults)) or "none"
+            raise ValueError(f"{type(self).__name__} has no parameter {min(unknown)!r}; it has: {known}")
+        self.inner, self.coalition = inner, coalition
+        self.me, self.config = inner.me, inner.config
+        self.parameters = {**self.defaults, **parameters}
+        self._at, self._until = self.parameters.get("at_ns", 0), self.parameters.get("until_ns")
+        self._timer = f"{PREFIX}{type(self).__name__}"
+        self._counter = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name)
+
+    def active(self, now: int) -> bool:
+        """Whether it misbehaves at this time."""
+        return self._at <= now and (self._until is None or now < self._until)
+
+    def step(self, now: int, event: Any) -> Effects:
+        """Take one input at time *now* (ns) and return what is to be done, in order."""
+        if isinstance(event, TimerFired) and event.name.startswith(PREFIX):
+            if event.name != self._timer:
+                return self.inner.step(now, event)  # of a wrapper further inside
+            out = list(self.tick(now)) if self.active(now) else []
+            return [*out, *self._again(now)]
+        active = self.active(now)
+        if active:
+            event = self.hears(now, event)
+            if event is None:
+                return NOTHING
+        effects = list(self._changed(now, self.inner.step(now, event), active))
+        if isinstance(event, Start) and self.period_ns:
+            effects += self._again(now)
+        return effects
+
+    def _again(self, now: int) -> list[Effect]:
+        if self._until is not None and now >= self._until:
+            return []
+        return [SetTimer(self._timer, max(self.period_ns, self._at - now))]
+
+    def _changed(self, now: int, effects: Effects, active: bool) -> Iterator[Effect]:
+        for effect in effects:
+            if active:
+                yield from self.does(now, effect)
+            else:
+                yield effect
+
+    # --- what a behaviour overrides ---
+
+    def hears(self, now: int, event: Any) -> Any:
+        """The input that the honest replica gets instead of *event*; None for nothing."""
+        return event
+
+    def does(self, now: int, effect: Effect) -> Iterable[Effect]:
+        """What is done instead of *effect*."""
+        return (effect,)
+
+    def tick(self, now: int) -> Iterable[Effect]:
+        """What is done every `period_ns`."""
+        return ()
+
+    # --- what behaviours are made of ---
+
+    @property
+    def others(self) -> list[int]:
+        """Every other replica."""
+        members = getattr(self.inner, "to", None) or range(self.config.nodes)
+        return [index for index in members if index != self.me]
+
+    @property
+    def honest_others(self) -> list[int]:
+        """Those that are not in the coalition."""
+        return [index for index in self.others if index not in self.coalition.members]
+
+    def signed(self, message: M) -> M:
+        """*message* with this member's own signature."""
+        return self.coalition.sign_as(self.me, message)
+
+    def draw(self, below: int) -> int:
+        """A number below *below* that looks like chance and is a function of how often it was asked for."""
+        self._counter += 1
+        value = digest("tradebft/byzantine", b"%d/%d" % (self.me, self._counter))
+        return int.from_bytes(value[:8], "big") % below
+
+
+def is_sending(effect: Effect) -> bool:
+    """Whether *effect* makes something leave the node."""
+    return isinstance(effect, Send | Broadcast | SendBlocks | SendChunk)
+
+
+def message_of(effect: Effect) -> Message | None:
+    """The message that *effect* sends; None if it sends none, or one that is still to be made from the disk."""
+    return effect.message if isinstance(effect, Send | Broadcast) else None
+
+
+def to_each(receivers: Iterable[int], message: Any) -> list[Effect]:
+    """*message* to each of *receivers*."""
+    return [Send(receiver, message) for receiver in receivers]
