@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal
 
 from simpy.events import Event
@@ -28,6 +29,7 @@ from tradebft.network.misbehaviour import Misbehaviour, dishonest, misbehaving
 from tradebft.network.node import ClientNode, Processor, ReplicaNode, Shared
 from tradebft.network.recorder import Recorder
 from tradebft.network.simulated import SimulatedBus, Wire
+from tradebft.network.twists import Twists
 from tradebft.network.virtual_time import VirtualTime
 
 LOSS_TIMELY: Final = 0.1  # a network that loses more cannot be called timely, and liveness is not judged
@@ -105,6 +107,7 @@ class Cluster:
             for index in [*range(n), *range(n + len(settings.clients), self.bus.endpoints)]:
                 self._attach_relay(index)
         self.weather = Weather(settings.faults, n)
+        self._twists = Twists(Chance(settings.seed), self.recorder.injected)
         self._changed_ns = 0
         self.env.process(self._faults(transitions(settings.faults)))
         for node in self.nodes:
@@ -195,19 +198,39 @@ class Cluster:
                 yield self.env.timeout(transition.time_ns - self.env.time)
             change = self.weather.apply(transition)
             self._changed_ns = self.env.time
-            for index in change.crashed:
-                self._live &= ~(1 << index)
-                self.bus.crash(self.nodes[index])
             self._obey_weather()
+            for index in change.crashed:
+                if self.weather.torn(transition):
+                    self.nodes[index].tear(partial(self._fail, index, "torn write"))
+                else:
+                    self._fail(index, "crash")
             for index in change.recovered:
-                self._live |= 1 << index
-                self.bus.recover(self.env.time, self.nodes[index], self._queued)
+                self._restore(index)
+
+    def _fail(self, index: int, kind: str) -> None:
+        """A member goes down."""
+        self.recorder.injected[kind] += 1
+        self._changed_ns = self.env.time
+        self._live &= ~(1 << index)
+        self.bus.crash(self.nodes[index])
+
+    def _restore(self, index: int) -> None:
+        """A member comes back, unless it never went down: it was to fail while writing, and wrote nothing."""
+        node = self.nodes[index]
+        node.tear(None)
+        if not node.up:
+            self.recorder.injected["restart"] += 1
+            self._live |= 1 << index
+            self.bus.recover(self.env.time, node, self._queued)
 
     def _obey_weather(self) -> None:
         weather = self.weather
         self.bus.connected = weather.connected if weather.partitioned else None
         self.bus.extra_loss = weather.loss if weather.losing else None
         self.bus.slowness = weather.link_factor if weather.slowed else None
+        self.bus.drift = weather.drift if weather.drifting else None
+        self._twists.now = weather.twists
+        self.bus.twist = self._twists.copies if self._twists.now else None
         for node in self.nodes:
             if node.cpu is not None:
                 node.cpu.factor = weather.factor(node.index)

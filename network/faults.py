@@ -9,22 +9,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
+
+from tradebft.network.twists import Twist
 
 __all__ = ["Change", "Fault", "Transition", "Weather", "transitions"]
 
-Kind = Literal["crash", "partition", "slow", "loss"]
+Kind = Literal["crash", "partition", "one-way", "slow", "loss", "duplicate", "reorder", "spike", "drift"]
+KINDS: Final = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One mishap, from `at_ns` for `duration_ns` (None: for good).
 
-    * crash: `nodes` are down; with an end they come back with what is on their disks.
+    * crash: `nodes` are down; with an end they come back with what is on their disks. All nodes: a power cut. `torn`:
+      each goes down in the middle of its next durable write, which is lost, and nothing after it leaves the node; one
+      that writes nothing until the end stays up.
     * partition: members of different `groups` do not reach each other; who is in none of them forms one more group.
+    * one-way: what members of the first of two `groups` send does not reach those of the second.
     * slow: the delays of all links from and to `nodes`, and their processor times, are multiplied by `factor`; the
       share `loss` of the messages from and to them vanishes.
     * loss: the share `loss` of the messages from and to `nodes` vanishes; without nodes, of all messages.
+    * duplicate, reorder, spike: the share `loss` of the messages from and to `nodes` (without nodes: of all) arrives a
+      second time up to `spread_ns` later; arrives up to `spread_ns` late; arrives from half to all of `spread_ns` late.
+    * drift: the timers of `nodes` take `factor` times as long.
     """
 
     at_ns: int
@@ -34,25 +43,34 @@ class Fault:
     groups: tuple[tuple[int, ...], ...] = ()
     factor: float = 1.0
     loss: float = 0.0
+    spread_ns: int = 0
+    torn: bool = False
 
     def __post_init__(self) -> None:
         if self.at_ns < 0:
             raise ValueError(f"fault: at must be at least 0 ns, got {self.at_ns} ns")
         if self.duration_ns is not None and self.duration_ns <= 0:
             raise ValueError(f"fault: for must be above 0 ns, got {self.duration_ns} ns")
-        if self.kind not in ("crash", "partition", "slow", "loss"):
-            raise ValueError(f"fault: expected crash, partition, slow or loss, got {self.kind!r}")
-        if self.kind in ("crash", "slow") and not self.nodes:
+        if self.kind not in KINDS:
+            raise ValueError(f"fault: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.kind in ("crash", "slow", "drift") and not self.nodes:
             raise ValueError(f"fault: a {self.kind} needs at least one node")
         if self.kind == "partition" and not self.groups:
             raise ValueError("fault: a partition needs at least one group")
+        if self.kind == "one-way" and (len(self.groups) != 2 or not all(self.groups)):
+            raise ValueError("fault: one-way needs two groups: who is not heard, and by whom")
         named = [node for group in self.groups for node in group]
         if len(set(named)) < len(named):
             raise ValueError(f"fault: expected every node in at most one group, got {self.groups}")
-        if not 1 <= self.factor < float("inf"):
-            raise ValueError(f"fault: factor must be at least 1 and finite, got {self.factor}")
+        least = 0 if self.kind == "drift" else 1
+        if not least <= self.factor < float("inf") or self.factor == 0:
+            raise ValueError(
+                f"fault: factor must be at least 1 (drift: above 0) and finite, got {self.factor}"
+            )
         if not 0 <= self.loss <= 1:
             raise ValueError(f"fault: loss must be from 0 to 1, got {self.loss}")
+        if self.spread_ns < 0 or (self.kind in ("reorder", "spike") and not self.spread_ns):
+            raise ValueError(f"fault: a {self.kind} needs a spread above 0 ns, got {self.spread_ns} ns")
 
     @property
     def named(self) -> tuple[int, ...]:
@@ -97,10 +115,21 @@ class Weather:
 
     Overlapping faults compose: a node is up when no crash holds it down, two nodes are connected when no partition
     parts them, factors multiply, and losses add as independent chances do. Endpoints that are not members (clients,
-    relays) have no faults of their own and are never parted from anybody.
+    relays) have no faults of their own, and only a one-way fault that names them by endpoint parts them from anybody.
     """
 
-    __slots__ = ("_down", "_faults", "_loss", "_members", "_parts", "_slow", "_touched")
+    __slots__ = (
+        "_cuts",
+        "_down",
+        "_drift",
+        "_faults",
+        "_loss",
+        "_members",
+        "_parts",
+        "_slow",
+        "_touched",
+        "_twists",
+    )
 
     def __init__(self, faults: Sequence[Fault], members: int) -> None:
         """ValueError for a fault on a node that does not exist."""
@@ -108,11 +137,14 @@ class Weather:
         self._members = members
         for fault in self._faults:
             for node in fault.named:
-                if not 0 <= node < members:
+                if not 0 <= node < members and not (fault.kind == "one-way" and node >= members):
                     raise ValueError(f"fault: no such node {node}; expected 0 to {members - 1}")
         self._touched = [frozenset(fault.nodes) for fault in self._faults]
         self._down: Counter[int] = Counter()
         self._parts: dict[int, list[int]] = {}  # fault -> group of each member
+        self._cuts: list[int] = []  # one-way
+        self._drift: list[int] = []
+        self._twists: list[int] = []
         self._slow: list[int] = []
         self._loss: list[int] = []
 
@@ -129,6 +161,9 @@ class Weather:
         for active, concerned in (
             (self._slow, fault.kind == "slow" and fault.factor != 1),
             (self._loss, fault.kind in ("slow", "loss") and fault.loss > 0),
+            (self._cuts, fault.kind == "one-way"),
+            (self._drift, fault.kind == "drift"),
+            (self._twists, fault.kind in ("duplicate", "reorder", "spike")),
         ):
             if concerned and transition.begins:
                 active.append(transition.fault)
@@ -155,8 +190,34 @@ class Weather:
 
     @property
     def partitioned(self) -> bool:
-        """Whether any partition holds now."""
-        return bool(self._parts)
+        """Whether anybody is parted from anybody now."""
+        return bool(self._parts or self._cuts)
+
+    @property
+    def drifting(self) -> bool:
+        """Whether any timers run wrong."""
+        return bool(self._drift)
+
+    @property
+    def twists(self) -> list[Twist]:
+        """What may happen to single messages now."""
+        found = []
+        for position in self._twists:
+            fault = self._faults[position]
+            found.append(Twist(fault.kind, fault.loss, fault.spread_ns, self._touched[position]))
+        return found
+
+    def torn(self, transition: Transition) -> bool:
+        """Whether the crash that begins leaves a write unfinished."""
+        return self._faults[transition.fault].torn
+
+    def drift(self, node: int) -> float:
+        """What the node's timers are multiplied by."""
+        product = 1.0
+        for position in self._drift:
+            if node in self._touched[position]:
+                product *= self._faults[position].factor
+        return product
 
     @property
     def slowed(self) -> bool:
@@ -173,7 +234,11 @@ class Weather:
         return not self._down[node]
 
     def connected(self, a: int, b: int) -> bool:
-        """Whether no partition parts the two."""
+        """Whether what *a* sends can reach *b*."""
+        for position in self._cuts:
+            silent, deaf = self._faults[position].groups
+            if a in silent and b in deaf:
+                return False
         members = self._members
         return a >= members or b >= members or all(sides[a] == sides[b] for sides in self._parts.values())
 

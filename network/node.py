@@ -89,6 +89,7 @@ class ReplicaNode:
         self._bus, self._recorder, self._checker, self._chronicle, costs = shared
         self.cpu = Processor(costs) if costs is not None else None
         self.up = True
+        self._fail: Callable[[], None] | None = None
         self._disk = Disk()
         self._history = History(index, self._chronicle)
         self._height = 0
@@ -151,6 +152,10 @@ class ReplicaNode:
         """First boot."""
         self.receive(now, Start())
 
+    def tear(self, fail: Callable[[], None] | None) -> None:
+        """The power will fail (*fail* is called) in the middle of the next durable write; None: it will not."""
+        self._fail = fail
+
     def crash(self) -> None:
         """Everything in memory is gone; the disk stays."""
         self.up = False
@@ -176,6 +181,8 @@ class ReplicaNode:
             if do is None:
                 raise ValueError(f"a replica asked for {effect!r}, which no node can do")
             do(now, effect)
+            if not self.up:
+                return  # the power failed in the middle of it
 
     def _broadcast(self, now: int, effect: Broadcast) -> None:
         self._bus.broadcast(self._signed(now, effect.message), self.index, effect.message, effect.to)
@@ -215,6 +222,10 @@ class ReplicaNode:
             self._bus.later(done, self.index, (self._epoch, executed))
 
     def _persist(self, now: int, effect: Persist) -> None:
+        if self._fail is not None:
+            fail, self._fail = self._fail, None
+            fail()
+            return
         self._disk.write(effect.record)
         if isinstance(effect.record, EpochProof):
             self._checker.entered(now, self.index, effect.record.standing.next)

@@ -52,6 +52,7 @@ class Recorder:
         self.bytes_sent = 0
         self.ignored: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.injected: Counter[str] = Counter()  # how often each kind of fault bit
         self.evidence: list[dict[str, Any]] = []
         self.decisions: dict[int, Decision] = {}
         self.view = 0  # the highest view that was opened

@@ -94,13 +94,18 @@ class SimulatedBus:
         self.connected: Callable[[int, int], bool] | None = None  # None: no partition now
         self.extra_loss: Callable[[int, int], float] | None = None  # None: no fault loses messages now
         self.slowness: Callable[[int, int], float] | None = None  # None: no fault slows a link now
+        self.twist: Callable[[int, int, int], list[int]] | None = (
+            None  # None: no fault copies or delays messages now
+        )
+        self.drift: Callable[[int], float] | None = None  # None: all timers run right
         self._plain = wire.topology.direct and wire.bandwidth_bps is None and wire.loss == 0
         env.receivers = [self._nobody] * (4 * self.endpoints)
 
     @property
     def calm(self) -> bool:
         """Whether no fault meddles with messages now."""
-        return self.connected is None and self.extra_loss is None and self.slowness is None
+        quiet = self.connected is None and self.extra_loss is None
+        return quiet and self.slowness is None and self.twist is None
 
     # --- endpoints ---
 
@@ -203,6 +208,7 @@ class SimulatedBus:
         if self.connected is not None:
             reachable = [r for r in receivers if self.connected(sender, r)]
             self.recorder.dropped["partition"] += len(receivers) - len(reachable)
+            self.recorder.injected["partition"] += len(receivers) - len(reachable)
             receivers = reachable
         if not self._wire.topology.direct:
             self._forward(at, sender, message, length, receivers)
@@ -238,14 +244,19 @@ class SimulatedBus:
             else:
                 delay, draw = self._pair(sender, receiver).next()
             if self.slowness is not None:
-                delay = int(delay * self.slowness(sender, receiver))
+                factor = self.slowness(sender, receiver)
+                self.recorder.injected["slow"] += factor != 1
+                delay = int(delay * factor)
             loss = wire.loss
             if self.extra_loss is not None:
                 loss = 1 - (1 - loss) * (1 - self.extra_loss(sender, receiver))
             if draw < loss:
                 self.recorder.dropped["loss"] += 1
-            else:
+                self.recorder.injected["loss"] += 1
+            elif self.twist is None:
                 arrivals.append((depart - at + delay, receiver))
+            else:
+                arrivals += [(depart - at + copy, receiver) for copy in self.twist(sender, receiver, delay)]
         arrivals.sort()
         return arrivals
 
@@ -311,6 +322,9 @@ class SimulatedBus:
         timer = self._timers.get((endpoint, name))
         if timer is None:
             timer = self._timers[endpoint, name] = _Timer()
+        if self.drift is not None and (factor := self.drift(endpoint)) != 1:
+            self.recorder.injected["drift"] += 1
+            delay_ns = max(1, int(delay_ns * factor))
         timer.deadline = now + delay_ns
         if timer.alarm_at < 0 or timer.alarm_at > timer.deadline:
             self._alarm(endpoint, name, timer)

@@ -116,7 +116,7 @@ def test_a_slow_fault_without_factor_or_loss_changes_nothing():
     [
         ({"at_ns": -1}, "at must be at least 0"),
         ({"duration_ns": 0}, "for must be above 0"),
-        ({"kind": "flood"}, "expected crash, partition, slow or loss"),
+        ({"kind": "flood"}, "expected one of crash, partition, one-way, slow, loss"),
         ({"nodes": ()}, "a crash needs at least one node"),
         ({"kind": "partition"}, "a partition needs at least one group"),
         ({"kind": "partition", "groups": ((1, 2), (2,))}, "at most one group"),
