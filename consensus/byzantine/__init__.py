@@ -1,7 +1,8 @@
 """Members that misbehave, each as a wrapper around an honest replica.
 
 `behaviour` has the shape of a wrapper and the coalition in which several act together; `silence` says too little or too
-late, `lies` says what is false, `noise` says too much; `clients` are clients that do not play fair. A scenario names
+late, `lies` says what is false, `proposals` proposes and votes out of turn, `forgeries` lies about views, `transfer` to
+those who fell behind, `noise` says too much; `clients` are clients that do not play fair. A scenario names
 them (``[[byzantine]] node = "replica.0" behaviour = "equivocate"``), and so does the fuzzer.
 """
 
@@ -10,23 +11,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tradebft.consensus.byzantine.behaviour import Behaviour, Coalition
+from tradebft.consensus.byzantine.behaviour import Behaviour, Coalition, check
+from tradebft.consensus.byzantine.forgeries import FalseNewView, ForgePrepared, Premature
 from tradebft.consensus.byzantine.lies import (
     BadSignature,
     Equivocate,
     FalseCheckpoint,
-    FalseNewView,
     FalseReply,
-    ForgePrepared,
-    LyingTransfer,
     VoteBoth,
     WrongDigest,
 )
-from tradebft.consensus.byzantine.noise import Amnesia, Flood, Malformed, Premature, Replay
+from tradebft.consensus.byzantine.noise import Amnesia, Flood, Malformed, Replay
+from tradebft.consensus.byzantine.proposals import BadProposals, OverVote
 from tradebft.consensus.byzantine.silence import Delay, MuteToSome, Omit, Silent, Starve, WithholdBodies
+from tradebft.consensus.byzantine.transfer import LyingTransfer
 from tradebft.consensus.interface import Replica
 
-__all__ = ["BEHAVIOURS", "Behaviour", "Coalition", "wrap"]
+__all__ = ["BEHAVIOURS", "Behaviour", "Coalition", "check", "wrap"]
 
 BEHAVIOURS: Final[dict[str, type[Behaviour]]] = {
     "silent": Silent,
@@ -37,6 +38,8 @@ BEHAVIOURS: Final[dict[str, type[Behaviour]]] = {
     "withhold-bodies": WithholdBodies,
     "equivocate": Equivocate,
     "vote-both": VoteBoth,
+    "over-vote": OverVote,
+    "bad-proposals": BadProposals,
     "wrong-digest": WrongDigest,
     "bad-signature": BadSignature,
     "false-reply": FalseReply,

@@ -38,16 +38,27 @@ class Coalition:
     def __init__(self, config: Config, signers: Mapping[int, Signer], keyring: Keyring) -> None:
         self.config, self.signers, self.keyring = config, dict(signers), keyring
         self.notes: dict[Any, Any] = {}
+        self.victim = ""  # the client that they starve
+        self._replicas: dict[int, Replica] = {}
 
     @property
     def members(self) -> frozenset[int]:
         """Who is in it."""
         return frozenset(self.signers)
 
+    def enlist(self, replica: Replica) -> None:
+        """*replica* is what a colluder has inside: its keys may change with the epoch."""
+        self._replicas[replica.me] = replica
+
+    def signer_of(self, member: int) -> Signer:
+        """What *member* signs with now; KeyError for whoever is no colluder."""
+        first = self.signers[member]
+        return self._replicas[member].signer if member in self._replicas else first
+
     def sign_as(self, member: int, message: M, chain_id: bytes | None = None) -> M:
         """*message* with the signature of *member*, a colluder (on another chain, if one is named)."""
         payload = message.payload(self.config.chain_id if chain_id is None else chain_id)  # type: ignore[attr-defined]
-        return replace(message, signature=self.signers[member].sign(payload))  # type: ignore[type-var]
+        return replace(message, signature=self.signer_of(member).sign(payload))  # type: ignore[type-var]
 
     def note(self, key: Any, value: Any) -> None:
         """Tell the others; the oldest notes go when there are many."""
@@ -63,16 +74,18 @@ class Behaviour:
     defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, inner: Replica, coalition: Coalition, parameters: Mapping[str, Any]) -> None:
-        unknown = set(parameters) - set(self.defaults) - {"at_ns", "until_ns"}
-        if unknown:
-            known = ", ".join(sorted(self.defaults)) or "none"
-            raise ValueError(f"{type(self).__name__} has no parameter {min(unknown)!r}; it has: {known}")
+        check(type(self), {k: v for k, v in parameters.items() if k not in ("at_ns", "until_ns")})
         self.inner, self.coalition = inner, coalition
         self.me, self.config = inner.me, inner.config
         self.parameters = {**self.defaults, **parameters}
         self._at, self._until = self.parameters.get("at_ns", 0), self.parameters.get("until_ns")
-        self._timer = f"{PREFIX}{type(self).__name__}"
+        self._depth: int = getattr(inner, "_depth", 0) + 1
+        self._timer = f"{PREFIX}{self._depth}/{type(self).__name__}"
         self._counter = 0
+        if "every_ms" in self.parameters:
+            self.period_ns = self.parameters["every_ms"] * 1_000_000
+        if self._depth == 1:
+            coalition.enlist(inner)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["inner"], name)
@@ -83,9 +96,7 @@ class Behaviour:
 
     def step(self, now: int, event: Any) -> Effects:
         """Take one input at time *now* (ns) and return what is to be done, in order."""
-        if isinstance(event, TimerFired) and event.name.startswith(PREFIX):
-            if event.name != self._timer:
-                return self.inner.step(now, event)  # of a wrapper further inside
+        if isinstance(event, TimerFired) and event.name == self._timer:
             out = list(self.tick(now)) if self.active(now) else []
             return [*out, *self._again(now)]
         active = self.active(now)
@@ -137,6 +148,20 @@ class Behaviour:
         """Those that are not in the coalition."""
         return [index for index in self.others if index not in self.coalition.members]
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is this member's turn to propose."""
+        return bool(getattr(self.inner, "is_primary", False))
+
+    def leader(self, view: int) -> int:
+        """Who leads *view*."""
+        committee = getattr(self.inner, "committee", None)
+        return int(view % self.config.nodes if committee is None else committee.primary(view))
+
+    def knows(self, name: str, otherwise: Any = 0) -> Any:
+        """Field *name* of the replica inside (`view`, `low`, `executed` ...), if its protocol has it."""
+        return getattr(self.inner, name, otherwise)
+
     def signed(self, message: M) -> M:
         """*message* with this member's own signature."""
         return self.coalition.sign_as(self.me, message)
@@ -146,6 +171,20 @@ class Behaviour:
         self._counter += 1
         value = digest("tradebft/byzantine", b"%d/%d" % (self.me, self._counter))
         return int.from_bytes(value[:8], "big") % below
+
+
+def check(kind: type[Behaviour], parameters: Mapping[str, Any]) -> None:
+    """ValueError where *kind* has no such parameter, or wants it of another type or size."""
+    for name, value in parameters.items():
+        if name not in kind.defaults:
+            known = ", ".join(sorted(kind.defaults)) or "none"
+            raise ValueError(f"{kind.__name__} has no parameter {name!r}; it has: {known}")
+        default = kind.defaults[name]
+        if type(value) is not type(default):
+            raise ValueError(f"{name}: expected {type(default).__name__}, found {value!r}")
+        least = 1 if name == "every_ms" else 0
+        if isinstance(value, int) and value < least:
+            raise ValueError(f"{name}: expected at least {least}, found {value}")
 
 
 def is_sending(effect: Effect) -> bool:

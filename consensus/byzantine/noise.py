@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
+from msgspec.structs import replace
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import QuorumCertificate
-from tradebft.consensus.byzantine.behaviour import Behaviour
-from tradebft.consensus.interface import Broadcast, Effect, Executed, Start
+from tradebft.consensus.byzantine.behaviour import Behaviour, message_of
+from tradebft.consensus.interface import Broadcast, Effect, Executed, Send, Start
 from tradebft.consensus.membership import EpochProof
 from tradebft.consensus.messages import (
     KINDS,
@@ -27,118 +28,147 @@ from tradebft.consensus.snapshot import Snapshot
 
 TICK_NS: Final = 10_000_000
 NONE: Final = b"\xee" * 32
+HUGE: Final = (1 << 64) - 1
+FLOODS: Final = ("future-view", "in-window", "beyond-window", "status", "fetch", "checkpoint", "chunk")
 
 
 class Flood(Behaviour):
-    """Sends *rate* useless messages a second, all validly signed: for views and sequences to come, questions that must
-    be answered, checkpoints far ahead (Aardvark, NSDI 2009, section 3: flooding)."""
+    """Sends *rate* (1000) useless messages a second, all validly signed: for views and sequences to come, questions
+    that must be answered, checkpoints far ahead (Aardvark: Clement et al., NSDI 2009). *kinds*: which of
+    future-view, in-window, beyond-window, status, fetch, checkpoint and chunk, with spaces between; "" is all."""
 
-    defaults: ClassVar[Mapping[str, Any]] = {"rate": 1000}
+    defaults: ClassVar[Mapping[str, Any]] = {"rate": 1000, "kinds": ""}
     period_ns = TICK_NS
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._sent = 0
+        self._sent = self._due = 0
+        self._kinds = tuple(self.parameters["kinds"].split()) or FLOODS
+        unknown = [kind for kind in self._kinds if kind not in FLOODS]
+        if unknown:
+            raise ValueError(f"kinds: expected some of {', '.join(FLOODS)}; found {unknown[0]!r}")
 
     def tick(self, now: int) -> Iterable[Effect]:
         """A hundredth of a second's worth, to everybody."""
-        count = max(1, self.parameters["rate"] * TICK_NS // 10**9)
-        return [Broadcast(self.signed(self._useless(now))) for _ in range(count)]
+        self._due += self.parameters["rate"] * TICK_NS
+        count, self._due = divmod(self._due, 1_000_000_000)
+        to = self.knows("to", None)
+        return [Broadcast(self.signed(self._useless(now)), to) for _ in range(count)]
 
     def _useless(self, now: int) -> Any:
         self._sent += 1
-        view, low = getattr(self.inner, "view", 0), getattr(self.inner, "low", 0)
-        at = low + 1 + self._sent % self.config.log_window
-        match self._sent % 7:
-            case 0:
-                return Prepare(view + 1 + self._sent % 5, at, NONE, self.me)
-            case 1:
-                return Commit(view, at, NONE, self.me)
-            case 2:
-                return Commit(view, low + self.config.log_window + self._sent, NONE, self.me)
-            case 3:
-                return Status(view, False, 0, 0, 0, now + self._sent, self.me)
-            case 4:
-                return Fetch(at, NONE, self.me)
-            case 5:
-                return Checkpoint(low + self._sent * self.config.checkpoint_interval, NONE, self.me)
+        number, me, window = self._sent, self.me, self.config.log_window
+        view, low = self.knows("view"), self.knows("low")
+        at = low + 1 + number % window
+        match self._kinds[number % len(self._kinds)]:
+            case "future-view":
+                return Prepare(view + 1 + number % 5, at, NONE, me)
+            case "in-window":
+                return Commit(view, at, NONE, me)
+            case "beyond-window":
+                return Commit(view, low + window + number, NONE, me)
+            case "status":
+                return Status(view, False, 0, 0, 0, now + number, me)
+            case "fetch":
+                return Fetch(at, NONE, me)
+            case "checkpoint":
+                return Checkpoint(low + number * self.config.checkpoint_interval, NONE, me)
             case _:
-                return FetchChunk(low, self._sent % 4, self.me)
+                return FetchChunk(low, number % 4, me)
 
 
 class Malformed(Behaviour):
-    """Sends bytes that are no message, and messages whose fields cannot be."""
+    """Every *every_ms* (50) bytes that are no message: truncated, with something behind, nested deeply, announcing more
+    than there is, longer than any message may be, of no kind, with wrong types, in another encoding than the canonical
+    one; or messages of fields that cannot be: negative, of 64 bits, of nobody. Every decoder's
+    first duty."""
 
-    period_ns = 5 * TICK_NS
+    defaults: ClassVar[Mapping[str, Any]] = {"every_ms": 50}
 
     def tick(self, now: int) -> Iterable[Effect]:
         """One of each kind of nonsense in turn."""
-        self._counter += 1
-        return (Broadcast(self._nonsense(self._counter % 9)),)
+        kinds = self._bytes() if self._counter % 2 else self._messages()
+        number, self._counter = self._counter >> 1, self._counter + 1
+        garbage: Any = Garbage(kinds[number % len(kinds)], self.me)
+        return (Broadcast(garbage, self.knows("to", None)),)
 
-    def _nonsense(self, kind: int) -> Any:
-        huge = (1 << 64) - 1
+    def _bytes(self) -> list[bytes]:
         good = encode(self.signed(Prepare(0, 1, NONE, self.me)))
-        match kind:
-            case 0:
-                return Garbage(b"\x90" * 2000, self.me)
-            case 1:
-                return Garbage(b"\xdd\xff\xff\xff\xff" + b"\x00" * 8, self.me)
-            case 2:
-                return Garbage(good[:-5], self.me)
-            case 3:
-                return Garbage(good + b"\x00", self.me)
-            case 4:
-                return Garbage(b"", self.me)
-            case 5:
-                return self.signed(Prepare(huge, huge, NONE, self.me))
-            case 6:
-                return self.signed(Commit(0, 0, b"short", self.me))
-            case 7:
-                return self.signed(Status(huge, True, huge, huge, huge, huge, self.me))
-            case _:
-                return self.signed(ViewChange(huge, huge, None, (), self.me))
+        return [
+            b"",
+            good[:-5],
+            good + b"\x00",
+            b"\x91" * 5000,
+            b"\xdd\xff\xff\xff\xff" + b"\x00" * 8,
+            good[:-64] + bytes(4096),
+            good.replace(b"Prepare", b"Prepose"),
+            encode(["Prepare", True, 1, NONE, self.me, b""]),
+            encode(["Prepare", "0", 1, NONE, None, b""]),
+            b"\xdc\x00" + bytes([good[0] & 15]) + good[1:],
+        ]
+
+    def _messages(self) -> list[bytes]:
+        me = self.me
+        absurd: list[Any] = [
+            Prepare(HUGE, HUGE, NONE, me),
+            Commit(0, 0, b"short", me),
+            Commit(1 << 63, 1 << 63, NONE, me),
+            Status(HUGE, True, HUGE, HUGE, HUGE, HUGE, me),
+            ViewChange(HUGE, HUGE, None, (), me),
+            ViewChange(1 << 63, 0, None, (), me),
+            Fetch(HUGE, b"", me),
+            FetchChunk(HUGE, HUGE, me),
+            Checkpoint(HUGE - HUGE % self.config.checkpoint_interval, NONE, me),
+        ]
+        strangers = [Prepare(0, 1, NONE, self.config.nodes + 7), Prepare(0, 1, NONE, -1)]
+        negative = [Prepare(-1, 1, NONE, me), Commit(0, -(1 << 63), NONE, me)]
+        return [encode(m) for m in (*map(self.signed, absurd), *strangers, *negative)]
 
 
 class Replay(Behaviour):
-    """Sends again what it heard and said before, and its own votes as signed for another chain."""
+    """Every *every_ms* (20) sends again two of the last 200 messages that it heard or said, and a vote that is signed
+    for another chain (OSDI 1999, section 4: sequence numbers and views against replay; domain separation)."""
 
-    period_ns = 2 * TICK_NS
+    defaults: ClassVar[Mapping[str, Any]] = {"every_ms": 20}
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._heard: deque[Any] = deque(maxlen=200)
+        self._kept: deque[tuple[int | str | None, Any]] = deque(
+            maxlen=200
+        )  # to whom (None: to all), and what
 
     def hears(self, now: int, event: Any) -> Any:
         """Everything is remembered for later."""
         if isinstance(event, KINDS):
-            self._heard.append(event)
+            self._kept.append((None, event))
         return event
+
+    def does(self, now: int, effect: Effect) -> Iterable[Effect]:
+        """So is what it says itself."""
+        message = message_of(effect)
+        if message is not None:
+            self._kept.append((effect.to if isinstance(effect, Send) else None, message))
+        return (effect,)
 
     def tick(self, now: int) -> Iterable[Effect]:
         """Two old messages, and one of another chain."""
-        if not self._heard:
+        if not self._kept:
             return ()
-        old = [self._heard[self.draw(len(self._heard))] for _ in range(2)]
-        vote = Commit(getattr(self.inner, "view", 0), getattr(self.inner, "executed", 0) + 1, NONE, self.me)
-        foreign = self.coalition.sign_as(self.me, vote, b"another chain")
-        return [*(Broadcast(message) for message in old), Broadcast(foreign)]
-
-
-class Premature(Behaviour):
-    """Asks for the next view, or for one far ahead, again and again, without a reason, forgetting what it prepared."""
-
-    period_ns = 10 * TICK_NS
-
-    def tick(self, now: int) -> Iterable[Effect]:
-        """Mostly the next view."""
-        view = getattr(self.inner, "view", 0)
-        ahead = 1000 if self.draw(5) == 0 else 1
-        return (Broadcast(self.signed(ViewChange(view + ahead, 0, None, (), self.me))),)
+        members = self.knows("to", None)
+        out: list[Effect] = []
+        for _ in range(2):
+            to, message = self._kept[self.draw(len(self._kept))]
+            out.append(Broadcast(message, members) if to is None else Send(to, message))
+        votes = [m for _, m in self._kept if isinstance(m, Prepare | Commit)]
+        if votes:
+            vote = replace(votes[self.draw(len(votes))], replica=self.me)
+            out.append(Broadcast(self.coalition.sign_as(self.me, vote, b"another chain"), members))
+        return out
 
 
 class Amnesia(Behaviour):
-    """After a restart knows its blocks and no vote that it gave (a disk that lies about having written)."""
+    """After a restart knows its blocks and no vote that it gave (a disk that lies about having written: why a vote is
+    durable before it leaves). Without a restart it is honest."""
 
     def hears(self, now: int, event: Any) -> Any:
         """Votes, proposals and views are gone."""

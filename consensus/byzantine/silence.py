@@ -19,7 +19,7 @@ class Silent(Behaviour):
 
 
 class Omit(Behaviour):
-    """Loses *percent* of what it should send (omission faults)."""
+    """Loses *percent* (40) of what it should send (omission faults: Perry and Toueg, IEEE TSE 1986)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"percent": 40}
 
@@ -31,7 +31,8 @@ class Omit(Behaviour):
 
 
 class MuteToSome(Behaviour):
-    """Speaks to everybody but *count* others (0: f of them), who see a silent member where others see a live one."""
+    """Speaks to everybody but *count* others (0: f of them), who see a silent member where others see a live one: the
+    views of who is up differ (asymmetric omissions, as drawn by ByzzFuzz, OOPSLA 2023)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"count": 0}
 
@@ -45,8 +46,8 @@ class MuteToSome(Behaviour):
 
 
 class Delay(Behaviour):
-    """As primary, holds every proposal for *percent* of the view-change timeout: slow, and never slow enough to be
-    suspected (the attack that Aardvark was built against; Clement et al., NSDI 2009, section 3)."""
+    """As primary, holds every proposal for *percent* (80) of the view-change timeout: slow, and never slow enough to be
+    suspected (the attack that Aardvark was built against; Clement et al., NSDI 2009)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"percent": 80}
 
@@ -80,14 +81,16 @@ class Starve(Behaviour):
     def hears(self, now: int, event: Any) -> Any:
         """Requests of one client are lost on it."""
         if isinstance(event, Request):
-            victim = self.parameters["client"] or self.coalition.notes.setdefault("victim", event.client)
+            victim = self.parameters["client"] or self.coalition.victim or event.client
+            self.coalition.victim = victim
             if event.client == victim:
                 return None
         return event
 
 
 class WithholdBodies(Behaviour):
-    """As primary, shows each batch to just enough backups to have it prepared, and answers no Fetch."""
+    """As primary, shows each batch to just enough backups to have it prepared, and answers no Fetch: the others must
+    get it from one another (OSDI 1999, section 4.4, on batches that a replica knows by digest only)."""
 
     def hears(self, now: int, event: Any) -> Any:
         """Nobody gets a body by asking."""
