@@ -28,6 +28,10 @@ SWARM: Final = {  # how likely each kind of trouble is in a case
     "partition": 0.4,
     "slow": 0.3,
     "loss": 0.45,
+    "one-way": 0.25,
+    "twisted": 0.35,
+    "drift": 0.25,
+    "torn": 0.25,
 }
 CALM: Final = 0.04  # share of the cases without any of it
 
@@ -203,12 +207,55 @@ def _loss(dice: Dice, config: Config, storm_ns: int) -> list[Fault]:
     return faults
 
 
+def _one_way(dice: Dice, config: Config, storm_ns: int) -> list[Fault]:
+    """Some are not heard by others whom they hear: gray failures."""
+    faults = []
+    for _ in range(dice.whole(1, 2)):
+        at, lasts = _span(dice, storm_ns, 50 * MS, 4 * S)
+        shuffled = dice.some(range(config.nodes), config.nodes)
+        cut = dice.whole(1, config.nodes - 1)
+        deaf = tuple(sorted(shuffled[cut : cut + dice.whole(1, config.nodes - cut)]))
+        faults.append(Fault(at, lasts, "one-way", groups=(tuple(sorted(shuffled[:cut])), deaf)))
+    return faults
+
+
+def _twisted(dice: Dice, config: Config, storm_ns: int) -> list[Fault]:
+    """Copies, messages out of order, spikes of delay; up to half of the messages."""
+    faults = []
+    for kind in dice.some(("duplicate", "reorder", "spike"), dice.whole(1, 3)):
+        at, lasts = (0, storm_ns) if dice.happens(0.5) else _span(dice, storm_ns, 100 * MS, 4 * S)
+        spread = dice.whole(1, 2000 if kind == "spike" else 200) * MS
+        share = dice.share(0.01, 0.1 if kind == "spike" else 0.5)
+        faults.append(Fault(at, lasts, kind, loss=share, spread_ns=spread))
+    return faults
+
+
+def _drift(dice: Dice, config: Config, storm_ns: int) -> list[Fault]:
+    """Timers of some members run out at a quarter of their time, or four times too late."""
+    some = tuple(sorted(dice.some(range(config.nodes), dice.whole(1, config.nodes - 1))))
+    return [Fault(0, storm_ns, "drift", some, factor=dice.share(0.25, 4))]
+
+
+def _torn(dice: Dice, config: Config, storm_ns: int) -> list[Fault]:
+    """Power fails in the middle of a write, at one member or at several."""
+    faults = []
+    for _ in range(dice.whole(1, 4)):
+        at, lasts = _span(dice, storm_ns, 50 * MS, 3 * S)
+        some = tuple(sorted(dice.some(range(config.nodes), dice.whole(1, config.nodes))))
+        faults.append(Fault(at, lasts, "crash", some, torn=True))
+    return faults
+
+
 _FAULTS: Final[dict[str, Callable[[Dice, Config, int], list[Fault]]]] = {
     "crash": _crashes,
     "power cut": _power_cuts,
     "partition": _partitions,
     "slow": _slow,
     "loss": _loss,
+    "one-way": _one_way,
+    "twisted": _twisted,
+    "drift": _drift,
+    "torn": _torn,
 }
 
 
