@@ -77,6 +77,8 @@ class Cluster:
         self.byzantine = frozenset(one.node for one in settings.byzantine)
         if not self.byzantine <= set(range(n)):
             raise ValueError(f"byzantine: no such node {max(self.byzantine)}; expected 0 to {n - 1}")
+        if unknown := set(settings.dishonest_clients) - set(settings.clients):
+            raise ValueError(f"dishonest clients: there is no client {min(unknown)!r}")
         self._coalition = Coalition(config, {i: self.signers[i] for i in self.byzantine}, self.keyring)
         self.checker = Checker(config, self.keyring, [i for i in range(n) if i not in self.byzantine])
         self.bus = SimulatedBus(
@@ -89,6 +91,7 @@ class Cluster:
             settings.spare,
         )
         self.bus.recorder, self.bus.checker = self.recorder, self.checker
+        self.bus.untrusted = self.byzantine
         # Without crashes and losses nobody ever asks for an old block; with them, all are kept.
         calm = not settings.faults and settings.wire.loss == 0 and not settings.byzantine
         keep = 4 * config.log_window if calm else None

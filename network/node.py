@@ -36,7 +36,7 @@ from tradebft.consensus.interface import (
 )
 from tradebft.consensus.invariants import Checker
 from tradebft.consensus.membership import EpochProof
-from tradebft.consensus.messages import Chunk, FetchReply, Message, sender_of, size
+from tradebft.consensus.messages import Chunk, FetchReply, Garbage, Message, sender_of, size
 from tradebft.network.bus import Bus
 from tradebft.network.chronicle import Chronicle, History
 from tradebft.network.costs import CpuCosts
@@ -140,8 +140,8 @@ class ReplicaNode:
             self.receive(now, event)
 
     def refuse(self, now: int, message: Message) -> None:
-        """A message arrived whose signature does not hold: it goes no further."""
-        self._recorder.ignored["bad signature"] += 1
+        """A message arrived whose signature does not hold, or bytes that are none: it goes no further."""
+        self._recorder.ignored["malformed" if isinstance(message, Garbage) else "bad signature"] += 1
 
     def timer(self, now: int, name: str) -> None:
         """A timer ran out."""

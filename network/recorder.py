@@ -89,6 +89,7 @@ class Recorder:
         if decision is None:
             decision = self.decisions[effect.seq] = Decision(effect.seq)
             decision.view = effect.decided.certificate.view
+            self.view = max(self.view, decision.view)
             decision.transactions = len(batch.requests)
             decision.bytes = len(batch.encoded)
             decision.proposed_ns = self._proposals.pop(effect.seq, (b"", -1, 0))[1]

@@ -35,6 +35,7 @@ from tradebft.network.topology import Topology
 from tradebft.network.trace import short
 from tradebft.network.virtual_time import Flight, VirtualTime
 
+_UINT64 = (1 << 64) - 1
 _CODES = {kind: (kind.__name__, code) for code, kind in enumerate((*KINDS, Garbage), start=1)}
 
 
@@ -91,6 +92,7 @@ class SimulatedBus:
         self._interface_free = [0] * self.endpoints
         self._timers: dict[tuple[int, str], _Timer] = {}
         self._nodes: dict[int, Any] = {}
+        self.untrusted: frozenset[int] = frozenset()  # members whose NewViews say nothing about the network
         self.connected: Callable[[int, int], bool] | None = None  # None: no partition now
         self.extra_loss: Callable[[int, int], float] | None = None  # None: no fault loses messages now
         self.slowness: Callable[[int, int], float] | None = None  # None: no fault slows a link now
@@ -171,7 +173,7 @@ class SimulatedBus:
         self.recorder.messages[name] += count
         if sender < self._count:
             self.checker.sent(at, sender, message)
-            if type(message) is PrePrepare or type(message) is NewView:
+            if type(message) is PrePrepare or (type(message) is NewView and sender not in self.untrusted):
                 self.recorder.proposed(at, message)
         if count == 0:
             return
@@ -279,7 +281,6 @@ class SimulatedBus:
         try:
             return decoded(garbage.data)
         except CodecError:
-            self.recorder.ignored["malformed"] += 1
             return garbage
 
     def _forward(self, at: int, place: int, message: Message, length: int, receivers: list[int]) -> None:
@@ -375,4 +376,5 @@ def _trace_fields(message: Message) -> tuple[int, int, int]:
     if isinstance(message, Request):
         return 0, message.sequence, len(message.operation)
     digest: bytes = getattr(message, "digest", b"") or getattr(message, "result_digest", b"")
-    return getattr(message, "view", 0), getattr(message, "seq", 0), short(digest)
+    view, seq = getattr(message, "view", 0), getattr(message, "seq", 0)
+    return view & _UINT64, seq & _UINT64, short(digest)

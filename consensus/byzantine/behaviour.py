@@ -169,7 +169,8 @@ class Behaviour:
     def draw(self, below: int) -> int:
         """A number below *below* that looks like chance and is a function of how often it was asked for."""
         self._counter += 1
-        value = digest("tradebft/byzantine", b"%d/%d" % (self.me, self._counter))
+        salt = self.coalition.signers[self.me].public_key  # another network, other choices
+        value = digest("tradebft/byzantine", salt, b"%d/%d/%d" % (self.me, self._depth, self._counter))
         return int.from_bytes(value[:8], "big") % below
 
 
