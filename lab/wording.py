@@ -99,11 +99,16 @@ def members(who: str, at_most: int = 2) -> str:
 
 def fault(what: str, who: str, at_most: int = 2) -> str:
     """ "crash of commercial bank 2", "policy bank cut off"; an unknown kind of fault under its own name."""
-    names = members(who, at_most)
+    names = members(who, at_most) if who else "all members"
     return {
         "crash": f"crash of {names}",
         "partition": f"{names} cut off",
+        "one_way": f"{members(who.partition('|')[0], at_most)} not heard by {members(who.partition('|')[2], at_most)}",
         "slow": f"slow links of {names}",
+        "drift": f"timers of {names} running wrong",
+        "duplicate": f"duplicated messages of {names}",
+        "reorder": f"reordered messages of {names}",
+        "spike": f"delay spikes on messages of {names}",
     }.get(what, f"{what} of {names}")
 
 

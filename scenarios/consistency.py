@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tradebft.scenarios.demand import FRAUD_CASES, FRAUD_GROUPS, Synthetic, TradeFinance
 from tradebft.scenarios.errors import Problem, nearest, one_of, suggestion
 from tradebft.scenarios.sections import (
+    FAULT_KINDS,
     PROTOCOLS,
     Consensus,
     Fault,
@@ -213,10 +214,11 @@ def _calendar(scenario: Scenario) -> Iterator[Problem]:
 
 def _fault(fault: Fault, position: int, known: list[str], scenario: Scenario) -> Iterator[Problem]:
     here = ("fault", position)
-    given = [kind for kind in ("crash", "partition", "slow") if getattr(fault, kind)]
+    given = [kind for kind in FAULT_KINDS if getattr(fault, kind)]
     if len(given) != 1:
         found = " and ".join(given) if given else "none"
-        yield Problem(here, f"expected exactly one of crash, partition and slow; found {found}")
+        kinds = f"{', '.join(FAULT_KINDS[:-1])} and {FAULT_KINDS[-1]}"
+        yield Problem(here, f"expected exactly one of {kinds}; found {found}")
         return
     named = [name for group in fault.groups for name in group]
     unknown = [text for text in (_unknown_node(name, known) for name in named) if text]
@@ -227,9 +229,27 @@ def _fault(fault: Fault, position: int, known: list[str], scenario: Scenario) ->
         yield Problem((*here, given[0]), f"expected every node at most once; found {twice!r} twice")
     if fault.at_ns >= scenario.duration_ns:
         yield Problem((*here, "at"), "expected a moment within the simulated time; found one after its end")
-    for key in ("factor", "loss"):
-        if given[0] != "slow" and getattr(fault, key) != Fault.model_fields[key].default:
-            yield Problem((*here, key), f"only a slow fault has a {key}; this one is a {given[0]}")
+    if given[0] == "one_way" and len(fault.one_way) != 2:
+        yield Problem(
+            (*here, "one_way"),
+            f"expected two lists, who is not heard and by whom; found {len(fault.one_way)}",
+        )
+    if given[0] == "slow" and fault.factor < 1:
+        yield Problem((*here, "factor"), f"expected at least 1; found {fault.factor:g}")
+    for key, owners in _BELONGS.items():
+        if given[0] not in owners and getattr(fault, key) != Fault.model_fields[key].default:
+            name = Fault.model_fields[key].alias or key
+            which = " or ".join(owners)
+            yield Problem((*here, name), f"only a {which} fault has a {name}; this one is a {given[0]}")
+
+
+_BELONGS: Final = {
+    "torn": ("crash",),
+    "factor": ("slow", "drift"),
+    "loss": ("slow",),
+    "spread_ns": ("duplicate", "reorder", "spike"),
+    "of": ("duplicate", "reorder", "spike"),
+}
 
 
 def _repeated(names: Iterable[str]) -> str | None:

@@ -20,6 +20,7 @@ from tradebft.scenarios.demand import CustomWorkload, Policy, Synthetic, TradeFi
 from tradebft.scenarios.errors import Problem, ScenarioError
 from tradebft.scenarios.expect import Value, flatten
 from tradebft.scenarios.sections import (
+    FAULT_KINDS,
     Consensus,
     ConstantLinks,
     CpuCosts,
@@ -170,7 +171,7 @@ class Scenario(Section):
         if self.network.nodes is None:
             document["network"]["members"] = (self.network.members or Members()).model_dump()
         for fault in document["fault"]:
-            for kind in ("crash", "partition", "slow"):
+            for kind in (*FAULT_KINDS, "of"):
                 if not fault[kind]:
                     del fault[kind]
         return document

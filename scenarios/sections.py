@@ -7,7 +7,7 @@ that no source supports says "assumption".
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Tag
 from tradebft.scenarios import units
@@ -345,8 +345,11 @@ class Consensus(Section):
 # ---------------------------------------------------------------------------------------------------- faults
 
 
+FAULT_KINDS: Final = ("crash", "partition", "one_way", "slow", "drift", "duplicate", "reorder", "spike")
+
+
 class Fault(Section):
-    """One mishap: exactly one of crash, partition and slow."""
+    """One mishap: exactly one of crash, partition, one_way, slow, drift, duplicate, reorder and spike."""
 
     at_ns: Moment = Field(alias="at", description='when: "30 s" after the start, or "day 3 10:15"')
     for_ns: Period | None = Field(
@@ -355,28 +358,58 @@ class Fault(Section):
     crash: Names = Field(
         default=(), description="node, or list of nodes, that stop; with `for` they restart from their disks"
     )
+    torn: bool = Field(
+        default=False,
+        description="crash: each goes down in the middle of its next write to disk, which is lost",
+    )
     partition: Groups = Field(
         default=(),
         description="list of nodes cut off from the others, or list of such lists; "
         "whoever is not named forms one more group",
     )
+    one_way: Groups = Field(
+        default=(), description="two lists of nodes: what the first send does not reach the second"
+    )
     slow: Names = Field(default=(), description="node, or list of nodes, that become slow or lose messages")
     factor: float = Field(
         default=10.0,
-        ge=1,
-        description="slow: the delays of their links and their CPU times are multiplied by this",
+        gt=0,
+        description="slow: the delays of their links and their CPU times are multiplied by this, at least 1; "
+        "drift: how much longer their timers take",
     )
     loss: Share = Field(
         default=0.0,
         description="slow: share of the messages to and from them that is lost, 0 to 1; "
         "with factor = 1 nothing else is wrong",
     )
+    drift: Names = Field(default=(), description="node, or list of nodes, whose timers run wrong by `factor`")
+    duplicate: Share = Field(
+        default=0.0, description="share of the messages that arrive a second time, up to `spread` later"
+    )
+    reorder: Share = Field(default=0.0, description="share of the messages that arrive up to `spread` late")
+    spike: Share = Field(
+        default=0.0, description="share of the messages that arrive from half to all of `spread` late"
+    )
+    spread_ns: Period = Field(
+        default=100 * units.MILLISECOND_NS,
+        alias="spread",
+        description="duplicate, reorder, spike: how late (assumption)",
+    )
+    of: Names = Field(
+        default=(), description="duplicate, reorder, spike: only messages from and to these; default: all"
+    )
 
     @property
-    def kind(self) -> Literal["crash", "partition", "slow"]:
-        return "crash" if self.crash else "slow" if self.slow else "partition"
+    def kind(self) -> str:
+        """Which of `FAULT_KINDS` it is."""
+        return next((kind for kind in FAULT_KINDS if getattr(self, kind)), "partition")
+
+    @property
+    def share(self) -> float:
+        """The share of messages that it strikes, where it strikes messages."""
+        return self.duplicate or self.reorder or self.spike
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        """The nodes named, as groups; crash and slow have one group."""
-        return self.partition or (self.crash or self.slow,)
+        """The nodes named, as groups; all kinds but partition and one_way have one group."""
+        return self.partition or self.one_way or (self.crash or self.slow or self.drift or self.of,)

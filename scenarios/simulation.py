@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tradebft.consensus.interface import Config
 from tradebft.consensus.pbft import Replica as Pbft
@@ -108,18 +108,19 @@ def schedule(scenario: Scenario) -> list[faults.Fault]:
     """The scenario's faults with indices for names."""
     found = []
     for fault in scenario.faults:
-        nodes = tuple(scenario.index(name) for name in (fault.crash or fault.slow))
-        groups = tuple(tuple(scenario.index(name) for name in group) for group in fault.partition)
-        is_slow = fault.kind == "slow"
+        nodes = tuple(scenario.index(name) for name in fault.crash or fault.slow or fault.drift or fault.of)
+        groups = fault.partition or fault.one_way
         found.append(
             faults.Fault(
                 fault.at_ns,
                 fault.for_ns,
-                fault.kind,
+                "one-way" if fault.one_way else cast(faults.Kind, fault.kind),
                 nodes,
-                groups,
-                fault.factor if is_slow else 1.0,
-                fault.loss if is_slow else 0.0,
+                tuple(tuple(scenario.index(name) for name in group) for group in groups),
+                fault.factor if fault.slow or fault.drift else 1.0,
+                fault.loss if fault.slow else fault.share,
+                fault.spread_ns if fault.share else 0,
+                fault.torn,
             )
         )
     return found

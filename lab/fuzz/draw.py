@@ -15,7 +15,7 @@ from tradebft.lab.fuzz.adversity import adversaries_of, dishonest_of
 from tradebft.lab.fuzz.case import Ask, Case, Links
 from tradebft.lab.fuzz.dice import Dice
 from tradebft.network.chance import Chance
-from tradebft.network.faults import Fault
+from tradebft.network.faults import Fault, Kind
 
 MS, S = 10**6, 10**9
 NODES: Final = (4, 13)  # fewest and most members, both included
@@ -222,7 +222,8 @@ def _one_way(dice: Dice, config: Config, storm_ns: int) -> list[Fault]:
 def _twisted(dice: Dice, config: Config, storm_ns: int) -> list[Fault]:
     """Copies, messages out of order, spikes of delay; up to half of the messages."""
     faults = []
-    for kind in dice.some(("duplicate", "reorder", "spike"), dice.whole(1, 3)):
+    kinds: tuple[Kind, ...] = ("duplicate", "reorder", "spike")
+    for kind in dice.some(kinds, dice.whole(1, 3)):
         at, lasts = (0, storm_ns) if dice.happens(0.5) else _span(dice, storm_ns, 100 * MS, 4 * S)
         spread = dice.whole(1, 2000 if kind == "spike" else 200) * MS
         share = dice.share(0.01, 0.1 if kind == "spike" else 0.5)
