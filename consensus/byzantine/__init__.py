@@ -2,8 +2,8 @@
 
 `behaviour` has the shape of a wrapper and the coalition in which several act together; `silence` says too little or too
 late, `lies` says what is false, `proposals` proposes and votes out of turn, `forgeries` lies about views, `transfer` to
-those who fell behind, `noise` says too much; `clients` are clients that do not play fair. A scenario names
-them (``[[byzantine]] node = "replica.0" behaviour = "equivocate"``), and so does the fuzzer.
+those who fell behind, `mutation` changes one field, `noise` says too much; `clients` are clients that do not play fair.
+A scenario names them (``[[byzantine]] node = "replica.0" behaviour = "equivocate"``), and so does the fuzzer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tradebft.consensus.byzantine.lies import (
     VoteBoth,
     WrongDigest,
 )
+from tradebft.consensus.byzantine.mutation import Mutate
 from tradebft.consensus.byzantine.noise import Amnesia, Flood, Malformed, Replay
 from tradebft.consensus.byzantine.proposals import BadProposals, OverVote
 from tradebft.consensus.byzantine.silence import Delay, MuteToSome, Omit, Silent, Starve, WithholdBodies
@@ -52,6 +53,7 @@ BEHAVIOURS: Final[dict[str, type[Behaviour]]] = {
     "replay": Replay,
     "premature": Premature,
     "amnesia": Amnesia,
+    "mutate": Mutate,
 }
 
 

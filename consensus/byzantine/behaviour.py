@@ -7,10 +7,13 @@ what they saw, so that a run with them repeats exactly. They sign as themselves 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
 
 from msgspec.structs import replace
+from tradebft.chain.codec import CodecError
 from tradebft.chain.crypto import Keyring, Signer, digest
 from tradebft.consensus.interface import (
     NOTHING,
@@ -97,7 +100,7 @@ class Behaviour:
     def step(self, now: int, event: Any) -> Effects:
         """Take one input at time *now* (ns) and return what is to be done, in order."""
         if isinstance(event, TimerFired) and event.name == self._timer:
-            out = list(self.tick(now)) if self.active(now) else []
+            out = told(lambda: self.tick(now), ()) if self.active(now) else []
             return [*out, *self._again(now)]
         active = self.active(now)
         if active:
@@ -117,7 +120,7 @@ class Behaviour:
     def _changed(self, now: int, effects: Effects, active: bool) -> Iterator[Effect]:
         for effect in effects:
             if active:
-                yield from self.does(now, effect)
+                yield from told(partial(self.does, now, effect), (effect,))
             else:
                 yield effect
 
@@ -186,6 +189,14 @@ def check(kind: type[Behaviour], parameters: Mapping[str, Any]) -> None:
         least = 1 if name == "every_ms" else 0
         if isinstance(value, int) and value < least:
             raise ValueError(f"{name}: expected at least {least}, found {value}")
+
+
+def told(lie: Callable[[], Iterable[Effect]], otherwise: Iterable[Effect]) -> list[Effect]:
+    """What *lie* comes to; *otherwise* where it has no encoding (a lie about what another behaviour made up before)."""
+    try:
+        return list(lie())
+    except (CodecError, OverflowError, struct.error):
+        return list(otherwise)
 
 
 def is_sending(effect: Effect) -> bool:

@@ -213,7 +213,7 @@ class FalseCheckpoint(Behaviour):
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """A wrong digest, and one beyond every window."""
         message = message_of(effect)
-        if not isinstance(message, Checkpoint):
+        if not isinstance(message, Checkpoint) or message.replica != self.me:
             return (effect,)
         wrong = digest("tradebft/byzantine", message.digest)
         ahead = message.seq + 1000 * self.config.checkpoint_interval
