@@ -1,6 +1,8 @@
 """A network of pure replicas without time: messages lie in a bag, and a test says which one arrives next.
 
 `Network.signed` signs any message as the member that it names, so that a test can play any member, honest or not.
+The application is a hash chain with some ballast, so that a snapshot of it has several chunks; it does as it is told by
+a members operation.
 """
 
 from __future__ import annotations
@@ -9,7 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from msgspec import structs
-from tradebft.chain.crypto import QuorumCertificate, digest, make_identities, vote_payload
+from tradebft.chain.crypto import (
+    Announced,
+    QuorumCertificate,
+    Signer,
+    Wallet,
+    digest,
+    later_key,
+    make_identities,
+    vote_payload,
+)
 from tradebft.consensus.interface import (
     Broadcast,
     CancelTimer,
@@ -19,16 +30,22 @@ from tradebft.consensus.interface import (
     Evidence,
     Executed,
     Ignored,
+    Install,
+    Installed,
+    KeepSnapshot,
     Persist,
     Send,
     SendBlocks,
+    SendChunk,
     SetTimer,
+    SnapshotProven,
     Start,
     TimerFired,
 )
 from tradebft.consensus.messages import (
     Batch,
     Checkpoint,
+    Chunk,
     Commit,
     Decided,
     FetchReply,
@@ -45,8 +62,11 @@ from tradebft.consensus.messages import (
 )
 from tradebft.consensus.pbft import Replica
 from tradebft.consensus.pbft.view_change import proposals
+from tradebft.consensus.snapshot import Manifest, Snapshot
+from tradebft.network.application import members_in
 
 CLIENTS = ("bank", "shop", "mill")
+PIECES = 6  # chunks of the application's state
 M = TypeVar("M")
 E = TypeVar("E")
 
@@ -63,13 +83,26 @@ def sent(kind: type[M], effects: Iterable[Any]) -> list[M]:
 
 
 class Network:
-    """*n* replicas at time *now*, what they sent and nobody received yet, their disks, timers and histories."""
+    """*n* replicas at time *now*, what they sent and nobody received yet, their disks, timers and histories.
+
+    *spare*: replicas with keys that are no members at first; `add` lets one come up. *later_keys*: keys that each
+    replica may come to use after its first (`keys` has the public ones).
+    """
 
     def __init__(
-        self, n: int = 4, seed: int = 1, running: Iterable[int] | None = None, **config: Any
+        self,
+        n: int = 4,
+        seed: int = 1,
+        running: Iterable[int] | None = None,
+        spare: int = 0,
+        later_keys: int = 0,
+        **config: Any,
     ) -> None:
         self.config = Config(n, **config)
-        self.signers, self.keyring = make_identities([*range(n), *CLIENTS], "modelled", seed)
+        self.signers, self.keyring = make_identities([*range(n + spare), *CLIENTS], "modelled", seed)
+        self.announced = Announced(self.keyring)
+        self.wallets = {i: self._wallet(i, seed, later_keys) for i in range(n + spare)}
+        self.keys = {i: [signer.public_key for signer in wallet] for i, wallet in self.wallets.items()}
         self.now = 0
         self.running = sorted(running if running is not None else range(n))
         self.replicas = {i: self._fresh(i) for i in self.running}
@@ -78,6 +111,10 @@ class Network:
         self.blocks: dict[int, list[tuple[Decided, Executed]]] = {i: [] for i in self.running}
         self.roots: dict[int, bytes] = dict.fromkeys(self.running, bytes(32))
         self.timers: dict[int, dict[str, int]] = {i: {} for i in self.running}
+        self.base: dict[int, int] = dict.fromkeys(self.running, 0)  # the sequence before blocks[i][0]
+        self.snapshots: dict[int, dict[int, KeepSnapshot]] = {i: {} for i in self.running}
+        self.proofs: dict[int, dict[int, QuorumCertificate]] = {i: {} for i in self.running}
+        self.installed: dict[int, list[int]] = {i: [] for i in self.running}  # the snapshots it took over
         self.replies: list[Reply] = []
         self.evidence: list[tuple[int, Evidence]] = []
         self.watch: Callable[[int, Any], None] = lambda replica, effect: None
@@ -85,14 +122,33 @@ class Network:
             self.step(i, Start())
 
     def _fresh(self, i: int) -> Replica:
-        return Replica(i, self.config, self.signers[i], self.keyring)
+        return Replica(i, self.config, Wallet(self.wallets[i]), self.keyring)
+
+    def _wallet(self, i: int, seed: int, later_keys: int) -> list[Signer]:
+        later = [later_key(self.keyring, i, seed, generation) for generation in range(1, later_keys + 1)]
+        for signer in later:
+            self.announced.announce(i, signer.public_key)
+        return [self.signers[i], *later]
+
+    def add(self, i: int) -> Effects:
+        """Spare replica *i* comes up for the first time."""
+        self.running.append(i)
+        for book in (self.disks, self.blocks, self.installed):
+            book[i] = []  # type: ignore[assignment]
+        for kept in (self.snapshots, self.proofs, self.timers):
+            kept[i] = {}  # type: ignore[assignment]
+        self.base[i], self.roots[i] = 0, bytes(32)
+        self.replicas[i] = self._fresh(i)
+        return self.step(i, Start())
 
     # --- making messages as any member ---
 
-    def signed(self, message: M) -> M:
-        """*message* with the valid signature of the member that it names."""
+    def signed(self, message: M, running: int | None = None) -> M:
+        """*message* with a valid signature of the member that it names: by its first key, or by the one in use at
+        replica *running*."""
         payload = message.payload(self.config.chain_id)  # type: ignore[attr-defined]
-        signature = self.signers[sender_of(message)].sign(payload)  # type: ignore[arg-type]
+        signer = self.signers[sender_of(message)] if running is None else self.replicas[running].signer  # type: ignore[arg-type]
+        signature = signer.sign(payload)
         return structs.replace(message, signature=signature)  # type: ignore[type-var]
 
     def request(self, sequence: int = 1, operation: bytes = b"pay", client: str = "bank") -> Request:
@@ -172,7 +228,7 @@ class Network:
 
     def step(self, i: int, event: Any) -> Effects:
         """Give *event* to replica *i* (messages only if they are authentic) and perform what it asks for."""
-        if hasattr(event, "signature") and not authentic(event, self.config.chain_id, self.keyring):
+        if hasattr(event, "signature") and not authentic(event, self.config.chain_id, self.announced):
             return (Ignored("bad signature"),)
         effects = self.replicas[i].step(self.now, event)
         gathered = list(effects)
@@ -188,11 +244,14 @@ class Network:
                     self.bag.append((to, message))
                 else:
                     self.replies.append(message)  # type: ignore[arg-type]
-            case Broadcast(message):
-                self.bag += [(to, message) for to in range(self.config.nodes) if to != i]
+            case Broadcast(message, members):
+                receivers = range(self.config.nodes) if members is None else members
+                self.bag += [(to, message) for to in receivers if to != i]
             case SendBlocks(to, first, last, checkpoint):
-                blocks = tuple(block for block, _ in self.blocks[i][max(0, first - 1) : last])
-                self.bag.append((to, self.signed(FetchReply(blocks, (), checkpoint, i))))
+                kept, base = self.blocks[i], self.base[i]
+                wanted = kept[max(0, first - 1 - base) : last - base] if first > base else []
+                blocks = tuple(block for block, _ in wanted)
+                self.bag.append((to, self.signed(FetchReply(blocks, (), checkpoint, i), i)))
             case SetTimer(name, delay_ns):
                 self.timers[i][name] = self.now + delay_ns
             case CancelTimer(name):
@@ -201,15 +260,68 @@ class Network:
                 self.disks[i].append(record)
             case Evidence():
                 self.evidence.append((i, effect))
-            case Committed(seq, decided, fresh):
-                results = tuple(digest("test/result", request.operation) for request in fresh)
-                self.roots[i] = digest("test/root", self.roots[i], decided.batch.digest, *results)
-                executed = Executed(seq, results, tuple(result_digest(r) for r in results), self.roots[i])
-                self.blocks[i].append((decided, executed))
-                return self.step(i, executed)
+            case Committed():
+                return self.step(i, self._execute(i, effect))
+            case KeepSnapshot(manifest):
+                self.snapshots[i][manifest.seq] = effect
+            case SnapshotProven(certificate, floor):
+                self._proven(i, certificate, floor)
+            case SendChunk(to, seq, index):
+                self.bag.append((to, self.signed(self.chunk(i, seq, index), i)))
+            case Install():
+                return self.step(i, self._install(i, effect))
             case Ignored():
                 pass
         return ()
+
+    # --- the application, and snapshots of it ---
+
+    def _execute(self, i: int, effect: Committed) -> Executed:
+        seq, decided, fresh = effect.seq, effect.decided, effect.fresh
+        results = tuple(digest("test/result", request.operation) for request in fresh)
+        self.roots[i] = digest("test/root", self.roots[i], decided.batch.digest, *results)
+        members = None
+        for request in fresh:
+            members = members_in(request.operation) or members
+        executed = Executed(
+            seq,
+            results,
+            tuple(result_digest(r) for r in results),
+            self.roots[i],
+            state_chunks(self.roots[i]) if effect.snapshot else (),
+            members,
+        )
+        self.blocks[i].append((decided, executed))
+        return executed
+
+    def _proven(self, i: int, certificate: QuorumCertificate, floor: int) -> None:
+        self.proofs[i][certificate.seq] = certificate
+        for book in (self.proofs[i], self.snapshots[i]):
+            for seq in [seq for seq in book if seq < floor]:
+                del book[seq]
+        if floor > self.base[i]:
+            self.blocks[i] = self.blocks[i][floor - self.base[i] :]
+            self.base[i] = floor
+
+    def _install(self, i: int, effect: Install) -> Installed:
+        manifest = effect.manifest
+        root = root_in(effect.application)
+        if root is None:
+            return Installed(manifest.seq, None)
+        self.snapshots[i] = {manifest.seq: KeepSnapshot(manifest, effect.table, effect.application)}
+        self.proofs[i] = {manifest.seq: effect.certificate}
+        self.blocks[i], self.base[i], self.roots[i] = [], manifest.seq, root
+        self.installed[i].append(manifest.seq)
+        return Installed(manifest.seq, root)
+
+    def chunk(self, i: int, seq: int, index: int) -> Chunk:
+        """Chunk *index* of the snapshot at *seq*, as replica *i* keeps it (not signed)."""
+        kept = self.snapshots[i][seq]
+        return Chunk(seq, index, (*kept.table, *kept.application)[index], i)
+
+    def manifest(self, i: int, seq: int) -> Manifest:
+        """The manifest of the snapshot at *seq* that replica *i* keeps."""
+        return self.snapshots[i][seq].manifest
 
     def fire(self, i: int, name: str) -> Effects:
         """Timer *name* of replica *i* runs out; nothing happens if it does not run."""
@@ -221,8 +333,18 @@ class Network:
         """Replica *i* loses its memory and comes back with its disk."""
         self.replicas[i] = self._fresh(i)
         self.timers[i] = {}
-        records = [record for pair in self.blocks[i] for record in pair]
-        return self.step(i, Start((*records, *self.disks[i])))
+        return self.step(i, Start(self.records(i)))
+
+    def records(self, i: int) -> tuple[Any, ...]:
+        """What is on the disk of replica *i*: its newest proven snapshot, the blocks after it, and the rest."""
+        found: list[Any] = []
+        newest = max(self.proofs[i], default=0)
+        if newest:
+            kept = self.snapshots[i][newest]
+            found.append(Snapshot(kept.manifest, self.proofs[i][newest], kept.table))
+        for pair in self.blocks[i][newest - self.base[i] :]:
+            found += pair
+        return (*found, *self.disks[i])
 
     def deliver(self, index: int = 0) -> Effects:
         """The message at *index* of the bag arrives."""
@@ -238,7 +360,7 @@ class Network:
         raise AssertionError("the replicas never stop talking")
 
     def history(self, i: int) -> list[bytes]:
-        """The digests that replica *i* executed, in order."""
+        """The digests that replica *i* executed, in order (after its oldest snapshot)."""
         return [decided.batch.digest for decided, _ in self.blocks[i]]
 
     def executed(self, i: int) -> list[tuple[str, int]]:
@@ -249,3 +371,14 @@ class Network:
             if executed.results
             for request in decided.batch.requests
         ]
+
+
+def state_chunks(root: bytes) -> tuple[bytes, ...]:
+    """The state of the application, cut: its root, and ballast of which every other piece never changes."""
+    ballast = (digest("test/ballast", bytes([k]), root if k % 2 else b"") for k in range(1, PIECES))
+    return (root, *ballast)
+
+
+def root_in(chunks: tuple[bytes, ...]) -> bytes | None:
+    """The root of the state in *chunks*; None if they hold none."""
+    return chunks[0] if chunks and chunks == state_chunks(chunks[0]) else None
