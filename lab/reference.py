@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from tradebft.scenarios import catalogue, demand, schema, sections, units
+from tradebft.scenarios import catalogue, demand, membership, schema, sections, units
 
 _INTRODUCTION = """\
 # Scenario reference
@@ -89,6 +89,7 @@ def _pages() -> Iterator[str]:
         yield f"| `{code}` | {meaning} |"
     yield f"| {', '.join(f'`{name}`' for name in demand.FRAUD_GROUPS)} | groups of the published mix |"
     yield from _section("## [[fault]]", sections.Fault)
+    yield from _section("## [[membership]]", membership.MemberChange)
 
 
 def _section(heading: str, model: type[BaseModel], skip: Collection[str] = ()) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from typing import Any
 
 from tradebft.consensus.interface import Committed, Config, Evidence
-from tradebft.consensus.membership import Membership, sizes
+from tradebft.consensus.membership import Membership, epoch_of, first_view, sizes
 from tradebft.consensus.messages import Batch, Message, NewView, PrePrepare, Reply, Request
 from tradebft.network.trace import TraceDigest, short
 
@@ -55,7 +55,8 @@ class Recorder:
         self.injected: Counter[str] = Counter()  # how often each kind of fault bit
         self.evidence: list[dict[str, Any]] = []
         self.decisions: dict[int, Decision] = {}
-        self.view = 0  # the highest view that was opened
+        self.view = 0  # views that were opened beyond the first of each epoch
+        self._views: dict[int, int] = {}
         self.last_commit_ns = 0
         self.installed = 0  # snapshots that replicas took over
         self.round: list[
@@ -70,7 +71,9 @@ class Recorder:
     def proposed(self, now: int, message: PrePrepare | NewView) -> None:
         """A primary assigns batches to sequences; a later view may assign the same ones again."""
         if isinstance(message, NewView):
-            self.view = max(self.view, message.view)
+            epoch = epoch_of(message.view)
+            self._views[epoch] = max(self._views.get(epoch, 0), message.view - first_view(epoch))
+            self.view = sum(self._views.values())
             for proposal in message.proposals:
                 self.proposed(now, proposal)
             return
@@ -88,7 +91,9 @@ class Recorder:
         decision = self.decisions.get(effect.seq)
         if decision is None:
             decision = self.decisions[effect.seq] = Decision(effect.seq)
-            decision.view = effect.decided.certificate.view
+            decision.view = effect.decided.certificate.view - first_view(
+                epoch_of(effect.decided.certificate.view)
+            )
             self.view = max(self.view, decision.view)
             decision.transactions = len(batch.requests)
             decision.bytes = len(batch.encoded)

@@ -79,13 +79,17 @@ def collect(records: Records, scenario: Scenario, cluster: Cluster) -> None:
 def _edges(scenario: Scenario, cluster: Cluster) -> list[tuple[str, str]]:
     names = endpoint_names(scenario, cluster)
     edges = cluster.settings.wire.topology.edges() if len(scenario.node_names) <= 64 else []
-    return [(names[a], names[b]) for a, b in edges]
+    first = len(scenario.node_names)
+    later = range(first, first + cluster.settings.spare)  # the picture shows the network as it begins
+    return [(names[a], names[b]) for a, b in edges if a not in later and b not in later]
 
 
 def endpoint_names(scenario: Scenario, cluster: Cluster) -> list[str]:
     """The name of every endpoint by index: replicas, clients, relays."""
     relays = cluster.settings.wire.topology.relays
-    return [*scenario.node_names, *cluster.clients, *(["broker"] * relays)]
+    first = len(scenario.node_names)
+    later = [f"replica.{first + k}" for k in range(cluster.settings.spare)]
+    return [*scenario.node_names, *later, *cluster.clients, *(["broker"] * relays)]
 
 
 def _faults(scenario: Scenario) -> list[tuple[int, int, str, str]]:

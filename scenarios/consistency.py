@@ -10,6 +10,7 @@ import datetime
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from tradebft.scenarios import membership
 from tradebft.scenarios.demand import FRAUD_CASES, FRAUD_GROUPS, Synthetic, TradeFinance
 from tradebft.scenarios.errors import Problem, nearest, one_of, suggestion
 from tradebft.scenarios.sections import (
@@ -36,6 +37,7 @@ def problems(scenario: Scenario) -> list[Problem]:
     found += _network(scenario, known)
     found += _consensus(scenario.consensus)
     found += _workload(scenario)
+    found += _changes(scenario)
     for position, fault in enumerate(scenario.faults):
         found += _fault(fault, position, known, scenario)
     return found
@@ -250,6 +252,18 @@ _BELONGS: Final = {
     "spread_ns": ("duplicate", "reorder", "spike"),
     "of": ("duplicate", "reorder", "spike"),
 }
+
+
+def _changes(scenario: Scenario) -> Iterator[Problem]:
+    if not scenario.membership:
+        return
+    if not isinstance(scenario.workload, Synthetic):
+        yield Problem(("membership",), 'expected changes of members only with workload.kind = "synthetic"')
+    if scenario.network.topology != "mesh":
+        yield Problem(("membership",), 'expected changes of members only with network.topology = "mesh"')
+    if wrong := membership.fault_of_changes(scenario):
+        position, key, what = wrong
+        yield Problem(("membership", position, key) if key else ("membership", position), what)
 
 
 def _repeated(names: Iterable[str]) -> str | None:

@@ -7,6 +7,7 @@ import time
 from tradebft.network.virtual_time import rare_collections
 from tradebft.scenarios import simulation
 from tradebft.scenarios.collect import Progress, collect, drive, settling_time
+from tradebft.scenarios.membership import govern
 from tradebft.scenarios.records import Records
 from tradebft.scenarios.schema import CustomWorkload, Scenario, Synthetic, TradeFinance
 from tradebft.scenarios.synthetic import SyntheticLoad, client_names
@@ -53,6 +54,7 @@ def empty_records(scenario: Scenario) -> Records:
 def _synthetic(scenario: Scenario, workload: Synthetic, records: Records, progress: Progress) -> None:
     cluster = simulation.cluster(scenario, client_names(workload))
     load = SyntheticLoad(scenario, workload, cluster)
+    govern(scenario, cluster)
     try:
         load.start()
         limit = scenario.duration_ns

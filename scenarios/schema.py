@@ -19,6 +19,7 @@ from tradebft.scenarios import units
 from tradebft.scenarios.demand import CustomWorkload, Policy, Synthetic, TradeFinance, Workload
 from tradebft.scenarios.errors import Problem, ScenarioError
 from tradebft.scenarios.expect import Value, flatten
+from tradebft.scenarios.membership import MemberChange
 from tradebft.scenarios.sections import (
     FAULT_KINDS,
     Consensus,
@@ -109,6 +110,9 @@ class Scenario(Section):
     workload: Workload = Field(description="what is submitted, and how fast")
     faults: Annotated[tuple[Fault, ...], BeforeValidator(_tags)] = Field(
         default=(), alias="fault", description="mishaps, one [[fault]] table each"
+    )
+    membership: Annotated[tuple[MemberChange, ...], BeforeValidator(_tags)] = Field(
+        default=(), description="changes of the members, one [[membership]] table each"
     )
     expect: Annotated[dict[str, Value], BeforeValidator(flatten)] = Field(
         default_factory=dict,

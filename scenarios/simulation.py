@@ -13,6 +13,7 @@ from tradebft.network.chance import Chance
 from tradebft.network.cities import CITIES, placement
 from tradebft.network.cluster import Cluster, MakeReplica, Settings
 from tradebft.network.simulated import Wire
+from tradebft.scenarios import membership
 from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.loading import own_class
 from tradebft.scenarios.schema import CpuCosts, Graph, Scenario
@@ -25,6 +26,7 @@ def places(scenario: Scenario, clients: Sequence[str] = ()) -> list[str]:
     names = scenario.node_names
     cities = placement(names, scenario.network.places)
     by_name = dict(zip(names, cities, strict=True))
+    cities += [HEAD_OFFICE] * membership.spare(scenario)
     cities += [by_name.get(client, HEAD_OFFICE) for client in clients]
     if scenario.network.topology == "star":
         cities.append(scenario.network.broker)
@@ -54,7 +56,7 @@ def wire(scenario: Scenario, clients: Sequence[str]) -> Wire:
     """Delays, bandwidth, loss and who is connected to whom."""
     network = scenario.network
     cities = places(scenario, clients)
-    n = len(scenario.node_names)
+    n = len(scenario.node_names) + membership.spare(scenario)
     chance = Chance(scenario.seed)
     map_: topology.Topology
     if network.topology == "star":
@@ -151,7 +153,8 @@ def protocol(scenario: Scenario) -> MakeReplica:
 def cluster(
     scenario: Scenario, clients: list[str], application: Callable[[], Application] = HashChain
 ) -> Cluster:
-    """The simulated network of *scenario* with these clients, at time 0."""
+    """The simulated network of *scenario* with these clients (and a governor, if members change), at time 0."""
+    clients = [*clients, membership.GOVERNOR] if scenario.membership else clients
     return Cluster(
         Settings(
             config=config(scenario),
@@ -164,6 +167,8 @@ def cluster(
             application=application,
             costs=cpu_costs(scenario),
             faults=schedule(scenario),
+            spare=membership.spare(scenario),
+            later_keys=membership.later_keys(scenario),
         )
     )
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from tradebft.network.chance import Chance, exponential
 from tradebft.network.cluster import Cluster
 from tradebft.network.node import RequestRecord
+from tradebft.scenarios.membership import GOVERNOR
 from tradebft.scenarios.schema import Scenario, Synthetic
 
 _BLOCK: Final = 4096
@@ -29,7 +30,7 @@ class SyntheticLoad:
     def __init__(self, scenario: Scenario, workload: Synthetic, cluster: Cluster) -> None:
         self._workload, self._cluster = workload, cluster
         self._chance = Chance(scenario.seed)
-        self._clients = list(cluster.clients.values())
+        self._clients = [client for name, client in cluster.clients.items() if name != GOVERNOR]
         self._operation = bytes(workload.payload_bytes)
         self.total = workload.transactions
         self.submitted = self.answered = 0
