@@ -60,7 +60,8 @@ class ForgePrepared(Behaviour):
             )  # fmt: skip
             return replace(message, stable=ahead, checkpoint=proof, prepared=())
         if lie == 3:
-            return replace(message, prepared=message.prepared + message.prepared[-1:])
+            shown = message.prepared or (self._forged(message, "repeated", message.view - 1),)
+            return replace(message, prepared=shown + shown[-1:])
         style = ("few", "repeated", "borrowed")[lie - 4]
         return replace(message, prepared=(self._forged(message, style, message.view - 1),))
 
