@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from tradebft.chain.block import GENESIS_PARENT, Block, Header, merkle_root
@@ -10,6 +10,7 @@ from tradebft.chain.codec import CodecError, decode, encode
 from tradebft.chain.crypto import digest
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.receipt import Applied
+from tradebft.chain.rules.objects import NEVER
 from tradebft.consensus.interface import Executed
 from tradebft.consensus.membership import Members, plausible
 from tradebft.consensus.messages import Decided, Request, result_digest
@@ -88,18 +89,29 @@ class LedgerApplication:
     """The trade-finance ledger: one block a batch, receipts as results, the block's hash as state root.
 
     Block time is *epoch_ns* plus the time that the primary proposed, never earlier than the parent's.
+
+    *validators*: the member behind each of the first replicas, in their order; then a change of validators on the
+    ledger (types 1 and 2) is one of the replicas too, and *key_of(replica, generation)* is the key that a replica
+    signs with after so many rotations. Without them the ledger's members and the replicas are two matters.
     """
 
     checks = 1  # the sender's; the client's own signature on the request was the replica's business
 
     def __init__(
-        self, ledger: Ledger, observe: Callable[[Block, Applied], None] | None = None, epoch_ns: int = 0
+        self,
+        ledger: Ledger,
+        observe: Callable[[Block, Applied], None] | None = None,
+        epoch_ns: int = 0,
+        validators: Sequence[str] = (),
+        key_of: Callable[[int, int], bytes] = lambda replica, generation: b"",
     ) -> None:
         self.ledger = ledger
         self._observe = observe
         self._epoch_ns = epoch_ns
         self._time_ns = epoch_ns
         self._header: Header | None = None
+        self._order = list(validators)  # whoever was a validator once keeps its number
+        self._key_of = key_of
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
         """Apply the batch's transactions to the ledger."""
@@ -119,17 +131,31 @@ class LedgerApplication:
         self._header = header
         if self._observe is not None:
             self._observe(Block(header, decided.batch.encoded, decided.certificate), applied)
-        return Executed(decided.seq, results, tuple(result_digest(r) for r in results), header.hash)
+        digests = tuple(result_digest(r) for r in results)
+        return Executed(decided.seq, results, digests, header.hash, members=self._members_after(applied))
+
+    def _members_after(self, applied: Applied) -> Members | None:
+        """Who the replicas shall be, where this block changed a validator; None where it did not."""
+        if not self._order or not any(table == "member" for table, *_ in applied.changes):
+            return None
+        rows = self.ledger.state.members.rows.values()
+        standing = {m.id: m for m in rows if m.validator_from != NEVER and m.validator_until == NEVER}
+        self._order += sorted(name for name in standing if name not in self._order)
+        return tuple(
+            (replica, self._key_of(replica, standing[name].key_epoch))
+            for replica, name in enumerate(self._order)
+            if name in standing
+        )
 
     def snapshot(self) -> bytes:
         """The last block's header and the ledger."""
-        return encode((self._header, self.ledger.snapshot()))
+        return encode((self._header, tuple(self._order), self.ledger.snapshot()))
 
     def restore(self, data: bytes) -> bytes:
         """Go on from there. The header says what the ledger's root must be."""
-        header, ledger = decode(data, tuple[Header, bytes], limit=SNAPSHOT_BYTES_MAX)
+        header, order, ledger = decode(data, tuple[Header, tuple[str, ...], bytes], limit=SNAPSHOT_BYTES_MAX)
         self.ledger = self.ledger.restored(ledger)
         if self.ledger.state_root != header.state_root or self.ledger.height != header.height:
             raise ValueError(f"the ledger in the snapshot is not the one of block {header.height}")
-        self._header, self._time_ns = header, header.time_ns
+        self._header, self._time_ns, self._order = header, header.time_ns, list(order)
         return header.hash
