@@ -6,6 +6,7 @@ from tradebft.scenarios.schema import Synthetic, TradeFinance, load
 
 BUILT_IN = [
     "bank-outage",
+    "changing-members",
     "coverage",
     "double-financing",
     "guizhou",

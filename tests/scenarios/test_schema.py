@@ -399,7 +399,7 @@ class TestFiles:
             (tmp_path / "none.toml", "no such file"),
             ("guizou", "did you mean 'guizhou'?"),
             ("guizou.toml", "did you mean 'guizhou'?"),
-            ("zzz", "built in: bank-outage, coverage,"),
+            ("zzz", "built in: bank-outage, changing-members,"),
             ("a\0b", "cannot be read"),
             ("", "found nothing"),
         ]:
