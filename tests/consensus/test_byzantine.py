@@ -34,6 +34,7 @@ from tradebft.consensus.messages import (
     Commit,
     Decided,
     FetchReply,
+    Garbage,
     NewView,
     Prepare,
     Prepared,
@@ -155,6 +156,7 @@ class Run:
     def judge(self):
         assert self.cluster.checker.violations == []
         assert self.unanswered == 0
+        assert [record.result for record in self.records if record.result.startswith(b"lie")] == []
         innocent = {*self.honest, *(set(CLIENTS) - self.dishonest)}
         assert [who for who, _ in self.accusations if who in innocent] == [], self.accusations
         executed = [self.cluster.nodes[i].replica.executed for i in self.honest]
@@ -408,15 +410,18 @@ def signed_request(signers, sequence, operation):
 def test_wrappers_stack_and_keep_their_timers_to_themselves(league, signers):
     inside = Inside()
     inner = wrapped(inside, "premature", league, signers)
-    outer = wrap(inner, "premature", {"every_ms": 7}, league)
+    again = wrap(inner, "premature", {"every_ms": 7}, league)
+    outer = wrap(again, "malformed", {"every_ms": 3}, league)
     timers = {
         effect.name: effect.delay_ns for effect in outer.step(0, Start()) if isinstance(effect, SetTimer)
     }
-    assert sorted(timers.values()) == [7 * MS, 100 * MS]
+    assert sorted(timers.values()) == [3 * MS, 7 * MS, 100 * MS]
     assert all(name.startswith(PREFIX) for name in timers)
-    for name in timers:
-        sent = [effect for effect in outer.step(S, TimerFired(name)) if isinstance(effect, Broadcast)]
-        assert len(sent) == 1
+    for name, period_ns in timers.items():
+        effects = outer.step(S, TimerFired(name))
+        (sent,) = [effect.message for effect in effects if isinstance(effect, Broadcast)]
+        assert isinstance(sent, Garbage if period_ns == 3 * MS else ViewChange)
+        assert [effect for effect in effects if isinstance(effect, SetTimer)] == [SetTimer(name, period_ns)]
     assert inside.heard == [Start()]  # the replica inside never hears of them
     outer.step(S, TimerFired("view-change"))
     assert inside.heard[-1] == TimerFired("view-change")
