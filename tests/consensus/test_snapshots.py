@@ -1,22 +1,17 @@
-"""State transfer by snapshot: what proves one, where its chunks come from, and what holds after it was installed.
-
-The networks here take a snapshot every 4 sequences, of one chunk for the client table and 20 for the application.
-"""
+"""State transfer by snapshot: what proves one, where its chunks come from, and what holds after it was installed."""
 
 from __future__ import annotations
 
 import pytest
+from left_behind import CHUNKS, OTHERS, all_chunks, asked, behind, head, level, network, start_fetching
 from msgspec.structs import replace
-from replicas import PIECES, Network, of, sent
-from tradebft.chain.codec import encode
+from replicas import Network, of, sent
 from tradebft.consensus.interface import (
     Evidence,
     Executed,
     Ignored,
     Install,
     Installed,
-    Persist,
-    Send,
     SendBlocks,
     SendChunk,
 )
@@ -25,53 +20,10 @@ from tradebft.consensus.messages import (
     Chunk,
     FetchChunk,
     FetchReply,
-    Prepare,
-    PrePrepare,
-    Reply,
     SnapshotHead,
     Status,
-    ViewChange,
 )
 from tradebft.consensus.pbft.snapshots import CHUNKS_AT_ONCE
-from tradebft.consensus.snapshot import CHUNK_BYTES, Manifest, Table, cut, manifest_of, table_of
-
-CHUNKS = PIECES + 1
-OTHERS = (0, 1, 2)
-
-
-def network(**config) -> Network:
-    return Network(batch_size=1, checkpoint_interval=2, log_window=8, snapshot_interval=4, **config)
-
-
-def behind(last: int = 22) -> Network:
-    """Replica 3 heard nothing of 1..last; the others keep the snapshots at the last two multiples of 4."""
-    net = network()
-    net.serve(range(1, last + 1), without={3})
-    return net
-
-
-def head(net: Network, i: int) -> SnapshotHead:
-    shown = net.replicas[i].snapshot_head()
-    assert shown is not None
-    return shown
-
-
-def asked(net: Network) -> list[tuple[int, int]]:
-    """(source, chunk) of everything that replica 3 asked for and nobody received yet."""
-    return [(to, m.index) for to, m in net.bag if isinstance(m, FetchChunk) and m.replica == 3]
-
-
-def level(net: Network, *replicas: int) -> None:
-    """These replicas are in the same state, whichever way they came there."""
-    one = net.replicas[replicas[0]]
-    for i in replicas[1:]:
-        other = net.replicas[i]
-        assert (other.executed, other.low, other.high) == (one.executed, one.low, one.high)
-        assert net.roots[i] == net.roots[replicas[0]]
-        assert other.clients.executed_rows() == one.clients.executed_rows()
-        assert other.clients.reply_rows() == one.clients.reply_rows()
-        assert (other.view, other.changing, other.standing) == (one.view, one.changing, one.standing)
-
 
 # --- the whole way ---
 
@@ -157,6 +109,9 @@ def forged(net: Network, how: str) -> SnapshotHead:
         "certificate of a later epoch": {
             "certificate": net.certificate("Checkpoint", manifest.seq, proof.digest, OTHERS, 1 << 32)
         },
+        "certificate of a view": {
+            "certificate": net.certificate("Checkpoint", manifest.seq, proof.digest, OTHERS, 1)
+        },
         "certificate of another sequence": {
             "certificate": net.certificate("Checkpoint", manifest.seq - 4, proof.digest, OTHERS)
         },
@@ -184,6 +139,7 @@ def forged(net: Network, how: str) -> SnapshotHead:
         "a vote by no member",
         "certificate of another kind",
         "certificate of a later epoch",
+        "certificate of a view",
         "certificate of another sequence",
         "certificate of another state",
         "root",
@@ -330,15 +286,6 @@ def test_questions_about_snapshots_that_are_not_here():
 # --- while it is fetched, the others go on ---
 
 
-def start_fetching(net: Network, chunks: int) -> None:
-    """Replica 3 has so many chunks of the snapshot that replica 1 shows; what it asked for beyond them is lost."""
-    seq = head(net, 1).manifest.seq
-    net.step(3, head(net, 1))
-    for index in range(chunks):
-        net.step(3, net.signed(net.chunk(1, seq, index)))
-    net.bag.clear()
-
-
 def test_a_snapshot_that_is_gone_is_given_up_for_a_newer_one_with_what_is_the_same_in_it():
     net = behind()
     start_fetching(net, 11)
@@ -384,13 +331,6 @@ def test_blocks_that_are_faster_make_the_snapshot_needless():
     level(net, 0, 1, 2, 3)
 
 
-def all_chunks(net: Network) -> Install:
-    """Replica 3 has everything, and asks its application to take it over: no answer yet."""
-    start_fetching(net, CHUNKS - 1)
-    (install,) = of(Install, net.replicas[3].step(net.now, net.signed(net.chunk(1, 20, CHUNKS - 1))))
-    return install
-
-
 def test_nothing_is_executed_between_install_and_installed():
     net = behind()
     blocks = [decided for decided, _ in net.blocks[0]]
@@ -419,7 +359,8 @@ def test_an_answer_that_the_application_owed_is_of_no_use_after_the_snapshot():
     net.step(3, net._install(3, all_chunks(net)))
     late = Executed(1, (b"",), (bytes(32),), bytes(32))
     assert net.step(3, late) == [Ignored("the execution of what a snapshot took over")]
-    assert replica.clients.reply_rows() == net.replicas[0].clients.reply_rows() or replica.executed == 20
+    net.settle()
+    level(net, 0, 1, 2, 3)
 
 
 def test_chunks_that_hold_no_state_are_dropped_and_asking_goes_on():
@@ -442,198 +383,3 @@ def test_an_installation_that_nobody_asked_for_is_an_error_of_the_caller():
     all_chunks(net)
     with pytest.raises(ValueError, match="no snapshot at 16 is being installed"):
         net.replicas[3].step(0, Installed(16, bytes(32)))
-
-
-# --- after it ---
-
-
-def caught_up(last: int = 22) -> Network:
-    """Replica 3 has installed the newest snapshot and fetched the blocks after it."""
-    net = behind(last)
-    net.step(3, net.request(last + 1))
-    net.catch_up(3)
-    assert net.installed[3] == [last // 4 * 4]
-    level(net, 0, 1, 2, 3)
-    return net
-
-
-def test_a_request_that_was_executed_before_the_snapshot_is_answered_and_not_executed_again():
-    net = caught_up()
-    net.bag.clear()
-    for sequence in (1, 7, 20, 22):
-        replies = [sent(Reply, net.step(i, net.request(sequence))) for i in range(4)]
-        assert [len(found) for found in replies] == [1] * 4
-        assert len({(found[0].seq, found[0].result, found[0].result_digest) for found in replies}) == 1
-    assert net.bag == []  # nobody passed anything on
-
-
-def test_a_primary_cannot_have_a_request_executed_again_where_a_snapshot_was_installed():
-    net = caught_up()
-    effects = net.step(3, net.pre_prepare(net.batch(5), net.replicas[3].executed + 1))
-    assert effects == [Ignored("proposal with a request that was executed")]
-    decided = net.decided(24, net.batch(5), voters=OTHERS)  # and if all others were fooled
-    effects = net.step(3, net.signed(FetchReply((decided,), (), None, 0)))
-    (done,) = [e for e in effects if hasattr(e, "fresh")]
-    assert done.fresh == ()
-
-
-def test_gaps_in_a_clients_numbers_survive():
-    net = network()
-    net.serve([1, 2, 5, 6, 9, *range(10, 23)], without={3})
-    net.step(3, net.request(23))
-    net.catch_up(3)
-    assert net.installed[3] == [16]
-    assert net.replicas[3].clients.executed_rows() == net.replicas[0].clients.executed_rows()
-    assert net.replicas[3].clients.executed("bank", 5)
-    assert net.replicas[3].clients.acceptable("bank", 4)
-    net.serve([3, 4, 7])
-    level(net, 0, 1, 2, 3)
-
-
-def test_requests_that_waited_here_and_were_executed_elsewhere_wait_no_more():
-    net = behind(20)
-    for sequence in (3, 20, 21):
-        net.step(3, net.request(sequence))
-    assert len(net.replicas[3].waiting) == 3
-    net.catch_up(3)
-    assert list(net.replicas[3].waiting) == []  # 21 was passed on to the primary, and executed
-    assert net.timers[3] == {}
-    level(net, 0, 1, 2, 3)
-
-
-def test_the_window_after_a_snapshot_begins_there():
-    net = behind(20)
-    net.step(3, net._install(3, all_chunks(net)))
-    replica = net.replicas[3]
-    assert (replica.executed, replica.low, replica.high, replica.stable.seq) == (20, 20, 28, 20)
-    assert replica.slots == {}
-    for seq, votes in ((20, False), (21, True), (28, True), (29, False)):
-        effects = net.step(3, net.pre_prepare(net.batch(100 + seq), seq))
-        assert bool(sent(Prepare, effects)) is votes, seq
-    # What it shows in a view change is the checkpoint of the snapshot.
-    (change,) = sent(ViewChange, replica.start_view_change(0, 1))
-    assert (change.stable, change.checkpoint) == (20, net.proofs[3][20])
-    net.step(0, change)
-    assert net.evidence == []
-
-
-def test_whoever_installed_a_snapshot_serves_it_to_the_next():
-    net = caught_up()
-    net.bag.clear()
-    fresh = network()
-    fresh.step(2, head(net, 3))
-    for index in range(CHUNKS):
-        (effect,) = net.step(3, net.signed(FetchChunk(20, index, 2)))
-        assert effect == SendChunk(2, 20, index)
-    for to, chunk in net.bag:
-        assert to == 2
-        fresh.step(2, chunk)
-    assert fresh.installed[2] == [20]
-    assert fresh.roots[2] == net.blocks[0][3][1].root
-
-
-# --- restart ---
-
-
-@pytest.mark.parametrize("last", [19, 20, 21, 22])
-@pytest.mark.parametrize("who", [0, 3])
-def test_a_restart_begins_at_the_newest_snapshot(who, last):
-    """Replica 0 took it itself, replica 3 installed it; 20 is a snapshot, 22 a checkpoint without one."""
-    net = caught_up(last)
-    before = net.replicas[who]
-    effects = net.restart(who)
-    after = net.replicas[who]
-    assert after is not before
-    for name in ("executed", "low", "high", "stable", "view", "pending", "next_seq"):
-        assert getattr(after, name) == getattr(before, name), name
-    newest = max(before.proofs)  # the older one is not offered any more
-    assert (after.proofs, after.manifests) == (
-        {newest: before.proofs[newest]},
-        {newest: before.manifests[newest]},
-    )
-    assert after.clients.executed_rows() == before.clients.executed_rows()
-    assert after.clients.reply_rows() == before.clients.reply_rows()
-    assert of(Persist, effects) == []
-    net.settle()
-    net.serve(range(last + 2, last + 20), without={1})  # its vote is needed
-    level(net, 0, 2, 3)
-    assert net.evidence == []
-
-
-def test_votes_above_a_snapshot_are_not_contradicted_after_a_restart():
-    net = caught_up(20)
-    seq = net.replicas[3].executed + 1
-    first, second = net.pre_prepare(net.batch(50), seq), net.pre_prepare(net.batch(51), seq)
-    assert sent(Prepare, net.step(3, first))
-    net.restart(3)
-    assert sent(Prepare, net.step(3, second)) == []
-    assert net.replicas[3].slots[seq].digest == first.digest
-
-
-def test_a_half_fetched_snapshot_is_forgotten_at_a_restart_and_fetched_again():
-    net = behind()
-    start_fetching(net, 15)
-    net.restart(3)
-    assert net.replicas[3].download is None
-    net.step(3, net.request(23))
-    net.catch_up(3)
-    level(net, 0, 1, 2, 3)
-
-
-def test_a_power_cut_after_snapshots_loses_nothing():
-    net = caught_up()
-    roots = dict(net.roots)
-    net.bag.clear()
-    for i in range(4):
-        net.restart(i)
-    net.settle()
-    for i in range(4):
-        net.catch_up(i, 1)
-    assert net.roots == roots
-    net.serve(range(24, 40))
-    level(net, 0, 1, 2, 3)
-
-
-# --- the parts ---
-
-
-def test_cutting_and_joining():
-    for length in (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES):
-        data = bytes(k % 251 for k in range(length))
-        chunks = cut(data)
-        assert b"".join(chunks) == data
-        assert len(chunks) == max(1, -(-length // CHUNK_BYTES))
-        assert all(len(chunk) <= CHUNK_BYTES for chunk in chunks)
-
-
-def test_every_field_of_a_manifest_is_bound_by_what_the_checkpoint_signs():
-    standing = Standing(Membership(0, 0, ((0, b""), (1, b""))))
-    made = manifest_of(4, b"r" * 32, standing, (b"table",), (b"a", b"b"))
-    others = [
-        replace(made, seq=8),
-        replace(made, root=b"s" * 32),
-        replace(made, standing=Standing(Membership(1, 0, ((0, b""), (1, b""))))),
-        replace(made, table=2),
-        replace(made, chunks=made.chunks[::-1]),
-        manifest_of(4, b"r" * 32, standing, (b"table",), (b"ab",)),
-    ]
-    assert len({m.standing.binds(m.digest) for m in (made, *others)}) == 1 + len(others)
-    assert isinstance(made, Manifest)
-
-
-def test_chunks_that_are_no_client_table():
-    good = encode(Table((("bank", 3, (5, 6)),), (("bank", ((3, 9, bytes(32), b"yes"),)),)))
-    table = table_of((good[:10], good[10:]))
-    assert table is not None
-    assert table.executed == (("bank", 3, (5, 6)),)
-    for bad in (b"", good[:-1], good + b"\x00", b"\xc1", encode([1, 2])):
-        assert table_of((bad,)) is None
-
-
-def test_the_head_of_whoever_holds_none():
-    net = network()
-    net.serve([1])
-    assert net.replicas[0].snapshot_head() is None
-    answer = net.step(0, net.signed(Status(0, False, 0, 0, 0, 1, 3)))
-    assert of(SendBlocks, answer) or net.step(0, net.signed(Status(0, False, 0, 0, 0, 2, 3)))
-    assert not any(isinstance(e.message, PrePrepare | SnapshotHead) for e in of(Send, answer) if e.to != 3)
