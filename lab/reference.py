@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from tradebft.scenarios import catalogue, demand, membership, schema, sections, units
+from tradebft.consensus.byzantine import BEHAVIOURS
+from tradebft.consensus.byzantine.clients import BEHAVIOURS as CLIENT_BEHAVIOURS
+from tradebft.scenarios import adversaries, catalogue, demand, membership, schema, sections, units
 
 _INTRODUCTION = """\
 # Scenario reference
@@ -90,6 +92,26 @@ def _pages() -> Iterator[str]:
     yield f"| {', '.join(f'`{name}`' for name in demand.FRAUD_GROUPS)} | groups of the published mix |"
     yield from _section("## [[fault]]", sections.Fault)
     yield from _section("## [[membership]]", membership.MemberChange)
+    yield from _section("## [[byzantine]]", adversaries.Byzantine)
+    yield "\n### Behaviours of members\n"
+    yield "| behaviour | parameters | attack |"
+    yield "|---|---|---|"
+    for name, kind in BEHAVIOURS.items():
+        keys = ", ".join(f"`{key} = {_value(value)}`" for key, value in kind.defaults.items())
+        yield f"| `{name}` | {keys} | {_cell(_sentence(kind))} |"
+    yield "\n### Behaviours of clients\n"
+    yield "| behaviour | attack |"
+    yield "|---|---|"
+    for name, client in CLIENT_BEHAVIOURS.items():
+        yield f"| `{name}` | {_cell(_sentence(client))} |"
+
+
+def _value(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _sentence(kind: type) -> str:
+    return " ".join((kind.__doc__ or "").split())
 
 
 def _section(heading: str, model: type[BaseModel], skip: Collection[str] = ()) -> Iterator[str]:

@@ -100,6 +100,8 @@ def members(who: str, at_most: int = 2) -> str:
 def fault(what: str, who: str, at_most: int = 2) -> str:
     """ "crash of commercial bank 2", "policy bank cut off"; an unknown kind of fault under its own name."""
     names = members(who, at_most) if who else "all members"
+    if what.startswith("byzantine "):
+        return f"{names} misbehaving ({what.removeprefix('byzantine ')})"
     return {
         "crash": f"crash of {names}",
         "partition": f"{names} cut off",

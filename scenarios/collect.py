@@ -98,6 +98,9 @@ def _faults(scenario: Scenario) -> list[tuple[int, int, str, str]]:
         end = -1 if fault.for_ns is None else fault.at_ns + fault.for_ns
         who = " | ".join(", ".join(group) for group in fault.groups)
         rows.append((fault.at_ns, end, fault.kind, who))
+    for one in scenario.byzantine:
+        end = -1 if one.for_ns is None else one.at_ns + one.for_ns
+        rows.append((one.at_ns, end, f"byzantine {one.behaviour}", ", ".join(one.node or one.client)))
     return rows
 
 

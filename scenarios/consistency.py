@@ -10,7 +10,8 @@ import datetime
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from tradebft.scenarios import membership
+from tradebft.scenarios import adversaries, membership
+from tradebft.scenarios.adversaries import Byzantine
 from tradebft.scenarios.demand import FRAUD_CASES, FRAUD_GROUPS, Synthetic, TradeFinance
 from tradebft.scenarios.errors import Problem, nearest, one_of, suggestion
 from tradebft.scenarios.sections import (
@@ -40,6 +41,8 @@ def problems(scenario: Scenario) -> list[Problem]:
     found += _changes(scenario)
     for position, fault in enumerate(scenario.faults):
         found += _fault(fault, position, known, scenario)
+    for position, one in enumerate(scenario.byzantine):
+        found += _byzantine(one, position, known, scenario)
     return found
 
 
@@ -264,6 +267,18 @@ def _changes(scenario: Scenario) -> Iterator[Problem]:
     if wrong := membership.fault_of_changes(scenario):
         position, key, what = wrong
         yield Problem(("membership", position, key) if key else ("membership", position), what)
+
+
+def _byzantine(one: Byzantine, position: int, known: list[str], scenario: Scenario) -> Iterator[Problem]:
+    unknown = [text for text in (_unknown_node(name, known) for name in one.node) if text]
+    for text in unknown:
+        yield Problem(("byzantine", position, "node"), text)
+    twice = None if unknown else _repeated(known[scenario.index(name)] for name in one.node)
+    if twice:
+        yield Problem(
+            ("byzantine", position, "node"), f"expected every node at most once; found {twice!r} twice"
+        )
+    yield from adversaries.faults_of(one, position, scenario)
 
 
 def _repeated(names: Iterable[str]) -> str | None:

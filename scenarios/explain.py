@@ -99,8 +99,9 @@ def _text(details: ErrorDetails, context: Mapping[str, Any], path: KeyPath) -> s
             if abs(context[key]) < 1e6
             else f"expected {words} {context[key]}; found {_shown(found)}"
         )
-    if path == ("fault",) and kind == "tuple_type":
-        return f"expected [[fault]] with two brackets, one for each fault; found {_shown(found)}"
+    if kind == "tuple_type" and path in (("fault",), ("membership",), ("byzantine",)):
+        table = f"[[{path[0]}]]"
+        return f"expected {table} with two brackets, one for each {path[0]}; found {_shown(found)}"
     if kind in _TYPES:
         return f"expected {_TYPES[kind]}; found {_shown(found)}"
     message = details["msg"]

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from tradebft.consensus.byzantine import Behaviour
 from tradebft.scenarios import catalogue
+from tradebft.scenarios.adversaries import Byzantine, faults_of_parameters
 from tradebft.scenarios.errors import ScenarioError, dotted, nearest
 from tradebft.scenarios.explain import explain
 from tradebft.scenarios.lines import key_lines, opening_comment
@@ -173,6 +175,7 @@ def _import_own_classes(scenario: Scenario, source: Source, beside: Path) -> Non
         (("network", "links", "model"), links.model),
         (("network", "client_links", "model"), client_links.model if client_links else ""),
         (("workload", "kind"), scenario.workload.kind),
+        *((("byzantine", k, "behaviour"), one.behaviour) for k, one in enumerate(scenario.byzantine)),
     ]
     for path, name in named:
         if ":" in name:
@@ -180,6 +183,9 @@ def _import_own_classes(scenario: Scenario, source: Source, beside: Path) -> Non
                 own_class(name, beside)
             except ImportError as error:
                 raise ScenarioError(f"{source.locate(path)}: {dotted(path)}: {error}") from None
+    for position, one in enumerate(scenario.byzantine):
+        if ":" in one.behaviour:
+            _check_behaviour(one, position, source)
     if isinstance(links, CustomLinks):
         _build_links(links, ("network", "links"), scenario, source)
     if isinstance(client_links, CustomLinks):
@@ -196,6 +202,17 @@ def _build_links(links: CustomLinks, path: KeyPath, scenario: Scenario, source: 
     except Exception as error:  # whatever a user's class says to its parameters
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ScenarioError(f"{source.locate(path)}: {dotted(path)}: {reason}") from error
+
+
+def _check_behaviour(one: Byzantine, position: int, source: Source) -> None:
+    """A behaviour of the user's own: whether it is one, and knows its parameters."""
+    path: KeyPath = ("byzantine", position, "behaviour")
+    kind = own_class(one.behaviour)
+    if not isinstance(kind, type) or not issubclass(kind, Behaviour):
+        expected = "expected a subclass of tradebft.consensus.byzantine.Behaviour"
+        raise ScenarioError(f"{source.locate(path)}: {dotted(path)}: {expected}; found {one.behaviour!r}")
+    for problem in faults_of_parameters(kind, one.parameters, ("byzantine", position)):
+        raise ScenarioError(f"{source.locate(problem.path)}: {dotted(problem.path)}: {problem.text}")
 
 
 def own_class(name: str, beside: Path | None = None) -> Any:

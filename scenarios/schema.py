@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from tradebft.scenarios import units
+from tradebft.scenarios.adversaries import Byzantine, too_many
 from tradebft.scenarios.demand import CustomWorkload, Policy, Synthetic, TradeFinance, Workload
 from tradebft.scenarios.errors import Problem, ScenarioError
 from tradebft.scenarios.expect import Value, flatten
@@ -40,6 +41,7 @@ from tradebft.scenarios.sections import (
 )
 
 __all__ = [
+    "Byzantine",
     "Consensus",
     "ConstantLinks",
     "CpuCosts",
@@ -111,6 +113,9 @@ class Scenario(Section):
     faults: Annotated[tuple[Fault, ...], BeforeValidator(_tags)] = Field(
         default=(), alias="fault", description="mishaps, one [[fault]] table each"
     )
+    byzantine: Annotated[tuple[Byzantine, ...], BeforeValidator(_tags)] = Field(
+        default=(), description="members and clients that misbehave, one [[byzantine]] table each"
+    )
     membership: Annotated[tuple[MemberChange, ...], BeforeValidator(_tags)] = Field(
         default=(), description="changes of the members, one [[membership]] table each"
     )
@@ -167,6 +172,8 @@ class Scenario(Section):
         found = []
         if n < 4:
             found.append(f"{n} nodes tolerate no fault: f = 0 below 4 nodes")
+        if words := too_many(self):
+            found.append(words)
         return found
 
     def resolved(self) -> dict[str, Any]:
@@ -178,6 +185,10 @@ class Scenario(Section):
             for kind in (*FAULT_KINDS, "of"):
                 if not fault[kind]:
                     del fault[kind]
+        for one in document["byzantine"]:
+            for who in ("node", "client"):
+                if not one[who]:
+                    del one[who]
         return document
 
     @model_validator(mode="after")

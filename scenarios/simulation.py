@@ -13,7 +13,7 @@ from tradebft.network.chance import Chance
 from tradebft.network.cities import CITIES, placement
 from tradebft.network.cluster import Cluster, MakeReplica, Settings
 from tradebft.network.simulated import Wire
-from tradebft.scenarios import membership
+from tradebft.scenarios import adversaries, membership
 from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.loading import own_class
 from tradebft.scenarios.schema import CpuCosts, Graph, Scenario
@@ -167,6 +167,8 @@ def cluster(
             application=application,
             costs=cpu_costs(scenario),
             faults=schedule(scenario),
+            byzantine=adversaries.misbehaviours(scenario),
+            dishonest_clients=adversaries.dishonest_clients(scenario),
             spare=membership.spare(scenario),
             later_keys=membership.later_keys(scenario),
         )

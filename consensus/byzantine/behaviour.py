@@ -74,7 +74,8 @@ class Behaviour:
     """An honest replica, *inner*, and how this member deviates from it, between *at_ns* and *until_ns*."""
 
     period_ns: int = 0  # above 0: `tick` is called that often
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {}  # its parameters; texts and whole numbers
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # what texts may be, where not everything goes
 
     def __init__(self, inner: Replica, coalition: Coalition, parameters: Mapping[str, Any]) -> None:
         check(type(self), {k: v for k, v in parameters.items() if k not in ("at_ns", "until_ns")})
@@ -185,10 +186,13 @@ def check(kind: type[Behaviour], parameters: Mapping[str, Any]) -> None:
             raise ValueError(f"{kind.__name__} has no parameter {name!r}; it has: {known}")
         default = kind.defaults[name]
         if type(value) is not type(default):
-            raise ValueError(f"{name}: expected {type(default).__name__}, found {value!r}")
+            expected = "a text" if isinstance(default, str) else "a whole number"
+            raise ValueError(f"{name}: expected {expected}; found {value!r}")
+        if name in kind.choices and value not in kind.choices[name]:
+            raise ValueError(f"{name}: expected one of {', '.join(kind.choices[name])}; found {value!r}")
         least = 1 if name == "every_ms" else 0
         if isinstance(value, int) and value < least:
-            raise ValueError(f"{name}: expected at least {least}, found {value}")
+            raise ValueError(f"{name}: expected at least {least}; found {value}")
 
 
 def told(lie: Callable[[], Iterable[Effect]], otherwise: Iterable[Effect]) -> list[Effect]:

@@ -36,6 +36,7 @@ class Equivocate(Behaviour):
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {"by": "time", "league": 1}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"by": ("time", "order", "subset")}
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """Two proposals, and a Commit for each."""

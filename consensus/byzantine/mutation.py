@@ -25,6 +25,7 @@ class Mutate(Behaviour):
     "small" changes numbers by one or two, leaves out, doubles or exchanges elements; "any" also puts in extremes."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"percent": 25, "scope": "any"}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"scope": ("small", "any")}
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """The message, or one like it."""
