@@ -26,15 +26,20 @@ class Byzantine(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    node: Names = Field(default=(), description="member, or list of members; either this or client")
-    client: Names = Field(
-        default=(), description='client, or list of clients, such as "client.0"; synthetic load only'
+    node: Names = Field(
+        description="member, or list of members; "
+        'or clients of synthetic load ("client.0"), which misbehave all the time'
     )
     behaviour: str = Field(
         description='what it does: a name from the table below, or a class of your own as "module:Class"'
     )
     at_ns: Moment = Field(default=0, alias="at", description="when it begins")
     for_ns: Period | None = Field(default=None, alias="for", description="how long; default: to the end")
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it is about clients."""
+        return bool(self.node) and all(name.startswith("client.") for name in self.node)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -53,13 +58,14 @@ def misbehaviours(scenario: Scenario) -> list[Misbehaviour]:
             None if one.for_ns is None else one.at_ns + one.for_ns,
         )
         for one in scenario.byzantine
+        if not one.is_client
         for node in one.node
     ]
 
 
 def dishonest_clients(scenario: Scenario) -> dict[str, str]:
     """Client -> what it does."""
-    return {client: one.behaviour for one in scenario.byzantine for client in one.client}
+    return {client: one.behaviour for one in scenario.byzantine if one.is_client for client in one.node}
 
 
 def too_many(scenario: Scenario) -> str | None:
@@ -77,12 +83,11 @@ def too_many(scenario: Scenario) -> str | None:
 def faults_of(one: Byzantine, position: int, scenario: Scenario) -> Iterator[Problem]:
     """What is wrong with one table, beside the names of its members."""
     here = ("byzantine", position)
-    if bool(one.node) == bool(one.client):
-        yield Problem(here, f"expected either node or client; found {'both' if one.node else 'neither'}")
-        return
+    if not one.node:
+        yield Problem((*here, "node"), "expected at least one node; found none")
     if one.at_ns >= scenario.duration_ns:
         yield Problem((*here, "at"), "expected a moment within the simulated time; found one after its end")
-    if one.client:
+    if one.is_client:
         yield from _faults_of_client(one, here, scenario)
     elif ":" not in one.behaviour:
         kind = BEHAVIOURS.get(one.behaviour)
@@ -101,14 +106,12 @@ def _faults_of_client(one: Byzantine, here: tuple[str | int, ...], scenario: Sce
                 (*here, key), "a client misbehaves all the time, and its behaviour has no parameters"
             )
     if not isinstance(scenario.workload, Synthetic):
-        yield Problem((*here, "client"), 'expected dishonest clients only with workload.kind = "synthetic"')
+        yield Problem((*here, "node"), 'expected dishonest clients only with workload.kind = "synthetic"')
         return
     known = [f"client.{k}" for k in range(scenario.workload.clients)]
-    for client in one.client:
+    for client in one.node:
         if client not in known:
-            yield Problem(
-                (*here, "client"), f"no such client {client!r}; there are {known[0]} .. {known[-1]}"
-            )
+            yield Problem((*here, "node"), f"no such client {client!r}; there are {known[0]} .. {known[-1]}")
 
 
 def faults_of_parameters(

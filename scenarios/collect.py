@@ -100,7 +100,7 @@ def _faults(scenario: Scenario) -> list[tuple[int, int, str, str]]:
         rows.append((fault.at_ns, end, fault.kind, who))
     for one in scenario.byzantine:
         end = -1 if one.for_ns is None else one.at_ns + one.for_ns
-        rows.append((one.at_ns, end, f"byzantine {one.behaviour}", ", ".join(one.node or one.client)))
+        rows.append((one.at_ns, end, f"byzantine {one.behaviour}", ", ".join(one.node)))
     return rows
 
 

@@ -270,15 +270,19 @@ def _changes(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _byzantine(one: Byzantine, position: int, known: list[str], scenario: Scenario) -> Iterator[Problem]:
-    unknown = [text for text in (_unknown_node(name, known) for name in one.node) if text]
-    for text in unknown:
+    unknown = [] if one.is_client else [_unknown_node(name, known) for name in one.node]
+    for text in filter(None, unknown):
         yield Problem(("byzantine", position, "node"), text)
-    twice = None if unknown else _repeated(known[scenario.index(name)] for name in one.node)
+    twice = None if any(unknown) else _repeated(_full_name(name, known, scenario) for name in one.node)
     if twice:
         yield Problem(
             ("byzantine", position, "node"), f"expected every node at most once; found {twice!r} twice"
         )
     yield from adversaries.faults_of(one, position, scenario)
+
+
+def _full_name(name: str, known: list[str], scenario: Scenario) -> str:
+    return name if name.startswith("client.") else known[scenario.index(name)]
 
 
 def _repeated(names: Iterable[str]) -> str | None:

@@ -185,10 +185,6 @@ class Scenario(Section):
             for kind in (*FAULT_KINDS, "of"):
                 if not fault[kind]:
                     del fault[kind]
-        for one in document["byzantine"]:
-            for who in ("node", "client"):
-                if not one[who]:
-                    del one[who]
         return document
 
     @model_validator(mode="after")

@@ -110,6 +110,16 @@ def test_links_and_a_workload_of_ones_own_run(tmp_path: Path) -> None:
     assert document["consensus"]["decision_ms"]["p10"] > 750, "three hops of at least 250 ms"
 
 
+def test_a_misbehaviour_of_ones_own_is_tolerated_once_and_not_twice(tmp_path: Path) -> None:
+    scenario = str(OWN / "selective.toml")
+    assert tradebft(scenario, cwd=tmp_path)["expectations_failed"] == []
+    two = 'byzantine.0.node=["replica.2","replica.3"]'
+    free = ("--set", "expect={agreement=true}")
+    document = tradebft(scenario, "--set", two, *free, cwd=tmp_path)
+    assert document["consensus"]["view_changes"] > 0
+    assert document["invariants"]["violations"] == []
+
+
 def test_a_class_that_is_not_there_is_refused_in_one_line(tmp_path: Path) -> None:
     wrong = "consensus.protocol=mylab.fastbft:Replic"
     done = subprocess.run(

@@ -42,12 +42,14 @@ def test_names_become_indices_and_other_keys_parameters(scenario):
     loaded = scenario(
         'node = "replica.0"\nbehaviour = "equivocate"\nby = "order"\nat = "1 s"\nfor = "2 s"',
         'node = ["replica.2", "replica.3"]\nbehaviour = "omit"\npercent = 7',
-        'client = ["client.0", "client.2"]\nbehaviour = "double-submit"',
+        'node = ["client.0", "client.2"]\nbehaviour = "double-submit"',
+        'node = "replica.2"\nbehaviour = "starve"\nclient = "client.1"',
     )
     assert misbehaviours(loaded) == [
         Misbehaviour(0, "equivocate", {"by": "order"}, 1 * S, 3 * S),
         Misbehaviour(2, "omit", {"percent": 7}, 0, None),
         Misbehaviour(3, "omit", {"percent": 7}, 0, None),
+        Misbehaviour(2, "starve", {"client": "client.1"}, 0, None),
     ]
     assert dishonest_clients(loaded) == {"client.0": "double-submit", "client.2": "double-submit"}
     cluster = simulation.cluster(loaded, ["client.0", "client.1", "client.2"])
@@ -82,16 +84,18 @@ def test_a_scenario_with_adversaries_loads_again_from_what_it_says_of_itself(sce
         ),
         ('node = "replica.0"\nbehaviour = "equivocate"\nby = "tiem"', "expected one of time, order, subset"),
         ('node = "replica.0"', "behaviour: missing"),
-        ('behaviour = "silent"', "expected either node or client; found neither"),
-        ('node = "replica.0"\nclient = "client.0"\nbehaviour = "silent"', "found both"),
+        ('behaviour = "silent"', "node: missing"),
+        ('node = []\nbehaviour = "silent"', "expected at least one node; found none"),
+        ('node = ["replica.0", "client.0"]\nbehaviour = "silent"', "no such node 'client.0'"),
+        ('node = ["client.0", "client.0"]\nbehaviour = "far-ahead"', "every node at most once"),
         ('node = "replica.0"\nbehaviour = "silent"\nat = "9 days"', "a moment within the simulated time"),
         (
-            'client = "client.3"\nbehaviour = "far-ahead"',
+            'node = "client.3"\nbehaviour = "far-ahead"',
             "no such client 'client.3'; there are client.0 .. client.2",
         ),
-        ('client = "client.0"\nbehaviour = "far-ahed"', "did you mean 'far-ahead'?"),
-        ('client = "client.0"\nbehaviour = "far-ahead"\nat = "1 s"', "misbehaves all the time"),
-        ('client = "client.0"\nbehaviour = "far-ahead"\nrate = 3', "has no parameters"),
+        ('node = "client.0"\nbehaviour = "far-ahed"', "did you mean 'far-ahead'?"),
+        ('node = "client.0"\nbehaviour = "far-ahead"\nat = "1 s"', "misbehaves all the time"),
+        ('node = "client.0"\nbehaviour = "far-ahead"\nrate = 3', "has no parameters"),
         ('node = "replica.0"\nbehaviour = "nowhere_at_all:Class"', "cannot import 'nowhere_at_all'"),
         (
             'node = "replica.0"\nbehaviour = "json:JSONDecoder"',
@@ -114,7 +118,7 @@ def test_one_bracket_is_a_mistake_that_is_explained(scenario):
 def test_dishonest_clients_are_for_synthetic_load(scenario):
     trade = 'title = "t"\n[workload]\nkind = "trade-finance"\n'
     with pytest.raises(ScenarioError, match=r"only with workload\.kind"):
-        scenario('client = "client.0"\nbehaviour = "far-ahead"', head=trade)
+        scenario('node = "client.0"\nbehaviour = "far-ahead"', head=trade)
     assert misbehaviours(scenario('node = "policy_bank"\nbehaviour = "silent"', head=trade))[0].node == 1
 
 
