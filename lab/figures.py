@@ -12,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tradebft.lab import consensus_figures, days_figures, fraud_figures, network_map, space_time
+from tradebft.lab import (
+    consensus_figures,
+    days_figures,
+    fraud_figures,
+    network_map,
+    points_figure,
+    space_time,
+)
 from tradebft.lab.figure_style import png, settle, style, svg
 from tradebft.scenarios.records import Records
 
@@ -28,6 +35,7 @@ FIGURES: dict[str, Draw] = {
     "where_days_go": days_figures.where_days_go,
     "frauds_by_kind": fraud_figures.frauds_by_kind,
     "frauds_by_coverage": fraud_figures.frauds_by_coverage,
+    "points": points_figure.points,
     "commit_latency": consensus_figures.commit_latency,
     "one_round": space_time.one_round,
     "messages_by_kind": consensus_figures.messages_by_kind,
@@ -48,6 +56,10 @@ CAPTIONS = {
     "frauds_by_coverage": (
         "Share of each kind that is caught when only some of the banks are on the platform: whoever lends"
         " outside leaves a hole."
+    ),
+    "points": (
+        "What was varied, and what came of it. A mark is the mean over seeds, its bar the lowest and the highest;"
+        " latency is the client's. The longest silence is the longest time in which nobody got an answer."
     ),
     "commit_latency": (
         "Ledger latency, in milliseconds. A dot marks the median, a diamond the 99th percentile. The client's"

@@ -96,6 +96,7 @@ def document(records: Records) -> dict[str, Any]:
                 "violations": list(records.violations),
             },
             "coverage": list(records.coverage),
+            "points": list(records.points),
             "faults": [
                 {"begin_seconds": begin / 1e9, "end_seconds": end / 1e9, "what": what, "who": who}
                 for begin, end, what, who in records.faults

@@ -12,7 +12,7 @@ from tradebft.lab.figures import CAPTIONS
 SECTIONS = {
     "days": ("days_per_arm", "where_days_go"),
     "frauds": ("frauds_by_kind", "frauds_by_coverage"),
-    "ledger": ("commit_latency", "one_round", "messages_by_kind", "network_map"),
+    "ledger": ("points", "commit_latency", "one_round", "messages_by_kind", "network_map"),
 }
 
 

@@ -218,6 +218,7 @@ def _records(document: dict[str, Any], tables: dict[str, pl.DataFrame]) -> Recor
         fraud=document["fraud"],
         false_alarms=document["false_alarms"],
         coverage=document["coverage"],
+        points=document["points"],
         invariants_checked=document["invariants"]["checked"],
         violations=document["invariants"]["violations"],
         **tables,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tradebft.lab import metrics, results
+from tradebft.lab import metrics, results, varied
 from tradebft.lab.progress import Progress, silent
 from tradebft.scenarios.records import Records
 
@@ -76,7 +76,10 @@ def run(
     loaded = schema.load(scenario, dict(set or {}), seed)
     if out is not None:
         results.check_writable(out)  # before the minutes of work, not after
+    varied.check(loaded)
     records = execute(loaded, report_progress)
+    if loaded.vary:
+        varied.vary(loaded, records, report_progress)
     document = metrics.document(records)
     failed = expect.failures(loaded.expect, document)
     document["expectations_failed"] = failed

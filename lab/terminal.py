@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -38,6 +38,8 @@ def comparison(finished: Run) -> None:
     ):
         if line:
             console.print(line, markup=False, soft_wrap=True)
+    if document["points"]:
+        console.print(_points_table(document))
 
 
 def _days(document: Mapping[str, Any]) -> str:
@@ -110,6 +112,47 @@ def _sensitivity(console: Console, document: Mapping[str, Any]) -> None:
             markup=False,
             soft_wrap=True,
         )
+
+
+def _points_table(document: Mapping[str, Any]) -> Table:
+    """One row a point, the mean over its seeds: transactions a second, client latency, longest silence, view changes,
+    requests without an answer."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in document["points"]:
+        groups.setdefault(tuple(_short(value) for value in row["at"].values()), []).append(row)
+    table = Table(box=None, pad_edge=False)
+    for key in document["points"][0]["at"]:
+        table.add_column(key.rpartition(".")[2])
+    for heading in (
+        "committed/s",
+        "client p50",
+        "client p99",
+        "longest silence",
+        "view changes",
+        "unanswered",
+    ):
+        table.add_column(heading, justify="right")
+    for values, rows in groups.items():
+        table.add_row(
+            *values,
+            _mean([row["committed_per_second"] for row in rows], "{:,.4g}".format),
+            _mean([row["client_ms"]["p50"] for row in rows], wording.milliseconds),
+            _mean([row["client_ms"]["p99"] for row in rows], wording.milliseconds),
+            _mean([row["longest_silence_ms"] for row in rows], wording.milliseconds),
+            _mean([row["view_changes"] for row in rows], "{:,.3g}".format),
+            _mean([row["unanswered"] for row in rows], "{:,.3g}".format),
+        )
+    return table
+
+
+def _short(value: Any) -> str:
+    """A value that was varied; of a list, how long it is."""
+    return f"{len(value)} of them" if isinstance(value, list | tuple) else str(value)
+
+
+def _mean(values: list[Any], show: Callable[[float], str]) -> str:
+    found = [value for value in values if value is not None]
+    return show(sum(found) / len(found)) if found else "-"
 
 
 def _network_line(document: Mapping[str, Any]) -> str:

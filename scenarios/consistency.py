@@ -39,6 +39,7 @@ def problems(scenario: Scenario) -> list[Problem]:
     found += _consensus(scenario.consensus)
     found += _workload(scenario)
     found += _changes(scenario)
+    found += _vary(scenario)
     for position, fault in enumerate(scenario.faults):
         found += _fault(fault, position, known, scenario)
     for position, one in enumerate(scenario.byzantine):
@@ -267,6 +268,20 @@ def _changes(scenario: Scenario) -> Iterator[Problem]:
     if wrong := membership.fault_of_changes(scenario):
         position, key, what = wrong
         yield Problem(("membership", position, key) if key else ("membership", position), what)
+
+
+def _vary(scenario: Scenario) -> Iterator[Problem]:
+    if not scenario.vary:
+        if scenario.repeats > 1:
+            yield Problem(("repeats",), "expected [vary], whose points are repeated; found none")
+        return
+    if not isinstance(scenario.workload, Synthetic):
+        yield Problem(("vary",), 'expected [vary] only with workload.kind = "synthetic"')
+    if len(scenario.vary) > 2:
+        yield Problem(("vary",), f"expected one or two keys; found {len(scenario.vary)}")
+    for key, values in scenario.vary.items():
+        if not values:
+            yield Problem(("vary", key), "expected a list of values; found none")
 
 
 def _byzantine(one: Byzantine, position: int, known: list[str], scenario: Scenario) -> Iterator[Problem]:

@@ -122,5 +122,6 @@ class Records:
     coverage: list[dict[str, Any]] = field(
         default_factory=list
     )  # rows of coverage, kind, injected, caught, missed
+    points: list[dict[str, Any]] = field(default_factory=list)  # of a scenario that varies: a row a run
     invariants_checked: list[str] = field(default_factory=list)
     violations: list[dict[str, Any]] = field(default_factory=list)

@@ -84,6 +84,13 @@ def _tags(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _lists(table: object) -> object:
+    flat = flatten(table)
+    if not isinstance(flat, dict):
+        return flat
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+
+
 class Scenario(Section):
     """One experiment, complete: the same scenario, seed and version give the same result anywhere."""
 
@@ -118,6 +125,14 @@ class Scenario(Section):
     )
     membership: Annotated[tuple[MemberChange, ...], BeforeValidator(_tags)] = Field(
         default=(), description="changes of the members, one [[membership]] table each"
+    )
+    vary: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(_lists)] = Field(
+        default_factory=dict,
+        description="after the run itself: one run for each of a list of values of a dotted key, of at most two keys "
+        "(the second one makes the curves); synthetic load only",
+    )
+    repeats: int = Field(
+        default=1, ge=1, le=1000, description="vary: how many seeds each point is run with, from `seed` on"
     )
     expect: Annotated[dict[str, Value], BeforeValidator(flatten)] = Field(
         default_factory=dict,
