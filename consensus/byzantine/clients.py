@@ -10,6 +10,8 @@ from tradebft.consensus.client import Client
 from tradebft.consensus.interface import Broadcast, Effect, Effects, Send
 from tradebft.consensus.messages import Request
 
+LAST: Final = (1 << 64) - 1
+
 
 class DishonestClient:
     """A client around *inner*, whose requests leave otherwise than it meant."""
@@ -49,20 +51,26 @@ class DoubleSubmit(DishonestClient):
 
 
 class SameSequence(DishonestClient):
-    """Signs two operations under one sequence and tells one to the primary, the other to everybody else."""
+    """Signs several operations under one sequence: the primary hears of one, every other replica of one of its own."""
 
     def ask(self, effect: Send | Broadcast, request: Request) -> Iterable[Effect]:
         """Whoever hears of which."""
-        other = self.signed(replace(request, operation=request.operation + b" twice", signature=b""))
-        return [effect, Broadcast(other)]
+        out: list[Effect] = [effect]
+        for index in self.inner.committee.indices:
+            other = replace(request, operation=request.operation + b" %d" % index, signature=b"")
+            out.append(Send(index, self.signed(other)))
+        return out
 
 
 class BadSignature(DishonestClient):
-    """Signs nothing."""
+    """Signs nothing, or another operation than it sends."""
 
     def ask(self, effect: Send | Broadcast, request: Request) -> Iterable[Effect]:
-        """A signature of zeros."""
-        return (replace(effect, message=replace(request, signature=bytes(64))),)
+        """A signature of zeros, and a genuine one under changed words."""
+        return (
+            replace(effect, message=replace(request, signature=bytes(64))),
+            Broadcast(replace(request, operation=request.operation + b" and more")),
+        )
 
 
 class BackupsOnly(DishonestClient):
@@ -76,12 +84,15 @@ class BackupsOnly(DishonestClient):
 
 
 class FarAhead(DishonestClient):
-    """Jumps a thousand numbers ahead every now and then, and back."""
+    """Numbers its requests ahead: by half a window, by one, by a thousand, to the last number there is."""
 
     def ask(self, effect: Send | Broadcast, request: Request) -> Iterable[Effect]:
-        """One more request that lies beyond every window."""
-        ahead = self.signed(replace(request, sequence=request.sequence + 1000, signature=b""))
-        return [effect, Broadcast(ahead)]
+        """The request, and more of them that lie at the edge of every window or beyond."""
+        window, number = self.inner.config.client_window, request.sequence
+        out: list[Effect] = [effect]
+        for sequence in (number + window // 2, number + window, number + 1000 * window, LAST):
+            out.append(Broadcast(self.signed(replace(request, sequence=sequence, signature=b""))))
+        return out
 
 
 BEHAVIOURS: Final[dict[str, type[DishonestClient]]] = {
