@@ -230,13 +230,18 @@ class Network:
         """Give *event* to replica *i* (messages only if they are authentic) and perform what it asks for."""
         if hasattr(event, "signature") and not authentic(event, self.config.chain_id, self.announced):
             return (Ignored("bad signature"),)
-        effects = self.replicas[i].step(self.now, event)
-        gathered = list(effects)
-        for effect in effects:
-            gathered += self._perform(i, effect)
+        gathered, inputs = [], [event]
+        for one in (
+            inputs
+        ):  # what the application answers is an input of its own, after the effects that asked for it
+            for effect in self.replicas[i].step(self.now, one):
+                gathered.append(effect)
+                answer = self._perform(i, effect)
+                if answer is not None:
+                    inputs.append(answer)
         return gathered
 
-    def _perform(self, i: int, effect: Any) -> Effects:
+    def _perform(self, i: int, effect: Any) -> Executed | Installed | None:
         self.watch(i, effect)
         match effect:
             case Send(to, message):
@@ -261,7 +266,7 @@ class Network:
             case Evidence():
                 self.evidence.append((i, effect))
             case Committed():
-                return self.step(i, self._execute(i, effect))
+                return self._execute(i, effect)
             case KeepSnapshot(manifest):
                 self.snapshots[i][manifest.seq] = effect
             case SnapshotProven(certificate, floor):
@@ -269,10 +274,10 @@ class Network:
             case SendChunk(to, seq, index):
                 self.bag.append((to, self.signed(self.chunk(i, seq, index), i)))
             case Install():
-                return self.step(i, self._install(i, effect))
+                return self._install(i, effect)
             case Ignored():
                 pass
-        return ()
+        return None
 
     # --- the application, and snapshots of it ---
 
