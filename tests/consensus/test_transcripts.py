@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transcript import Transcript, replay
 
-PATHS = sorted(Path(__file__).with_name("transcripts").glob("*.txt"))
+PATHS = sorted(Path(__file__).parents[1].joinpath("transcripts").glob("*.txt"))
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
