@@ -135,11 +135,11 @@ class Lockstep:
             self.hop()
             most -= 1
 
-    def advance(self) -> bool:
-        """The next round in which something happens; False where nothing will."""
+    def advance(self, until: int | None = None) -> bool:
+        """The next round in which something happens; False where nothing will (by time *until*)."""
         if not self.flying:
             due = min((at for timers in self.timers for at in timers.values()), default=None)
-            if due is None:
+            if due is None or (until is not None and due > until):
                 return False
             rounds = -(-(due - self.now) // HOP_NS)
             self.now += max(0, rounds - 1) * HOP_NS
