@@ -34,8 +34,8 @@ SHRINK_TRIALS: Final = 400
 # Option -> module and function that does the work: function(hunt: Hunt) -> (the document to print, exit code).
 EXPLORERS: Final = {
     "mutant": ("tradebft.lab.fuzz.mutants", "hunt"),
-    "twins": ("tradebft.lab.fuzz.twins", "explore"),
-    "small_scope": ("tradebft.lab.fuzz.small_scope", "explore"),
+    "twins": ("tradebft.lab.fuzz.explorers", "explore_twins"),
+    "small_scope": ("tradebft.lab.fuzz.explorers", "explore_small_scope"),
 }
 
 
@@ -74,10 +74,14 @@ class Hunt:
         out: Path,
         progress: Progress,
         names: str = "",
+        views: int | None = None,
+        limit: int | None = None,
+        scenario: Path | None = None,
     ) -> None:
         self.options, self.seeds, self.minutes = options, seeds, minutes
         self.workers, self.out, self.progress = workers, out, progress
         self.names = names  # of mutants: one, or "all"
+        self.views, self.limit, self.scenario = views, limit, scenario  # of the systematic explorers
 
 
 @click.command()
@@ -93,6 +97,9 @@ class Hunt:
 @click.option("--mutant", metavar="NAME|all", help="Plant a known bug, or each in turn; it must be found.")
 @click.option("--twins", is_flag=True, help="Enumerate leaders and partitions with one member doubled.")
 @click.option("--small-scope", is_flag=True, help="Change a Byzantine member's real messages by one step.")
+@click.option("--views", type=click.IntRange(1, 7), help="Of --twins: most views.  [default: 4]")
+@click.option("--limit", type=click.IntRange(1), help="Of --twins and --small-scope: most scenarios.")
+@click.option("--scenario", type=click.Path(path_type=Path), help="Of both: play this file again.")
 @click.option(
     "--shrink",
     type=click.IntRange(0),
@@ -114,6 +121,9 @@ def fuzz(
     mutant: str | None,
     twins: bool,
     small_scope: bool,
+    views: int | None,
+    limit: int | None,
+    scenario: Path | None,
     shrink: int,
     out: Path,
     as_json: bool,
@@ -124,13 +134,17 @@ def fuzz(
     from tradebft.lab.fuzz.swarm import Options, swarm
 
     asked = [name for name, on in (("mutant", mutant), ("twins", twins), ("small_scope", small_scope)) if on]
-    if len(asked) + beyond_f > 1:
+    if len(asked) + (beyond_f and not twins) > 1:
         raise click.UsageError("expected one of --beyond-f, --mutant, --twins, --small-scope; found several")
+    if (views and not twins) or ((limit or scenario) and not (twins or small_scope)):
+        raise click.UsageError("--views is for --twins, --limit and --scenario for --twins and --small-scope")
     options = Options(nodes, beyond_f)
     processes = workers or os.cpu_count() or 1
     with contextlib.nullcontext(shown.silent) if quiet else shown.bar() as progress:
         if asked:
-            hunt = Hunt(options, seeds, minutes, processes, out, progress, mutant or "")
+            hunt = Hunt(
+                options, seeds, minutes, processes, out, progress, mutant or "", views, limit, scenario
+            )
             document, code = _explorer(asked[0])(hunt)
         else:
             # A limit on time alone asks for as many seeds as there is time for.

@@ -23,7 +23,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """The document of a swarm, told. What another explorer reports is told as far as it has the same entries."""
     for entry in document.get("violations", [])[:AT_MOST]:
         found = Violation(entry["invariant"], entry["at_ns"], entry["replica"], entry["what"])
-        yield f"seed {entry['seed']}: {violation(found)}"
+        yield (f"seed {entry['seed']}" if "seed" in entry else entry["scenario"]) + f": {violation(found)}"
         if "command" in entry:
             yield f"  {entry['command']}"
         for name in ("transcript", "picture"):
@@ -36,6 +36,10 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield from _summary(document)
     if "mutants" in document:
         yield from _mutants(document)
+    if document.get("command") in ("fuzz --twins", "fuzz --small-scope"):
+        from tradebft.lab.fuzz import explorers
+
+        yield from explorers.lines(document)
 
 
 def _summary(document: Mapping[str, Any]) -> Iterator[str]:

@@ -156,8 +156,9 @@ def shares(limit: int) -> list[_Sums]:
     rest, found = limit, []
     sizes = sorted((how_many(*each), each) for each in CLASSES)
     for place, (there_are, (told, split)) in enumerate(sizes):
-        single = told + split == 1
-        share = min(there_are, rest - limit // 8 if single else rest // (len(sizes) - place))
+        singles = len([each for _, each in sizes[place:] if sum(each) == 1])
+        among = singles or len(sizes) - place
+        share = min(there_are, (rest - limit // 8 if singles else rest) // among)
         rest -= share
         found.append(_Sums(told, split, there_are, share))
     return found
