@@ -202,7 +202,7 @@ class Decided(Wire, tag="Decided", frozen=True, gc=False, array_like=True):
 class Status(Wire, tag="Status", frozen=True, gc=False, array_like=True):
     """*replica* waits and says where it stands; peers answer with what it misses. *nonce* tells repeats apart.
 
-    *held*: while changing views, the members whose ViewChange for *view* it holds, as bits.
+    *held*: while changing views, the members whose ViewChange for *view* it holds, as bits (of the first 62 members).
     """
 
     view: int

@@ -33,6 +33,7 @@ Point = dict[str, Any]
 def points(document: dict[str, Any], records: Records) -> Figure | None:
     """One panel a measure; a mark is the mean over seeds, its bar the lowest and the highest of them."""
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 
     rows: list[Point] = document["points"]
     if not rows:
@@ -69,7 +70,8 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
         if wide and _spread(rows) > 20:
             logarithmic(axes, "y")
         else:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     handles = [
         Line2D([], [], color=colour, label=f"{_name(second[0])} = {group}")
         for colour, group in zip(COLOURS, groups, strict=False)
@@ -173,7 +175,7 @@ def axis_of(key: str, values: list[Any]) -> tuple[Callable[[Any], float], str]:
             return (lambda value: float(order.index(value))), name
     if key.endswith("loss") and all(0 <= value <= 1 for value in values):
         return (lambda value: 100.0 * float(value)), f"{name}, %"
-    unit = {"percent": ", %", "rate": ", messages/s"}.get(key.rpartition(".")[2], "")
+    unit = {"rate": ", messages/s"}.get(key.rpartition(".")[2], "")
     return float, f"{name}{unit}"
 
 

@@ -36,7 +36,16 @@ from tradebft.consensus.interface import (
 )
 from tradebft.consensus.invariants import Checker
 from tradebft.consensus.membership import EpochProof
-from tradebft.consensus.messages import Chunk, FetchReply, Garbage, Message, sender_of, size
+from tradebft.consensus.messages import (
+    Chunk,
+    FetchReply,
+    Garbage,
+    Message,
+    NewView,
+    ViewChange,
+    sender_of,
+    size,
+)
 from tradebft.network.bus import Bus
 from tradebft.network.chronicle import Chronicle, History
 from tradebft.network.costs import CpuCosts
@@ -44,6 +53,7 @@ from tradebft.network.disk import Disk
 from tradebft.network.recorder import EXECUTE_EVENT, INSTALL_EVENT, TIMER_EVENT, Recorder
 from tradebft.network.trace import short
 
+SEEN_KEPT: Final = 1024
 INBOX_PER_SENDER: Final = 1024
 """Messages of one sender that may wait for a node's processor (assumption): more than an honest one ever has there,
 few enough that a flood delays the others by milliseconds only."""
@@ -94,6 +104,7 @@ class ReplicaNode:
         self._history = History(index, self._chronicle)
         self._height = 0
         self._inbox: Counter[Address] = Counter()  # messages that wait for the processor, by sender
+        self._seen: dict[bytes, None] = {}  # ViewChanges and NewViews that were looked into, by signature
         self._epoch = 0  # work queued before a crash is not done after it
         self.replica = make()
         self._do: dict[type, Callable[[int, Any], None]] = {
@@ -128,8 +139,16 @@ class ReplicaNode:
             self._recorder.dropped["inbox full"] += 1
             return
         self._inbox[sender] += 1
-        done = self.cpu.take(now, self.cpu.costs.receive(message, size(message)))
+        done = self.cpu.take(now, self.cpu.costs.receive(message, size(message), self._seen))
+        if isinstance(message, ViewChange | NewView):
+            self._remember(message)
         self._bus.later(done, self.index, (self._epoch, message))
+
+    def _remember(self, message: ViewChange | NewView) -> None:
+        """A copy of it need not be looked into again."""
+        self._seen[message.signature] = None
+        while len(self._seen) > SEEN_KEPT:
+            del self._seen[next(iter(self._seen))]
 
     def process(self, now: int, work: tuple[int, Any]) -> None:
         """The processor is done with what `queue` or an execution handed it."""
@@ -161,6 +180,7 @@ class ReplicaNode:
         self.up = False
         self._epoch += 1
         self._inbox.clear()
+        self._seen.clear()
         self._history.crash(self._height)
         if self.cpu is not None:
             self.cpu.free_at = 0

@@ -171,7 +171,7 @@ class Changing(State):
             return (Ignored("NewView for a view that is over or open"),)
         if not self.member or epoch_of(message.view) != self.committee.epoch:
             return self._elsewhere(message.view)
-        if fault := fault_of_new_view(message, self.config, self.committee):
+        if fault := fault_of_new_view(message, self.config, self.committee, self.view_changes.knows):
             return (Evidence(message.replica, f"sent an invalid NewView: {fault}"),)
         return [Persist(message), *self.enter(now, message), *self.next_epoch(now)]
 

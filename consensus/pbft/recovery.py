@@ -37,6 +37,8 @@ from tradebft.consensus.snapshot import Snapshot
 
 BLOCKS_A_REPLY: Final = 64
 SLOTS_A_REPLY: Final = 64
+PATIENCE_BETWEEN_VIEWS: Final = 4  # doublings
+HELD_BITS: Final = (1 << 62) - 1  # a number on the wire has 64 bits
 
 
 class Recovery(State):
@@ -66,9 +68,11 @@ class Recovery(State):
         """Twice what an execution usually takes, doubled with every question that brought no progress.
 
         A configuration that names an interval gets it. Between views messages are large and slow to check, and asking
-        soon would only keep everybody busy with answers.
+        soon, or as often as before, would only keep everybody busy with answers.
         """
-        if self.config.status_interval_ns or self.changing:
+        if self.changing:
+            return self.config.status_ns << min(self.asked_in_vain, PATIENCE_BETWEEN_VIEWS)
+        if self.config.status_interval_ns:
             return self.config.status_ns
         return min(self.config.status_ns, self.usual.patience(2, self.config.status_ns) << self.asked_in_vain)
 
@@ -120,7 +124,7 @@ class Recovery(State):
 
     def _status(self) -> Status:
         self.nonce += 1
-        held = self.view_changes.held(self.view) if self.changing else 0
+        held = self.view_changes.held(self.view) & HELD_BITS if self.changing else 0
         fields = (self.view, self.changing, held, self.low, self.executed, self.nonce, self.me)
         signature = self.signer.sign(Status(*fields).payload(self.config.chain_id))
         return Status(*fields, signature)
@@ -146,7 +150,8 @@ class Recovery(State):
         behind_in_view = status.view < self.view or (status.view == self.view and status.changing)
         if self.changing:
             mine = self.view_changes.of(self.me)
-            lacks = status.view < self.view or not status.held >> self.me & 1
+            # Of members beyond the bits that a Status has nobody can tell: they send theirs again.
+            lacks = status.view < self.view or not status.held & HELD_BITS & 1 << self.me
             if mine is not None and status.view <= self.view and lacks:
                 effects.append(Send(peer, mine))
         elif behind_in_view and self.new_view is not None and self._shows_new_view(status):

@@ -6,7 +6,7 @@ what a new primary must propose; backups recompute it and accept nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tradebft.consensus.interface import Config
 from tradebft.consensus.membership import Committee, first_view
@@ -85,8 +85,16 @@ def proposals(changes: Iterable[ViewChange]) -> tuple[int, list[tuple[int, bytes
     ]
 
 
-def fault_of_new_view(message: NewView, config: Config, committee: Committee) -> str | None:
-    """Why *message* (whose own signature was checked) does not open its view, one of the committee's epoch."""
+def fault_of_new_view(
+    message: NewView,
+    config: Config,
+    committee: Committee,
+    known: Callable[[ViewChange], bool] = lambda change: False,
+) -> str | None:
+    """Why *message* (whose own signature was checked) does not open its view, one of the committee's epoch.
+
+    *known* says whether a ViewChange was checked before: most of them came by themselves.
+    """
     if message.replica != committee.primary(message.view):
         return f"{message.replica} does not lead view {message.view}"
     senders = {change.replica for change in message.view_changes}
@@ -95,6 +103,8 @@ def fault_of_new_view(message: NewView, config: Config, committee: Committee) ->
     for change in message.view_changes:
         if change.view != message.view:
             return f"it shows a ViewChange for view {change.view}"
+        if known(change):
+            continue
         if change.replica not in committee or not authentic(change, committee.chain_id, committee.keyring):
             return f"the ViewChange of {change.replica} is not signed by it"
         if fault := fault_of_view_change(change, config, committee):
@@ -124,6 +134,10 @@ class ViewChangeLog:
             return False
         self._latest[change.replica] = change
         return True
+
+    def knows(self, change: ViewChange) -> bool:
+        """Whether exactly this one is here, and so was found valid."""
+        return self._latest.get(change.replica) == change
 
     def newer_than(self, view: int, replica: int) -> bool:
         """Whether *replica* asked for a view above *view* already."""
