@@ -239,7 +239,18 @@ class Network:
                 answer = self._perform(i, effect)
                 if answer is not None:
                     inputs.append(answer)
+        self._check_timers(i)
         return gathered
+
+    def _check_timers(self, i: int) -> None:
+        """What a replica believes about its timers is so: one that it takes for running will never be set again."""
+        replica, timers = self.replicas[i], self.timers[i]
+        believed = {
+            "view-change": replica.watched is not None,
+            "status": replica.asking,
+            "batch": replica.batch_timer,
+        }
+        assert {name: name in timers for name in believed} == believed, f"replica {i}: {timers}"
 
     def _perform(self, i: int, effect: Any) -> Executed | Installed | None:
         self.watch(i, effect)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from left_behind import level
 from replicas import Network, of, sent
 from tradebft.chain.crypto import Wallet
-from tradebft.consensus.interface import Evidence, Ignored
+from tradebft.consensus.interface import Broadcast, Committed, Evidence, Executed, Ignored
 from tradebft.consensus.membership import (
     Change,
     Committee,
@@ -26,10 +26,13 @@ from tradebft.consensus.messages import (
     NULL_DIGEST,
     Checkpoint,
     Commit,
+    FetchReply,
     Prepare,
     PrePrepare,
+    ViewChange,
 )
 from tradebft.consensus.pbft import Replica
+from tradebft.consensus.pbft.view_change import fault_of_view_change
 from tradebft.network.application import members_operation
 
 # --- arithmetic ---
@@ -82,11 +85,12 @@ def test_what_cannot_be_members(bad):
 
 def test_sizes_and_primaries_of_members_that_are_not_numbered_through():
     net = network()
-    committee = Committee(Membership(3, 40, members(net, 1, 2, 4, 5)), b"tradebft", net.keyring)
-    assert (committee.n, committee.faults, committee.quorum) == (4, 1, 3)
-    assert [committee.primary(first_view(3) + v) for v in range(5)] == [1, 2, 4, 5, 1]
-    assert [committee.position(i) for i in (1, 2, 4, 5, 0, 9)] == [0, 1, 2, 3, 4, 4]
-    assert [i in committee for i in (0, 1, 5, "bank")] == [False, True, True, False]
+    five = ((1, b""), (2, b""), (4, b""), (5, b""), (8, b""))
+    committee = Committee(Membership(3, 40, five), b"tradebft", net.keyring)
+    assert (committee.n, committee.faults, committee.quorum) == (5, 1, 4)
+    assert [committee.primary(first_view(3) + v) for v in range(6)] == [1, 2, 4, 5, 8, 1]
+    assert [committee.position(i) for i in (1, 2, 4, 5, 8, 0, 9)] == [0, 1, 2, 3, 4, 5, 5]
+    assert [i in committee for i in (0, 1, 8, "bank")] == [False, True, True, False]
 
 
 @given(st.integers(1, 400))
@@ -178,6 +182,49 @@ def test_taking_a_change_back_makes_an_epoch_with_the_same_members():
     level(net, 0, 1, 2, 3)
 
 
+def slow_application(net: Network, new: Members) -> tuple[Replica, list[Executed]]:
+    """Replica 1, with all up to the boundary handed to an application that has not answered; the answers.
+
+    The first batch agrees on *new*; a quorum of the others has signed the checkpoint there.
+    """
+    blocks = []
+    net.watch = lambda i, e: blocks.append(e.decided) if i == 0 and isinstance(e, Committed) else None
+    agree(net, new, without=[1])
+    replica = net.replicas[1]
+    replica.step(0, net.signed(FetchReply(tuple(blocks), (), net.replicas[0].stable, 0)))
+    assert replica.executed == len(blocks)
+    return replica, [executed for _, executed in net.blocks[0]]
+
+
+def test_a_replica_that_executes_late_learns_of_a_boundary_below_its_window():
+    """It may have voted beyond the boundary by then. A quorum cannot: q signed a checkpoint after the change."""
+    net = network()
+    replica, answers = slow_application(net, members(net, 0, 1, 2, 3, rekeyed=[3]))
+    assert (replica.low, replica.high) == (6, 10)
+    assert sent(Prepare, replica.step(0, net.pre_prepare(net.batch(1), 7)))
+    replica.step(0, answers[0])
+    assert replica.high == 6
+    assert sent(Prepare, replica.step(0, net.pre_prepare(net.batch(2), 8))) == []
+    for answer in answers[1:]:
+        replica.step(0, answer)
+    assert (replica.committee.epoch, replica.slots, replica.high) == (1, {}, 10)
+    proposal = net.pre_prepare(net.batch(3), 7, EPOCH, replica=0)
+    assert sent(Prepare, replica.step(0, proposal))  # nothing of the other epoch stands in its way
+
+
+def test_a_proposal_beyond_the_boundary_is_made_again_by_the_first_leader_of_the_epoch():
+    net = network()
+    replica, answers = slow_application(net, members(net, 1, 2, 3))
+    replica.step(0, net.request(1))
+    replica.step(
+        0, net.pre_prepare(net.batch(1), 7)
+    )  # the leader of the epoch before was as late as this one
+    assert (len(replica.waiting), replica.waiting.fresh) == (1, 0)
+    effects = [e for answer in answers for e in replica.step(0, answer)]
+    (proposal,) = sent(PrePrepare, effects)
+    assert (proposal.view, proposal.seq, proposal.batch.requests) == (EPOCH, 7, (net.request(1),))
+
+
 # --- a primary that proposes null batches ---
 
 
@@ -257,6 +304,40 @@ def test_who_was_retired_falls_silent():
     level(net, 1, 2, 3)
 
 
+def test_who_was_retired_votes_for_nothing_and_suspects_nobody():
+    net = network()
+    net.step(0, net.request(1))
+    net.settle()
+    net.step(3, net.request(9))
+    net.bag.clear()  # nobody else hears of it
+    assert "view-change" in net.timers[3]
+    agree(net, members(net, 0, 1, 2))
+    assert "view-change" not in net.timers[3]
+
+
+def test_who_was_retired_votes_for_nothing():
+    net = network()
+    agree(net, members(net, 1, 2, 3))
+    for vote in (net.pre_prepare(net.batch(1), 7, EPOCH, replica=1), net.view_change(1, EPOCH + 1)):
+        effects = net.step(0, vote)
+        assert of(Broadcast, effects) == []
+    assert net.replicas[0].voting_view is None
+
+
+def test_a_larger_network_needs_more_to_join_a_view_change():
+    net = network(spare=3)
+    for i in (4, 5, 6):
+        net.add(i)
+    net.step(1, net.view_change(2, 1))  # of the epoch before: it counts for nothing later
+    agree(net, members(net, *range(7)))
+    for i in (3, 4):
+        shown = net.signed(ViewChange(EPOCH + 1, 6, None, (), i))
+        assert of(Evidence, net.step(1, shown)) == []
+    assert not net.replicas[1].changing  # two of seven may be Byzantine
+    net.step(1, net.signed(ViewChange(EPOCH + 1, 6, None, (), 5)))
+    assert net.replicas[1].changing
+
+
 def test_an_old_key_is_refused_from_the_boundary_on():
     net = network()
     batch = net.batch(1)
@@ -277,6 +358,15 @@ def test_an_old_key_is_refused_from_the_boundary_on():
         assert net.step(2, net.signed(kind(EPOCH, last + 1, batch.digest, 3))) == over
     assert net.step(2, net.signed(Checkpoint(last + 2, bytes(32), 3, b"", 1))) == over
     assert net.step(2, net.view_change(3, EPOCH + 1)) == over
+
+
+def test_there_is_no_way_into_the_first_view_of_an_epoch():
+    net = network()
+    agree(net, members(net, 0, 1, 2, 3, rekeyed=[3]))
+    committee = net.replicas[0].committee
+    for view, well in ((EPOCH, False), (EPOCH + 1, True)):
+        fault = fault_of_view_change(ViewChange(view, 6, None, (), 1), net.config, committee)
+        assert (fault is None) is well, fault
 
 
 def test_certificates_of_a_later_epoch_need_its_keys():
