@@ -226,17 +226,22 @@ class Lockstep:
     def _put(self, seat: int, member: int, message: Any) -> None:
         for to in self.by_member[member]:
             arriving = self.route(seat, to, message)
-            if arriving is None:
-                continue
-            # What a replica says for itself is signed; only what a route changed may not be.
-            if arriving is not message and not authentic(arriving, self.config.chain_id, self.keyring):
-                continue
-            self.messages += 1
-            self.flying.append((to, arriving))
+            if arriving is message:
+                self.messages += 1
+                self.flying.append((to, message))
+            elif arriving is not None:
+                self.flying += ((to, each) for each in self._authentic(arriving))
         if self.messages > MESSAGES_MAX:
             self.flying.clear()
             self.report("runaway", -1, f"more than {MESSAGES_MAX} messages")
             self.raised.update(range(len(self.seats)))
+
+    def _authentic(self, arriving: Any) -> list[Any]:
+        """What a replica says for itself is signed; what a route put in its place may not be."""
+        instead = arriving if isinstance(arriving, tuple) else (arriving,)
+        passed = [each for each in instead if authentic(each, self.config.chain_id, self.keyring)]
+        self.messages += len(passed)
+        return passed
 
     def signed(self, message: Any) -> Any:
         """*message* with a signature of the member that it names."""
@@ -257,11 +262,13 @@ class Lockstep:
 
     def _answer(self, seat: int, message: Any) -> None:
         """A reply reaches its client, which believes what f+1 members say alike."""
-        reply = self.route(seat, -1, message)
-        if not isinstance(reply, Reply):
+        arriving = self.route(seat, -1, message)
+        if arriving is None or not isinstance(message, Reply):
             return
-        if reply is not message and not authentic(reply, self.config.chain_id, self.keyring):
-            return
+        for reply in (message,) if arriving is message else self._authentic(arriving):
+            self._believe(reply)
+
+    def _believe(self, reply: Reply) -> None:
         key = reply.client, reply.sequence
         said = (*key, reply.seq, reply.result_digest)
         members = self._replies.setdefault(said, set())

@@ -1,9 +1,17 @@
 """One scripted run of four members in which one may lie and the network may be cut, for the small-scope explorer.
 
-The script: five batches of two requests. Sequence 2 is a checkpoint. Sequence 3 is decided by replica 3 alone, which
-nobody hears of before view 1; replica 2 has to fetch its batch. Sequence 4 is prepared by replica 2 alone and carried
-over by view 2, and is a checkpoint. Sequence 5 is served in view 2. Then everything that was wrong ends, and whatever
-was asked for must be answered.
+The script: seven batches of two requests, checkpoints at every second.
+
+    view 0   1, 2    as it should be
+             3       replica 3 alone decides it, which nobody hears of before view 1; replica 2 never saw its batch
+             4       replica 1 alone prepares it, and leads the next view
+    view 1   3, 4    carried over
+             5       replica 0 alone decides it, which nobody hears of before view 2; replica 3 never saw its batch
+             6       replica 2 alone prepares it, and leads the next view
+    view 2   5, 6    carried over
+             7       as it should be
+
+Then everything that was wrong ends, and whatever was asked for must be answered.
 
     play(Plan(1, (Lie("NewView/1/0#0", "proposal nulled", (0, 2)),), ()))
 """
@@ -41,8 +49,10 @@ CONFIG: Final = Config(
     log_window=4,
     view_change_timeout_ns=20 * HOP_NS,
 )
-ASKED_AT: Final = (0, 5, 10, 42, 72)  # two requests each time, in rounds
-END: Final = 80  # of the script
+ASKED_AT: Final = ((0, 2), (5, 2), (10, 4), (42, 4), (74, 2))  # in which round, and how many requests
+END: Final = 82  # of the script
+ALONE: Final = {(0, 3): (3, 2), (1, 5): (0, 3)}  # (view, seq) -> who alone hears Commits, and who no proposal
+PREPARED_BY: Final = {(0, 4): 1, (1, 6): 2}  # (view, seq) -> who alone hears Prepares
 CALM_ROUNDS: Final = 600
 REPEAT_ROUNDS: Final = 40
 
@@ -114,7 +124,7 @@ class Stage:
         self._counts: dict[str, int] = {}
         self._current: Any = None  # the liar's message whose copies are being sent
         self._label, self._given = "", set[int]()
-        self._changed: Any = None
+        self._instead: tuple[Any, ...] | None = None  # of it, for those who are lied to
         self._batches: dict[bytes, Batch] = {}
         self._certificates: dict[tuple[int, int], Prepared] = {}
         self.scene = Scene(plan.liar, CONFIG, self._sign, self._batches, self._certificates)
@@ -125,9 +135,9 @@ class Stage:
         """The script, then the calm; how many rounds that took."""
         network = self.network
         number = 0
-        for at in ASKED_AT:
+        for at, count in ASKED_AT:
             self._until(at)
-            for _ in range(CONFIG.batch_size):
+            for _ in range(count):
                 network.submit(number)
                 number += 1
         self._until(END)
@@ -177,7 +187,7 @@ class Stage:
         self.rounds_used.add(at)
         if receiver == CLIENT:
             return arriving
-        if _scripted_away(sender, receiver, message):
+        if self._scripted_away(sender, receiver, message):
             return None
         for cut in self.plan.cuts:
             if cut.at <= at < cut.at + cut.lasts and not any(
@@ -185,6 +195,20 @@ class Stage:
             ):
                 return None
         return arriving
+
+    def _scripted_away(self, sender: int, receiver: int, message: Any) -> bool:
+        """What the script itself keeps from arriving."""
+        kind = type(message)
+        if kind in (PrePrepare, Prepare, Commit):
+            place = message.view, message.seq
+            if place in ALONE:
+                hears, lacks = ALONE[place]
+                return (kind is Commit and receiver != hears) or (kind is PrePrepare and receiver == lacks)
+            return kind is Prepare and PREPARED_BY.get(place, receiver) != receiver
+        # What somebody decided alone stays his own until the next view.
+        return kind is FetchReply and any(
+            (self.network.replicas[sender].view, block.seq) in ALONE for block in message.blocks
+        )
 
     def _learn(self, message: Any) -> None:
         """What a liar may use later."""
@@ -201,26 +225,27 @@ class Stage:
             self._begin(message)
         self._given.add(receiver)
         lie = self._lies.get(self._label)
-        if lie is None or receiver not in lie.receivers or self._changed is None:
+        if lie is None or receiver not in lie.receivers or self._instead is None:
             return message
         self.told += 1
-        return self._changed
+        return self._instead
 
     def _begin(self, message: Any) -> None:
         """The first copy of another message of the liar's."""
         name = _label(message)
         count = self._counts.get(name, 0)
         self._counts[name] = count + 1
-        self._current, self._given, self._changed = message, set(), None
+        self._current, self._given, self._instead = message, set(), None
         self._label = f"{name}#{count}"
         if not self._lies:
             self.offered[self._label] = [step for step, _ in steps(message, self.scene)], self._given
         lie = self._lies.get(self._label)
         if lie is not None:
-            changed = dict(steps(message, self.scene)).get(lie.step)
-            if changed is not None:
-                self._changed = self._sign(changed)
-                self._learn(self._changed)
+            instead = dict(steps(message, self.scene)).get(lie.step)
+            if instead is not None:
+                self._instead = tuple(map(self._sign, instead))
+                for changed in self._instead:
+                    self._learn(changed)
 
     def _sign(self, message: Any) -> Any:
         """*message* signed by the liar, whoever it names."""
@@ -232,18 +257,6 @@ def _label(message: Any) -> str:
     if type(message) is Reply:
         return f"Reply/{message.client}/{message.sequence}"
     return f"{type(message).__name__}/{getattr(message, 'view', 0)}/{getattr(message, 'seq', 0)}"
-
-
-def _scripted_away(sender: int, receiver: int, message: Any) -> bool:
-    """What the script itself keeps from arriving."""
-    kind = type(message)
-    if kind in (PrePrepare, Prepare, Commit):
-        place = message.view, message.seq
-        if place == (0, 3):
-            return (kind is Commit and receiver != 3) or (kind is PrePrepare and receiver == 2)
-        return bool(place == (1, 4) and kind is Prepare and receiver != 2)
-    # What replica 3 decided alone stays its own until view 1.
-    return kind is FetchReply and sender == 3 and bool(message.blocks) and message.blocks[-1].seq == 3
 
 
 __all__ = ["CLIENT", "CONFIG", "END", "NODES", "Cut", "Lie", "Plan", "Played", "Stage", "play"]

@@ -43,19 +43,23 @@ class Scene(NamedTuple):
     certificates: dict[tuple[int, int], Prepared]  # by view and seq
 
 
-Steps = Iterator[tuple[str, Any]]
+Steps = Iterator[tuple[str, tuple[Any, ...]]]
+Changes = Iterator[tuple[str, Any]]
 
 
 def steps(message: Any, scene: Scene) -> Steps:
-    """(name, changed message, not signed yet) for every small step away from *message*; names are unique."""
+    """(name, what is sent instead, not signed yet) for every small step away from *message*; names are unique."""
     kind = _KINDS.get(type(message))
     if kind is None:
         return
-    yield from kind(message, scene)
-    yield "sender+1", replace(message, replica=(message.replica + 1) % scene.config.nodes)
+    yield "left out", ()
+    yield "said twice", (message, message)
+    for name, changed in kind(message, scene):
+        yield name, (changed,)
+    yield "sender+1", (replace(message, replica=(message.replica + 1) % scene.config.nodes),)
 
 
-def _numbers(message: Any, **sizes: int) -> Steps:
+def _numbers(message: Any, **sizes: int) -> Changes:
     """Each of these fields, one step up and one down; nothing below 0."""
     for name, size in sizes.items():
         value = getattr(message, name)
@@ -64,7 +68,7 @@ def _numbers(message: Any, **sizes: int) -> Steps:
             yield f"{name}-{size}", replace(message, **{name: value - size})
 
 
-def _digests(message: Any, scene: Scene) -> Steps:
+def _digests(message: Any, scene: Scene) -> Changes:
     other = next((value for value in reversed(scene.batches) if value != message.digest), None)
     if other is not None:
         yield "digest other", replace(message, digest=other)
@@ -75,7 +79,7 @@ def _digests(message: Any, scene: Scene) -> Steps:
 # --- the normal case ---
 
 
-def _pre_prepare(message: PrePrepare, scene: Scene) -> Steps:
+def _pre_prepare(message: PrePrepare, scene: Scene) -> Changes:
     yield from _numbers(message, view=1, seq=1)
     yield from _digests(message, scene)
     batch = message.batch
@@ -89,6 +93,9 @@ def _pre_prepare(message: PrePrepare, scene: Scene) -> Steps:
         "batch reordered": Batch(batch.timestamp_ns, asked[::-1]),
         "request dropped": Batch(batch.timestamp_ns, asked[:-1]),
         "request repeated": Batch(batch.timestamp_ns, asked + asked[-1:]),
+        "request forged": Batch(
+            batch.timestamp_ns, (*asked[:-1], *(replace(r, operation=r.operation + b"0") for r in asked[-1:]))
+        ),
     }
     previous = next(
         (held for value, held in reversed(scene.batches.items()) if value != message.digest), None
@@ -100,20 +107,20 @@ def _pre_prepare(message: PrePrepare, scene: Scene) -> Steps:
             yield name, replace(message, digest=other.digest, batch=other)
 
 
-def _vote(message: Prepare | Commit, scene: Scene) -> Steps:
+def _vote(message: Prepare | Commit, scene: Scene) -> Changes:
     yield from _numbers(message, view=1, seq=1)
     yield from _digests(message, scene)
     other = Commit if isinstance(message, Prepare) else Prepare
     yield f"kind {other.__name__}", other(message.view, message.seq, message.digest, message.replica)
 
 
-def _checkpoint(message: Checkpoint, scene: Scene) -> Steps:
+def _checkpoint(message: Checkpoint, scene: Scene) -> Changes:
     yield from _numbers(message, seq=scene.config.checkpoint_interval, epoch=1)
     yield "seq+1", replace(message, seq=message.seq + 1)
     yield from _digests(message, scene)
 
 
-def _reply(message: Reply, scene: Scene) -> Steps:
+def _reply(message: Reply, scene: Scene) -> Changes:
     yield from _numbers(message, view=1, seq=1, sequence=1)
     other = message.result[::-1]
     yield "result other", replace(message, result=other, result_digest=result_digest(other))
@@ -124,7 +131,7 @@ def _reply(message: Reply, scene: Scene) -> Steps:
 # --- the view change ---
 
 
-def _view_change(message: ViewChange, scene: Scene) -> Steps:
+def _view_change(message: ViewChange, scene: Scene) -> Changes:
     yield from _numbers(message, view=1, stable=scene.config.checkpoint_interval)
     proof = message.checkpoint
     if proof is not None:
@@ -136,7 +143,7 @@ def _view_change(message: ViewChange, scene: Scene) -> Steps:
         yield name, replace(message, prepared=shown)
 
 
-def _prepared_sets(shown: tuple[Prepared, ...], view: int, scene: Scene) -> Iterator[tuple[str, Any]]:
+def _prepared_sets(shown: tuple[Prepared, ...], view: int, scene: Scene) -> Changes:
     """What a ViewChange may claim instead of the certificates that it has."""
     if not shown:
         old = scene.certificates
@@ -152,8 +159,8 @@ def _prepared_sets(shown: tuple[Prepared, ...], view: int, scene: Scene) -> Iter
         yield "prepared in another order", shown[::-1]
     for name, votes in _certificates(last.prepares):
         yield f"prepared {name}", (*shown[:-1], Prepared(last.pre_prepare, votes))
-    for name, changed in _claims(last, view, scene):
-        yield f"prepared {name}", (*shown[:-1], changed)
+    for name, claimed in _with_claims(shown, view, scene):
+        yield f"prepared {name}", claimed
     key = first.pre_prepare.view, first.pre_prepare.seq
     older = next(
         (held for (v, s), held in scene.certificates.items() if s == key[1] and v < key[0]), None
@@ -162,14 +169,26 @@ def _prepared_sets(shown: tuple[Prepared, ...], view: int, scene: Scene) -> Iter
         yield "prepared older", (older, *shown[1:])
 
 
+def _with_claims(
+    shown: tuple[Prepared, ...], view: int, scene: Scene
+) -> Iterator[tuple[str, tuple[Prepared, ...]]]:
+    """These certificates with the first or the last of them changed."""
+    for name, changed in _claims(shown[-1], view, scene) if shown else ():
+        yield f"last {name}", (*shown[:-1], changed)
+    for name, changed in _claims(shown[0], view, scene) if len(shown) > 1 else ():
+        yield f"first {name}", (changed, *shown[1:])
+
+
 def _claims(entry: Prepared, view: int, scene: Scene) -> Iterator[tuple[str, Prepared]]:
     """A certificate for something else than it is for: its votes keep their signatures."""
     proposal, votes = entry.pre_prepare, entry.prepares
     other = next((value for value in reversed(scene.batches) if value != proposal.digest), NULL_DIGEST)
     for name, fields in (
-        ("for a later view", {"view": min(proposal.view + 1, view)}),
+        ("for a later view", {"view": proposal.view + 1}),
+        ("for another digest, just before", {"view": view - 1, "digest": other}),
         ("for the next seq", {"seq": proposal.seq + 1}),
         ("for another digest", {"digest": other}),
+        ("for the null batch", {"digest": NULL_DIGEST}),
     ):
         changed = replace(proposal, **fields)
         signed = scene.sign(changed) if changed.replica == scene.me else changed
@@ -184,22 +203,19 @@ def _certificates(proof: QuorumCertificate) -> Iterator[tuple[str, QuorumCertifi
     yield "a vote under another name", replace(proof, votes=(*votes[:-1], (votes[-1][0], votes[0][1])))
 
 
-def _new_view(message: NewView, scene: Scene) -> Steps:
+def _new_view(message: NewView, scene: Scene) -> Changes:
     yield from _numbers(message, view=1)
     shown, carried = message.view_changes, message.proposals
-    yield "V repeated", replace(message, view_changes=(*shown[:-1], shown[0]))
-    yield "V repeated once more", replace(message, view_changes=(*shown, shown[0]))
-    yield "V less one", replace(message, view_changes=shown[:-1])
-    yield "V of one", replace(message, view_changes=shown[:1] * len(shown))
+    for name, changes in _shown_otherwise(message, scene):
+        yield name, replace(message, view_changes=changes)
+        # With the proposals that follow, it is wrong in one place only.
+        following = tuple(_proposal(message, seq, value, scene) for seq, value in proposals(changes)[1])
+        if [p.digest for p in following] != [p.digest for p in carried]:
+            yield f"{name}, with what follows", replace(message, view_changes=changes, proposals=following)
     yield "proposals missing", replace(message, proposals=())
     low = max(change.stable for change in shown)
     extra = _proposal(message, (carried[-1].seq if carried else low) + 1, NULL_DIGEST, scene)
     yield "proposal added", replace(message, proposals=(*carried, extra))
-    yield "own ViewChange emptied", _told_otherwise(message, scene, truly=True)
-    yield "own ViewChange emptied in V only", _told_otherwise(message, scene, truly=False)
-    another = _others_emptied(message)
-    if another is not None:
-        yield "another's ViewChange emptied", another
     if not carried:
         return
     last = carried[-1]
@@ -231,42 +247,43 @@ def _proposal(message: NewView, seq: int, digest: bytes, scene: Scene) -> PrePre
     return signed
 
 
-def _told_otherwise(message: NewView, scene: Scene, truly: bool) -> NewView:
-    """My own ViewChange in it prepared nothing. *truly*: with the proposals that follow from that; nobody can tell."""
-    changes = tuple(
-        scene.sign(replace(change, prepared=())) if change.replica == scene.me else change
-        for change in message.view_changes
-    )
-    if not truly:
-        return replace(message, view_changes=changes)
-    carried = tuple(_proposal(message, seq, value, scene) for seq, value in proposals(changes)[1])
-    return replace(message, view_changes=changes, proposals=carried)
-
-
-def _others_emptied(message: NewView) -> NewView | None:
-    """What another member prepared is taken out of its ViewChange, whose signature does not hold any more."""
-    for place, change in enumerate(message.view_changes):
-        if change.prepared and change.replica != message.replica:
-            emptied = replace(change, prepared=())
-            changes = (*message.view_changes[:place], emptied, *message.view_changes[place + 1 :])
-            return replace(message, view_changes=changes)
-    return None
+def _shown_otherwise(message: NewView, scene: Scene) -> Iterator[tuple[str, tuple[ViewChange, ...]]]:
+    """Other ViewChanges than the quorum that there was."""
+    shown = message.view_changes
+    # My own says what I like, since I sign it; the others' signatures do not hold any more once they are changed.
+    mine = next((change for change in shown if change.replica == scene.me), shown[0])
+    emptied: ViewChange = scene.sign(replace(mine, prepared=()))
+    rest = tuple(change for change in shown if change.replica != scene.me)
+    yield "V repeated", (*shown[:-1], shown[0])
+    yield "V repeated once more", (*shown, shown[0])
+    yield "V less one", shown[:-1]
+    yield "V of one", (mine,) * len(shown)
+    yield "V of one emptied", (emptied,) * len(shown)
+    yield "own ViewChange emptied", (emptied, *rest)
+    later: ViewChange = scene.sign(replace(mine, prepared=mine.prepared[1:]))
+    if later.prepared:
+        yield "V of one without its first", (later,) * len(shown)
+        yield "all ViewChanges emptied but my last", (later, *(replace(each, prepared=()) for each in rest))
+    yield "others' ViewChanges emptied", (mine, *(replace(change, prepared=()) for change in rest))
+    yield "all ViewChanges emptied", (emptied, *(replace(change, prepared=()) for change in rest))
+    for name, claimed in _with_claims(mine.prepared, message.view, scene):
+        yield f"own ViewChange, prepared {name}", (scene.sign(replace(mine, prepared=claimed)), *rest)
 
 
 # --- catching up ---
 
 
-def _status(message: Status, scene: Scene) -> Steps:
+def _status(message: Status, scene: Scene) -> Changes:
     yield from _numbers(message, view=1, stable=scene.config.checkpoint_interval, executed=1, nonce=1, held=1)
     yield "changing", replace(message, changing=not message.changing)
 
 
-def _fetch(message: Fetch, scene: Scene) -> Steps:
+def _fetch(message: Fetch, scene: Scene) -> Changes:
     yield from _numbers(message, seq=1)
     yield from _digests(message, scene)
 
 
-def _fetch_reply(message: FetchReply, scene: Scene) -> Steps:
+def _fetch_reply(message: FetchReply, scene: Scene) -> Changes:
     blocks, bodies = message.blocks, message.bodies
     if message.checkpoint is not None:
         yield "checkpoint missing", replace(message, checkpoint=None)
@@ -291,7 +308,7 @@ def _fetch_reply(message: FetchReply, scene: Scene) -> Steps:
         yield f"block {name}", replace(message, blocks=(changed, *blocks[1:]))
 
 
-_KINDS: Final[dict[type, Callable[[Any, Scene], Steps]]] = {
+_KINDS: Final[dict[type, Callable[[Any, Scene], Changes]]] = {
     PrePrepare: _pre_prepare,
     Prepare: _vote,
     Commit: _vote,
