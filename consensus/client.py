@@ -25,7 +25,7 @@ from tradebft.consensus.interface import (
     TimerFired,
 )
 from tradebft.consensus.membership import Committee, epoch_of, first_view, genesis
-from tradebft.consensus.messages import EpochChange, Reply, Request, request_payload, result_digest
+from tradebft.consensus.messages import EpochChange, Reply, Request, authentic, request_payload, result_digest
 from tradebft.consensus.round_trip import RoundTrip
 
 RETRY_TIMER: Final = "retry"
@@ -142,6 +142,10 @@ class Client:
         waiting = self._outstanding.get(reply.sequence) if reply.client == self.name else None
         if waiting is None:
             return NOTHING  # answered already: the other n - f - 1 replies come as a matter of course
+        if reply.replica in self.committee.rekeyed and not authentic(
+            reply, self.config.chain_id, self.committee.keyring
+        ):
+            return (Ignored("a reply signed with a key that is over"),)
         earlier = waiting.replies.get(reply.replica)
         if earlier is not None:
             if earlier.result_digest == reply.result_digest:

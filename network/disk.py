@@ -32,6 +32,9 @@ class Disk:
         if isinstance(record, QuorumCertificate):
             # A stable checkpoint: what was voted on at or below it is in the blocks, and older proofs have no use.
             self._records = [record, *(r for r in self._records if _seq_of(r) > record.seq)]
+            self._snapshots = {
+                seq: kept for seq, kept in self._snapshots.items() if seq >= record.seq or seq in self._proofs
+            }
         elif isinstance(record, ViewChange | NewView):
             self._records = [r for r in self._records if not isinstance(r, type(record))]
             self._records.append(record)

@@ -5,7 +5,7 @@ This is the only place that knows both a replica and what it executes.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from tradebft.consensus.interface import (
     Committed,
     Effects,
     Evidence,
+    Executed,
     Ignored,
     Install,
     Installed,
@@ -105,6 +106,7 @@ class ReplicaNode:
         self._height = 0
         self._inbox: Counter[Address] = Counter()  # messages that wait for the processor, by sender
         self._seen: dict[bytes, None] = {}  # ViewChanges and NewViews that were looked into, by signature
+        self._answers: deque[Executed | Installed] = deque()  # of the application, to be handed in next
         self._epoch = 0  # work queued before a crash is not done after it
         self.replica = make()
         self._do: dict[type, Callable[[int, Any], None]] = {
@@ -130,6 +132,8 @@ class ReplicaNode:
         effects = self.replica.step(now, message)
         if effects:
             self.perform(now, effects)
+            while self._answers and self.up:
+                self.perform(now, self.replica.step(now, self._answers.popleft()))
 
     def queue(self, now: int, message: Message) -> None:
         """A message arrived; the processor gets to it when it has done what came before."""
@@ -180,6 +184,7 @@ class ReplicaNode:
         self.up = False
         self._epoch += 1
         self._inbox.clear()
+        self._answers.clear()
         self._seen.clear()
         self._history.crash(self._height)
         if self.cpu is not None:
@@ -234,7 +239,7 @@ class ReplicaNode:
         self._checker.log_size(now, self.index, len(getattr(self.replica, "slots", ())))
         self._recorder.trace.event(EXECUTE_EVENT, self.index, 0, effect.seq, short(executed.root), 0, now)
         if self.cpu is None:
-            self.receive(now, executed)
+            self._answers.append(executed)  # an input of its own, after what this step still asks for
         else:
             done = self.cpu.take(
                 now, self.cpu.costs.execute(len(effect.fresh), self._chronicle.checks * len(effect.fresh))
@@ -275,7 +280,7 @@ class ReplicaNode:
             self._recorder.trace.event(INSTALL_EVENT, self.index, 0, seq, short(root), 0, now)
             self._recorder.installed += 1
         if self.cpu is None:
-            self.receive(now, Installed(seq, root))
+            self._answers.append(Installed(seq, root))
         else:
             length = sum(len(chunk) for chunk in (*effect.table, *effect.application))
             done = self.cpu.take(now, self.cpu.costs.install(length))

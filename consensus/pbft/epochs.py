@@ -30,6 +30,7 @@ from tradebft.consensus.membership import (
     scheduled,
 )
 from tradebft.consensus.messages import EpochChange, authentic
+from tradebft.consensus.pbft.bodies import Bodies
 from tradebft.consensus.pbft.checkpoint import CheckpointVotes
 from tradebft.consensus.pbft.state import BATCH_TIMER, VIEW_TIMER, State
 from tradebft.consensus.pbft.view_change import ViewChangeLog
@@ -121,7 +122,8 @@ class Epochs(State):
         self.own_checkpoints.clear()
         self.watched, self.batch_timer, self.batch_due = None, False, False
         self.left_behind = False
-        self.slots = {}
+        self.slots, self.bodies = {}, Bodies(committee.faults + 2)
+        self.nonces = {}
         self.accepted_ns = {}
         self.next_seq = self.low + 1
         self.waiting.renew()

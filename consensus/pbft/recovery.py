@@ -37,7 +37,6 @@ from tradebft.consensus.snapshot import Snapshot
 
 BLOCKS_A_REPLY: Final = 64
 SLOTS_A_REPLY: Final = 64
-PATIENCE_BETWEEN_VIEWS: Final = 4  # doublings
 HELD_BITS: Final = (1 << 62) - 1  # a number on the wire has 64 bits
 
 
@@ -68,11 +67,9 @@ class Recovery(State):
         """Twice what an execution usually takes, doubled with every question that brought no progress.
 
         A configuration that names an interval gets it. Between views messages are large and slow to check, and asking
-        soon, or as often as before, would only keep everybody busy with answers.
+        soon would only keep everybody busy with answers.
         """
-        if self.changing:
-            return self.config.status_ns << min(self.asked_in_vain, PATIENCE_BETWEEN_VIEWS)
-        if self.config.status_interval_ns:
+        if self.config.status_interval_ns or self.changing:
             return self.config.status_ns
         return min(self.config.status_ns, self.usual.patience(2, self.config.status_ns) << self.asked_in_vain)
 
@@ -116,6 +113,8 @@ class Recovery(State):
     def _outstanding(self) -> bool:
         if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind or self.pending:
             return True
+        if self.download is not None:
+            return True
         if self.heard_of > self.executed or not (self.member or self.retired):
             return True  # votes were missed; or to be admitted it must first be level
         return any(
@@ -133,9 +132,11 @@ class Recovery(State):
 
     def on_status(self, now: int, status: Status) -> Effects:
         """A peer is stuck: send what it misses and nothing else. A repeated Status is not answered twice."""
-        if status.nonce <= self.nonces.get(status.replica, 0):
+        # Whoever holds a key that was replaced may still speak for the epoch in which it was in use, and for no other.
+        nonces = self.nonces if epoch_of(status.view) == self.committee.epoch else self.nonces_elsewhere
+        if status.nonce <= nonces.get(status.replica, 0):
             return (Ignored("status seen before"),)
-        self.nonces[status.replica] = status.nonce
+        nonces[status.replica] = status.nonce
         if not self.status_quota.allows(now, status.replica):
             return (Ignored("status beyond its sender's quota"),)
         peer = status.replica
@@ -314,7 +315,7 @@ class Recovery(State):
             if record.seq % self.config.checkpoint_interval == 0:
                 # Not stable for all, perhaps: if all restart and nobody votes again, the window never moves.
                 self.vote_checkpoint(now, record)
-                self._reenter_epoch()
+                self.reenter_epoch()
         elif isinstance(record, QuorumCertificate):
             self.stabilise(record)
         elif isinstance(record, EpochProof):
@@ -336,7 +337,8 @@ class Recovery(State):
             raise ValueError(f"not a record that a replica persists: {type(record).__name__}")
         self.watched, self.asking = None, False
 
-    def _reenter_epoch(self) -> None:
+    def reenter_epoch(self) -> None:
+        """At a restart: go on into the epoch that was entered before it, if its boundary is reached."""
         proof = self.ahead.get(self.committee.epoch)
         if proof is not None and self.closing is not None:
             self.stabilise(proof.certificate)

@@ -15,6 +15,7 @@ from tradebft.chain.codec import encode
 from tradebft.chain.crypto import QuorumCertificate, digest
 from tradebft.consensus.interface import (
     NOTHING,
+    CancelTimer,
     Effect,
     Effects,
     Evidence,
@@ -31,7 +32,7 @@ from tradebft.consensus.interface import (
 from tradebft.consensus.membership import EpochProof, first_view
 from tradebft.consensus.messages import Chunk, FetchChunk, SnapshotHead
 from tradebft.consensus.pbft.client_table import ClientTable
-from tradebft.consensus.pbft.state import State
+from tradebft.consensus.pbft.state import BATCH_TIMER, VIEW_TIMER, State
 from tradebft.consensus.snapshot import Manifest, Snapshot, Table, chunk_digest, cut, manifest_of, table_of
 
 SNAPSHOTS_KEPT: Final = 2
@@ -47,7 +48,7 @@ class Download:
         self.sources = [head.replica]
         self.have: dict[int, bytes] = {}
         self.asked: set[int] = set()
-        self.turn = 0
+        self.round = 0  # how often everything that is missing was asked for again
         self.stalled = False
 
     @property
@@ -80,7 +81,8 @@ class Snapshots(State):
     def state_digest(self, event: Executed) -> tuple[bytes, Effects]:
         """What the checkpoint at an execution signs: ledger and client table, or the manifest of both."""
         rows = self.tables.pop(event.seq)
-        if not self.wants_snapshot(event.seq):
+        if not self.wants_snapshot(event.seq) or event.seq < self.low:
+            self.table_rows.pop(event.seq, None)  # behind a stable checkpoint nobody would ask for it
             return digest("tradebft/state", event.root, rows, self.clients.replies_digest()), NOTHING
         table = cut(encode(Table(self.table_rows.pop(event.seq), self.clients.reply_rows())))
         manifest = manifest_of(event.seq, event.root, self.standing, table, event.chunks)
@@ -92,6 +94,8 @@ class Snapshots(State):
         """A checkpoint is stable: if a snapshot was taken there, it can be shown from now on."""
         if certificate is None or certificate.seq in self.proofs:
             return NOTHING
+        newest = certificate.seq
+        self.manifests = {s: kept for s, kept in self.manifests.items() if s >= newest or s in self.proofs}
         manifest = self.manifests.get(certificate.seq)
         if manifest is None or manifest.standing.binds(manifest.digest) != certificate.digest:
             return NOTHING
@@ -190,8 +194,7 @@ class Snapshots(State):
         effects: list[Effect] = []
         for index in load.missing():
             load.asked.add(index)
-            source = load.sources[load.turn % len(load.sources)]
-            load.turn += 1
+            source = load.sources[(index + load.round) % len(load.sources)]
             bare = FetchChunk(load.manifest.seq, index, self.me)
             signature = self.signer.sign(bare.payload(self.config.chain_id))
             effects.append(Send(source, FetchChunk(bare.seq, index, self.me, signature)))
@@ -221,7 +224,7 @@ class Snapshots(State):
             return []
         self.download.asked.clear()
         self.download.stalled = True
-        self.download.turn += 1
+        self.download.round += 1
         return self._ask_for_chunks()
 
     # --- installing it ---
@@ -244,11 +247,15 @@ class Snapshots(State):
             # Only if more than f signed a lie, or this software is not theirs.
             return (Ignored("a snapshot whose content is not the state that it names"),)
         effects: list[Effect] = [Persist(change) for change in load.epochs]
+        if load.epochs and self.watched is not None:
+            effects.append(CancelTimer(VIEW_TIMER))
+        if load.epochs and self.batch_timer:
+            effects.append(CancelTimer(BATCH_TIMER))
         effects += self.adopt(load.manifest, load.certificate, table, load.epochs)
         effects += self.next_epoch(now)
         effects += self.execute_in_order()
         effects += self.progressed(True)
-        return [*effects, *self.ask_now(), *self.propose(now)]
+        return [*effects, *self.watch(), *self.ask_now(), *self.propose(now)]
 
     def adopt(
         self, manifest: Manifest, certificate: QuorumCertificate, table: Table, epochs: list[EpochProof]
@@ -279,3 +286,4 @@ class Snapshots(State):
             raise ValueError(f"the snapshot at {kept.manifest.seq} holds no client table")
         epochs = [self.ahead[epoch] for epoch in range(kept.manifest.standing.membership.epoch)]
         self.adopt(kept.manifest, kept.certificate, table, epochs)
+        self.reenter_epoch()

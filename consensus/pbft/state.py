@@ -69,7 +69,7 @@ class State:
         self.stable: QuorumCertificate | None = None
         self.slots: dict[int, Slot] = {}
         self.top = 0  # the highest sequence that ever had a slot
-        self.bodies = Bodies(config.faults + 2)
+        self.bodies = Bodies(self.faults + 2)
         self.checkpoints = CheckpointVotes(self.quorum)
         self.own_checkpoints: dict[int, Checkpoint] = {}
         # The order: handed to the application up to `executed`; the primary proposes `next_seq`.
@@ -95,7 +95,8 @@ class State:
         self.installing = False  # with the application
         self.heard_of = 0  # the highest sequence that was voted on beyond my window
         self.nonce = 0
-        self.nonces: dict[int, int] = {}
+        self.nonces: dict[int, int] = {}  # of each peer's last Status in this epoch
+        self.nonces_elsewhere: dict[int, int] = {}  # and of those in others
         # What peers may ask for: a burst of what one catching up needs, then so much a view-change timeout.
         timeout = config.view_change_timeout_ns
         self.status_quota = Quota(32, timeout // 100)
@@ -200,6 +201,7 @@ class State:
         def restore_snapshot(self, kept: Snapshot) -> None: ...
 
         # recovery
+        def reenter_epoch(self) -> None: ...
         def took(self, now: int, seq: int) -> None: ...
         def fetch(self, seq: int, digest: bytes) -> Fetch: ...
         def ask_later(self) -> Effects: ...
