@@ -357,7 +357,7 @@ def test_lies_and_cuts_are_survived(tmp_path):
         ("view-changes-counted-by-length", "NewView/1/0#0", "agreement"),
         ("view-changes-not-authentic", "NewView/1/0#0", "agreement"),
         ("prepared-certificate-not-verified", "NewView/1/0#0", "agreement"),
-        ("duplicate-commits-counted", "Commit/0/1#0", "certificates"),
+        ("duplicate-commits-counted", "Commit/2/7#0", "certificates"),
         ("request-signature-not-checked", "PrePrepare/1/5#0", "validity"),
     ],
 )
