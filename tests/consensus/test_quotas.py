@@ -69,7 +69,7 @@ def test_bodies_are_the_newest_of_each_sequence_and_the_certified_one(moves, lim
             model = [(s, b) for s, b in model if b != batch] + [(seq, batch)]
             here = [b for s, b in model if s == seq]
             if len(here) > limit:
-                model.remove((seq, [b for b in here if b != certified][0]))
+                model.remove((seq, next(b for b in here if b != certified)))
         else:
             bodies.drop_up_to(seq)
             model = [(s, b) for s, b in model if s > seq]
