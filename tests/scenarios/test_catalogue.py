@@ -8,12 +8,18 @@ BUILT_IN = [
     "bank-outage",
     "changing-members",
     "coverage",
+    "crashed-members",
+    "delaying-primary",
     "double-financing",
+    "flooding",
     "guizhou",
     "guizhou-pilot",
+    "lossy-network",
     "national",
     "partition",
     "primary-crash",
+    "recovery-time",
+    "rolling-restarts",
     "stress",
 ]
 
