@@ -38,7 +38,7 @@ from tradebft.lab.progress import Progress, silent
 from tradebft.network.chance import Chance
 
 VIEWS: Final = 4
-LIMIT: Final = 4000  # about a minute on one core
+LIMIT: Final = 12_000  # about a minute on one core
 PIECE: Final = 100  # scenarios that a process takes at once
 FILES_MAX: Final = 20  # replay files; one broken rule breaks many scenarios
 Number = tuple[int, ...]  # a scenario: which twins, then which choice in each view
