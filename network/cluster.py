@@ -109,7 +109,7 @@ class Cluster:
             # Members forward for one another, and so do nodes that do nothing else.
             for index in [*range(n), *range(n + len(settings.clients), self.bus.endpoints)]:
                 self._attach_relay(index)
-        self.weather = Weather(settings.faults, n)
+        self.weather = Weather(settings.faults, n, n + len(settings.clients))
         self._twists = Twists(Chance(settings.seed), self.recorder.injected)
         self._changed_ns = 0
         self.env.process(self._faults(transitions(settings.faults)))
@@ -140,13 +140,12 @@ class Cluster:
 
     @property
     def _calm_since(self) -> int | None:
-        """Since when the network is timely and at most f replicas are down; None while it is not."""
+        """Since when network and timers are timely and at most f replicas are down; None while they are not."""
         members = self.recorder.members
         wrong = sum(1 << index for index in self.byzantine)
         down = (members & ~(self._live & ~wrong)).bit_count()
-        calm = (
-            down <= sizes(members.bit_count())[0] and self.bus.calm and self.settings.wire.loss < LOSS_TIMELY
-        )
+        timely = self.bus.calm and self.bus.drift is None and self.settings.wire.loss < LOSS_TIMELY
+        calm = down <= sizes(members.bit_count())[0] and timely
         return self._changed_ns if calm else None
 
     def _live_bits(self) -> int:
@@ -203,6 +202,8 @@ class Cluster:
             self._changed_ns = self.env.time
             self._obey_weather()
             for index in change.crashed:
+                if not self.nodes[index].up:
+                    continue
                 if self.weather.torn(transition):
                     self.nodes[index].tear(partial(self._fail, index, "torn write"))
                 else:
@@ -228,7 +229,7 @@ class Cluster:
 
     def _obey_weather(self) -> None:
         weather = self.weather
-        self.bus.connected = weather.connected if weather.partitioned else None
+        self.bus.cut = weather.cut if weather.partitioned else None
         self.bus.extra_loss = weather.loss if weather.losing else None
         self.bus.slowness = weather.link_factor if weather.slowed else None
         self.bus.drift = weather.drift if weather.drifting else None

@@ -17,6 +17,8 @@ __all__ = ["Change", "Fault", "Transition", "Weather", "transitions"]
 
 Kind = Literal["crash", "partition", "one-way", "slow", "loss", "duplicate", "reorder", "spike", "drift"]
 KINDS: Final = get_args(Kind)
+DRIFT_MIN: Final = 0.01  # timers that run out at once would stop virtual time
+DRIFT_MAX: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,17 @@ class Fault:
     * crash: `nodes` are down; with an end they come back with what is on their disks. All nodes: a power cut. `torn`:
       each goes down in the middle of its next durable write, which is lost, and nothing after it leaves the node; one
       that writes nothing until the end stays up.
-    * partition: members of different `groups` do not reach each other; who is in none of them forms one more group.
-    * one-way: what members of the first of two `groups` send does not reach those of the second.
+    * partition: nodes of different `groups` do not reach each other; members in none of them form one more group, and
+      clients in none of them reach everybody.
+    * one-way: what nodes of the first of two `groups` send does not reach those of the second.
     * slow: the delays of all links from and to `nodes`, and their processor times, are multiplied by `factor`; the
       share `loss` of the messages from and to them vanishes.
     * loss: the share `loss` of the messages from and to `nodes` vanishes; without nodes, of all messages.
     * duplicate, reorder, spike: the share `loss` of the messages from and to `nodes` (without nodes: of all) arrives a
       second time up to `spread_ns` later; arrives up to `spread_ns` late; arrives from half to all of `spread_ns` late.
-    * drift: the timers of `nodes` take `factor` times as long.
+    * drift: the timers of `nodes` take `factor` times as long, 0.01 to 10.
+
+    `nodes` are members. `groups` may name clients too, as the endpoints that follow the members.
     """
 
     at_ns: int
@@ -62,11 +67,10 @@ class Fault:
         named = [node for group in self.groups for node in group]
         if len(set(named)) < len(named):
             raise ValueError(f"fault: expected every node in at most one group, got {self.groups}")
-        least = 0 if self.kind == "drift" else 1
-        if not least <= self.factor < float("inf") or self.factor == 0:
-            raise ValueError(
-                f"fault: factor must be at least 1 (drift: above 0) and finite, got {self.factor}"
-            )
+        if self.kind == "drift" and not DRIFT_MIN <= self.factor <= DRIFT_MAX:
+            raise ValueError(f"fault: factor must be from {DRIFT_MIN} to {DRIFT_MAX}, got {self.factor}")
+        if self.kind != "drift" and not 1 <= self.factor < float("inf"):
+            raise ValueError(f"fault: factor must be at least 1 and finite, got {self.factor}")
         if not 0 <= self.loss <= 1:
             raise ValueError(f"fault: loss must be from 0 to 1, got {self.loss}")
         if self.spread_ns < 0 or (self.kind in ("reorder", "spike") and not self.spread_ns):
@@ -88,7 +92,9 @@ class Transition(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a transition did to nodes: those that went down, and those that came back."""
+    """What a transition does to nodes: those that a crash strikes, up or down, and those that no crash holds down
+    any more.
+    """
 
     crashed: tuple[int, ...]
     recovered: tuple[int, ...]
@@ -114,8 +120,7 @@ class Weather:
     """What holds now, given the transitions applied so far.
 
     Overlapping faults compose: a node is up when no crash holds it down, two nodes are connected when no partition
-    parts them, factors multiply, and losses add as independent chances do. Endpoints that are not members (clients,
-    relays) have no faults of their own, and only a one-way fault that names them by endpoint parts them from anybody.
+    parts them, factors multiply, and losses add as independent chances do.
     """
 
     __slots__ = (
@@ -131,17 +136,18 @@ class Weather:
         "_twists",
     )
 
-    def __init__(self, faults: Sequence[Fault], members: int) -> None:
-        """ValueError for a fault on a node that does not exist."""
+    def __init__(self, faults: Sequence[Fault], members: int, endpoints: int = 0) -> None:
+        """*endpoints*: members and clients together. ValueError for a fault on a node that does not exist."""
         self._faults = tuple(faults)
         self._members = members
         for fault in self._faults:
+            known = max(members, endpoints) if fault.groups else members
             for node in fault.named:
-                if not 0 <= node < members and not (fault.kind == "one-way" and node >= members):
-                    raise ValueError(f"fault: no such node {node}; expected 0 to {members - 1}")
+                if not 0 <= node < known:
+                    raise ValueError(f"fault: no such node {node}; expected 0 to {known - 1}")
         self._touched = [frozenset(fault.nodes) for fault in self._faults]
         self._down: Counter[int] = Counter()
-        self._parts: dict[int, list[int]] = {}  # fault -> group of each member
+        self._parts: dict[int, dict[int, int]] = {}  # fault -> group of each node that it concerns
         self._cuts: list[int] = []  # one-way
         self._drift: list[int] = []
         self._twists: list[int] = []
@@ -173,16 +179,15 @@ class Weather:
         return Change((), ())
 
     def _apply_crash(self, fault: Fault, begins: bool) -> Change:
-        changed = []
-        for node in fault.nodes:
-            before = self._down[node]
-            self._down[node] += 1 if begins else -1
-            if (before == 0) != (self._down[node] == 0):
-                changed.append(node)
-        return Change(tuple(changed), ()) if begins else Change((), tuple(changed))
+        struck = tuple(dict.fromkeys(fault.nodes))
+        if begins:
+            self._down.update(struck)
+            return Change(struck, ())
+        self._down.subtract(struck)
+        return Change((), tuple(node for node in struck if self.up(node)))
 
-    def _sides(self, fault: Fault) -> list[int]:
-        sides = [len(fault.groups)] * self._members
+    def _sides(self, fault: Fault) -> dict[int, int]:
+        sides = dict.fromkeys(range(self._members), len(fault.groups))
         for side, group in enumerate(fault.groups):
             for node in group:
                 sides[node] = side
@@ -235,12 +240,18 @@ class Weather:
 
     def connected(self, a: int, b: int) -> bool:
         """Whether what *a* sends can reach *b*."""
+        return self.cut(a, b) is None
+
+    def cut(self, a: int, b: int) -> str | None:
+        """The kind of the fault for which nothing that *a* sends reaches *b*; None if it does."""
+        for sides in self._parts.values():
+            if a in sides and b in sides and sides[a] != sides[b]:
+                return "partition"
         for position in self._cuts:
             silent, deaf = self._faults[position].groups
             if a in silent and b in deaf:
-                return False
-        members = self._members
-        return a >= members or b >= members or all(sides[a] == sides[b] for sides in self._parts.values())
+                return "one-way"
+        return None
 
     def factor(self, node: int) -> float:
         """What the node's processor times are multiplied by, at least 1."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any
 
 from tradebft.consensus.interface import Committed, Config, Evidence
@@ -105,6 +106,12 @@ class Recorder:
             decision.quorum_ns, decision.live = now, live
         if decision.all_ns < 0 and decision.committed & decision.live == decision.live:
             decision.all_ns = now
+
+    def severed(self, causes: Iterable[str]) -> None:
+        """Messages that were sent to where none could arrive, each by its cause."""
+        for cause in causes:
+            self.dropped[cause] += 1
+            self.injected[cause] += 1
 
     def entered(self, membership: Membership) -> None:
         """A replica entered an epoch."""

@@ -93,7 +93,7 @@ class SimulatedBus:
         self._timers: dict[tuple[int, str], _Timer] = {}
         self._nodes: dict[int, Any] = {}
         self.untrusted: frozenset[int] = frozenset()  # members whose NewViews say nothing about the network
-        self.connected: Callable[[int, int], bool] | None = None  # None: no partition now
+        self.cut: Callable[[int, int], str | None] | None = None  # None: nobody is parted from anybody now
         self.extra_loss: Callable[[int, int], float] | None = None  # None: no fault loses messages now
         self.slowness: Callable[[int, int], float] | None = None  # None: no fault slows a link now
         self.twist: Callable[[int, int, int], list[int]] | None = (
@@ -106,7 +106,7 @@ class SimulatedBus:
     @property
     def calm(self) -> bool:
         """Whether no fault meddles with messages now."""
-        quiet = self.connected is None and self.extra_loss is None
+        quiet = self.cut is None and self.extra_loss is None
         return quiet and self.slowness is None and self.twist is None
 
     # --- endpoints ---
@@ -139,12 +139,19 @@ class SimulatedBus:
         self.env.receivers[index + 3 * self.endpoints] = forward
 
     def crash(self, node: Any) -> None:
-        """*node* is down: its timers stop, and what reaches it is lost."""
+        """*node* is down: its timers stop, and what reaches it is lost.
+
+        What its processor had not finished signing never leaves; what its interface had taken over still does.
+        """
         node.crash()
         self.env.receivers[node.index] = self._lost(node.index)
         for (endpoint, _), timer in self._timers.items():
             if endpoint == node.index:
                 timer.deadline = -1
+        for flight in self.env.recall(node.index):
+            count = len(flight.message.receivers) if isinstance(flight.message, Packet) else flight.count
+            self.recorder.dropped["crash"] += count
+            self._withdraw_rest(flight)
 
     def recover(self, now: int, node: Any, queued: bool) -> None:
         """*node* is back."""
@@ -177,13 +184,15 @@ class SimulatedBus:
                 self.recorder.proposed(at, message)
         if count == 0:
             return
-        if not plain or not authentic(message, self._config.chain_id, self._keyring):
+        # Somebody else's words in a simulated adversary's mouth are traced as theirs, one by one.
+        own = plain and sender_of(message) == sender
+        if not own or not authentic(message, self._config.chain_id, self._keyring):
             receivers = [r for r in (self._members if to is None else to) if r != sender]
             self._scatter(at, sender, message, length, receivers, together=to is None)
             return
         self.recorder.bytes_sent += length * count
         row = self._broadcasts_of(sender).next()
-        self.env.launch(Flight(at, message, row.places, row.sorted))
+        self.env.launch(Flight(at, message, row.places, row.sorted, sender))
         view, seq, digest = _trace_fields(message)
         self.recorder.trace.broadcast(code, sender, view, seq, digest, at, row.delays)
         if self.recorder.round_open:
@@ -207,11 +216,10 @@ class SimulatedBus:
         self, at: int, sender: int, message: Message, length: int, receivers: list[int], together: bool
     ) -> None:
         """Send copies with everything that may happen to them."""
-        if self.connected is not None:
-            reachable = [r for r in receivers if self.connected(sender, r)]
-            self.recorder.dropped["partition"] += len(receivers) - len(reachable)
-            self.recorder.injected["partition"] += len(receivers) - len(reachable)
-            receivers = reachable
+        if self.cut is not None:
+            causes = [self.cut(sender, r) for r in receivers]
+            self.recorder.severed(cause for cause in causes if cause is not None)
+            receivers = [r for r, cause in zip(receivers, causes, strict=True) if cause is None]
         if not self._wire.topology.direct:
             self._forward(at, sender, message, length, receivers)
             return
@@ -246,9 +254,7 @@ class SimulatedBus:
             else:
                 delay, draw = self._pair(sender, receiver).next()
             if self.slowness is not None:
-                factor = self.slowness(sender, receiver)
-                self.recorder.injected["slow"] += factor != 1
-                delay = int(delay * factor)
+                delay = self._slowed(sender, receiver, delay)
             loss = wire.loss
             if self.extra_loss is not None:
                 loss = 1 - (1 - loss) * (1 - self.extra_loss(sender, receiver))
@@ -262,14 +268,21 @@ class SimulatedBus:
         arrivals.sort()
         return arrivals
 
+    def _slowed(self, sender: int, receiver: int, delay: int) -> int:
+        assert self.slowness is not None
+        factor = self.slowness(sender, receiver)
+        if factor != 1:
+            self.recorder.injected["slow"] += 1
+        return int(delay * factor)
+
     def _deliver(self, at: int, sender: int, message: Any, arrivals: list[tuple[int, int]]) -> None:
         if isinstance(message, Garbage):
             message = self._unpacked(message)
         offset = 0 if authentic(message, self._config.chain_id, self._keyring) else 2 * self.endpoints
         places = [receiver + offset for _, receiver in arrivals]
-        self.env.launch(Flight(at, message, places, [delay for delay, _ in arrivals]))
+        self.env.launch(Flight(at, message, places, [delay for delay, _ in arrivals], sender))
         code = _CODES[type(message)][1]
-        origin = self._index.get(sender_of(message), sender)
+        origin = self._origin(message)
         view, seq, digest = _trace_fields(message)
         for delay, receiver in arrivals:
             self.recorder.trace.event(code, origin, view, seq, digest, receiver, at + delay)
@@ -294,7 +307,7 @@ class SimulatedBus:
             beyond = [r for r in by_hop[hop] if r != hop]
             if beyond:
                 packet = Packet(message, beyond)
-                self.env.launch(Flight(at, packet, [hop + 3 * self.endpoints], [delay]))
+                self.env.launch(Flight(at, packet, [hop + 3 * self.endpoints], [delay], place))
 
     def _arrivals_by_hop(self, at: int, place: int, hops: list[int], length: int) -> list[tuple[int, int]]:
         arrivals: list[tuple[int, int]] = []
@@ -360,15 +373,22 @@ class SimulatedBus:
     def withdraw_in_flight(self) -> None:
         """The run is over: what has not arrived is no event of it."""
         for flight in self.env.in_flight():
-            for i in range(flight.next, flight.count):
-                place = flight.places[i]
-                if place // self.endpoints in (0, 2):
-                    self._withdraw(flight.message, place % self.endpoints, flight.start + flight.delays[i])
+            self._withdraw_rest(flight)
+
+    def _withdraw_rest(self, flight: Flight) -> None:
+        for i in range(flight.next, flight.count):
+            place = flight.places[i]
+            if place // self.endpoints in (0, 2):
+                self._withdraw(flight.message, place % self.endpoints, flight.start + flight.delays[i])
 
     def _withdraw(self, message: Message, receiver: int, time: int) -> None:
         view, seq, digest = _trace_fields(message)
-        origin = self._index.get(sender_of(message), 0)
-        self.recorder.trace.withdraw(_CODES[type(message)][1], origin, view, seq, digest, receiver, time)
+        code = _CODES[type(message)][1]
+        self.recorder.trace.withdraw(code, self._origin(message), view, seq, digest, receiver, time)
+
+    def _origin(self, message: Message) -> int:
+        """Whose message it is, as it enters the trace digest; strangers share one number."""
+        return self._index.get(sender_of(message), self.endpoints)
 
 
 def _trace_fields(message: Message) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
 import simpy
@@ -34,12 +34,16 @@ class Flight:
     """One message on its way to several receivers, nearest arrival first.
 
     *places* are indices into the environment's `receivers`; *delays* (ns after *start*) are sorted and belong to them.
+    *sender* is the endpoint from which it leaves at *start*; -1: from none.
     """
 
-    __slots__ = ("count", "delays", "message", "next", "places", "start")
+    __slots__ = ("count", "delays", "message", "next", "places", "sender", "start")
 
-    def __init__(self, start: int, message: Any, places: list[int], delays: list[int]) -> None:
+    def __init__(
+        self, start: int, message: Any, places: list[int], delays: list[int], sender: int = -1
+    ) -> None:
         self.start, self.message, self.places, self.delays = start, message, places, delays
+        self.sender = sender
         self.count = len(places)
         self.next = 0
 
@@ -67,6 +71,16 @@ class VirtualTime(simpy.Environment):
     def in_flight(self) -> list[Flight]:
         """What has not fully arrived yet."""
         return [entry[2] for entry in self._lane]
+
+    def recall(self, sender: int) -> list[Flight]:
+        """Take out what *sender* was to send after now; return it."""
+        waiting = [entry for entry in self._lane if entry[2].sender == sender and entry[2].start > self.time]
+        if waiting:
+            gone = {number for _, number, _ in waiting}
+            # In place: whoever serves the lane now goes on with the same list.
+            self._lane[:] = [entry for entry in self._lane if entry[1] not in gone]
+            heapify(self._lane)
+        return [flight for _, _, flight in sorted(waiting)]
 
     def peek(self) -> Any:
         """The time of the next message or event; infinity when there is none."""
