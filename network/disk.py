@@ -46,7 +46,9 @@ class Disk:
         self._snapshots[manifest.seq] = Kept(manifest, table, application)
 
     def prove(self, certificate: QuorumCertificate, floor: int) -> None:
-        """Keep the proof of a snapshot; those older than *floor* can go."""
+        """Keep the proof of a snapshot that is here; those older than *floor* can go."""
+        if certificate.seq not in self._snapshots:
+            return
         self._proofs[certificate.seq] = certificate
         self._proofs = {seq: proof for seq, proof in self._proofs.items() if seq >= floor}
         self._snapshots = {seq: kept for seq, kept in self._snapshots.items() if seq >= floor}

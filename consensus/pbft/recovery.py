@@ -16,9 +16,11 @@ from tradebft.consensus.interface import (
     Evidence,
     Executed,
     Ignored,
+    KeepSnapshot,
     Send,
     SendBlocks,
     SetTimer,
+    SnapshotProven,
     Start,
 )
 from tradebft.consensus.membership import EpochProof, epoch_of, first_view
@@ -282,8 +284,9 @@ class Recovery(State):
     def on_start(self, now: int, start: Start) -> Effects:
         """Read back what was persisted, in the order in which it was written; then ask peers what was missed."""
         self.ahead = {r.standing.membership.epoch: r for r in start.records if isinstance(r, EpochProof)}
+        again: list[Effect] = []
         for record in start.records:
-            self._restore(now, record)
+            again += self._restore(now, record)
         self.ahead = {}
         for (
             record
@@ -294,14 +297,16 @@ class Recovery(State):
             return NOTHING if self.member else self.ask_later()
         self.asking = False
         self.nonce = now  # above every one that was used before the crash, or peers take it for a repeat
-        effects: list[Effect] = [*self.ask_now()]
+        effects: list[Effect] = [*again, *self.ask_now()]
         mine = self.view_changes.of(self.me)
         if self.changing and mine is not None:
             effects.append(self.broadcast(mine))
         return [*effects, *self.watch()]
 
-    def _restore(self, now: int, record: Any) -> None:
-        # Effects are dropped on purpose: whatever they asked for happened before the crash, or is asked for anew.
+    def _restore(self, now: int, record: Any) -> list[Effect]:
+        # Effects are dropped on purpose: whatever they asked for happened before the crash, or is asked for anew. But
+        # a snapshot may have been taken and not written any more.
+        again: list[Effect] = []
         if isinstance(record, Snapshot):
             self.restore_snapshot(record)
         elif isinstance(record, Decided):
@@ -314,10 +319,10 @@ class Recovery(State):
             self.agree(record)
             if record.seq % self.config.checkpoint_interval == 0:
                 # Not stable for all, perhaps: if all restart and nobody votes again, the window never moves.
-                self.vote_checkpoint(now, record)
+                again += self.vote_checkpoint(now, record)
                 self.reenter_epoch()
         elif isinstance(record, QuorumCertificate):
-            self.stabilise(record)
+            again += self.stabilise(record)
         elif isinstance(record, EpochProof):
             pass  # entered when the blocks led there
         elif isinstance(record, NewView | ViewChange) and epoch_of(record.view) != self.committee.epoch:
@@ -336,6 +341,7 @@ class Recovery(State):
         else:
             raise ValueError(f"not a record that a replica persists: {type(record).__name__}")
         self.watched, self.asking = None, False
+        return [effect for effect in again if isinstance(effect, KeepSnapshot | SnapshotProven)]
 
     def reenter_epoch(self) -> None:
         """At a restart: go on into the epoch that was entered before it, if its boundary is reached."""
