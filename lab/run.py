@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tradebft.lab import metrics, results, varied
+from tradebft.lab import metrics, results
 from tradebft.lab.progress import Progress, silent
 from tradebft.scenarios.records import Records
 
@@ -69,6 +69,7 @@ def run(
 
     Raises ScenarioError (the scenario cannot run; one line) and ResultsError (`out` cannot be written).
     """
+    from tradebft.lab import varied
     from tradebft.scenarios import expect, schema
     from tradebft.scenarios.run import execute
 

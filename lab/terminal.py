@@ -38,7 +38,7 @@ def comparison(finished: Run) -> None:
     ):
         if line:
             console.print(line, markup=False, soft_wrap=True)
-    if document["points"]:
+    if document.get("points"):
         console.print(_points_table(document))
 
 
