@@ -10,6 +10,7 @@ import datetime
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from tradebft.network.faults import DRIFT_MAX, DRIFT_MIN
 from tradebft.scenarios import adversaries, membership
 from tradebft.scenarios.adversaries import Byzantine
 from tradebft.scenarios.demand import FRAUD_CASES, FRAUD_GROUPS, Synthetic, TradeFinance
@@ -227,10 +228,16 @@ def _fault(fault: Fault, position: int, known: list[str], scenario: Scenario) ->
         yield Problem(here, f"expected exactly one of {kinds}; found {found}")
         return
     named = [name for group in fault.groups for name in group]
-    unknown = [text for text in (_unknown_node(name, known) for name in named) if text]
-    for text in unknown:
+    parts = given[0] in ("partition", "one_way")
+    unknown = [
+        _unknown_client(name, scenario)
+        if parts and name.startswith("client.")
+        else _unknown_node(name, known)
+        for name in named
+    ]
+    for text in filter(None, unknown):
         yield Problem((*here, given[0]), text)
-    twice = None if unknown else _repeated(known[scenario.index(name)] for name in named)
+    twice = None if any(unknown) else _repeated(_full_name(name, known, scenario) for name in named)
     if twice:
         yield Problem((*here, given[0]), f"expected every node at most once; found {twice!r} twice")
     if fault.at_ns >= scenario.duration_ns:
@@ -240,13 +247,29 @@ def _fault(fault: Fault, position: int, known: list[str], scenario: Scenario) ->
             (*here, "one_way"),
             f"expected two lists, who is not heard and by whom; found {len(fault.one_way)}",
         )
+    elif parts and not all(fault.groups):
+        yield Problem((*here, given[0]), "expected at least one node in every list; found an empty one")
     if given[0] == "slow" and fault.factor < 1:
         yield Problem((*here, "factor"), f"expected at least 1; found {fault.factor:g}")
+    if given[0] == "drift" and not DRIFT_MIN <= fault.factor <= DRIFT_MAX:
+        yield Problem(
+            (*here, "factor"), f"expected from {DRIFT_MIN:g} to {DRIFT_MAX:g}; found {fault.factor:g}"
+        )
     for key, owners in _BELONGS.items():
         if given[0] not in owners and getattr(fault, key) != Fault.model_fields[key].default:
             name = Fault.model_fields[key].alias or key
             which = " or ".join(owners)
             yield Problem((*here, name), f"only a {which} fault has a {name}; this one is a {given[0]}")
+
+
+def _unknown_client(name: str, scenario: Scenario) -> str | None:
+    """What to say about a client that does not exist; None when it does."""
+    if not isinstance(scenario.workload, Synthetic):
+        return 'expected members; clients are cut off only with workload.kind = "synthetic"'
+    number, clients = name.removeprefix("client."), scenario.workload.clients
+    if number.isdecimal() and number == str(int(number)) and int(number) < clients:
+        return None
+    return f"no such client {name!r}; there are client.0 .. client.{clients - 1}"
 
 
 _BELONGS: Final = {

@@ -364,18 +364,19 @@ class Fault(Section):
     )
     partition: Groups = Field(
         default=(),
-        description="list of nodes cut off from the others, or list of such lists; "
-        "whoever is not named forms one more group",
+        description="list of nodes cut off from the others, or list of such lists; members that are not named form "
+        "one more group. Clients of synthetic load may be named too (client.0); the others reach everybody",
     )
     one_way: Groups = Field(
-        default=(), description="two lists of nodes: what the first send does not reach the second"
+        default=(),
+        description="two lists of nodes, or clients of synthetic load: what the first send does not reach the second",
     )
     slow: Names = Field(default=(), description="node, or list of nodes, that become slow or lose messages")
     factor: float = Field(
         default=10.0,
         gt=0,
         description="slow: the delays of their links and their CPU times are multiplied by this, at least 1; "
-        "drift: how much longer their timers take",
+        "drift: how much longer their timers take, 0.01 to 10",
     )
     loss: Share = Field(
         default=0.0,

@@ -111,14 +111,16 @@ def schedule(scenario: Scenario) -> list[faults.Fault]:
     found = []
     for fault in scenario.faults:
         nodes = tuple(scenario.index(name) for name in fault.crash or fault.slow or fault.drift or fault.of)
-        groups = fault.partition or fault.one_way
+        groups = tuple(
+            tuple(_endpoint(scenario, name) for name in group) for group in fault.partition or fault.one_way
+        )
         found.append(
             faults.Fault(
                 fault.at_ns,
                 fault.for_ns,
                 "one-way" if fault.one_way else cast(faults.Kind, fault.kind),
                 nodes,
-                tuple(tuple(scenario.index(name) for name in group) for group in groups),
+                groups,
                 fault.factor if fault.slow or fault.drift else 1.0,
                 fault.loss if fault.slow else fault.share,
                 fault.spread_ns if fault.share else 0,
@@ -126,6 +128,14 @@ def schedule(scenario: Scenario) -> list[faults.Fault]:
             )
         )
     return found
+
+
+def _endpoint(scenario: Scenario, name: str) -> int:
+    """The endpoint of a member, or of a client of synthetic load; clients follow all who are or may become members."""
+    client = name.removeprefix("client.")
+    if client == name:
+        return scenario.index(name)
+    return len(scenario.node_names) + membership.spare(scenario) + int(client)
 
 
 def cpu_costs(scenario: Scenario) -> costs.CpuCosts | None:
