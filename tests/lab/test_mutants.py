@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tradebft.consensus.membership import Committee, genesis
@@ -13,6 +14,10 @@ from tradebft.lab.fuzz.mutants import MutantError, Task, find, hunt_all, plant
 from tradebft.lab.fuzz.swarm import Options
 from tradebft.lab.fuzz.trial import try_case
 
+ROOT = Path(__file__).parents[2]
+MEASURED = ROOT / "tests" / "mutants" / "measured.json"
+PAGE = ROOT / "docs" / "mutants.md"
+BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 QUICK = "quorum-of-f-plus-1"  # found within a seed or two
 
 
@@ -57,6 +62,39 @@ def test_a_mutant_still_fits(name: str) -> None:
         assert 10 < len(text) < 200
         assert "\n" not in text
     assert planting.names().count(name) == 1
+
+
+def table(document: dict[str, Any]) -> str:
+    """What docs/mutants.md shows of a measurement."""
+    found = document["mutants"]
+    seeds = sorted(entry["seed"] for entry in found)
+    lines = [
+        f"{len(found)} mutants, all found; half of them within {seeds[len(seeds) // 2] + 1} seeds, nine in ten within"
+        f" {seeds[len(seeds) * 9 // 10] + 1}, the last after {seeds[-1] + 1}. The code as it is passes all of these"
+        f" seeds. All of it took {document['wall_seconds'] / 60:.0f} minutes.",
+        "",
+        "| mutant | what is broken | seen in, or warned of in | first broken invariant | seed | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry in found:
+        mutant = planting.load(entry["name"])
+        told = (f"`{entry['name']}`", mutant.why, mutant.source, f"`{entry['invariant']}`")
+        lines.append("| " + " | ".join((*told, str(entry["seed"]), f"{entry['seconds']:.1f}")) + " |")
+    return "\n".join([*lines, ""])
+
+
+@pytest.mark.skipif(not MEASURED.exists(), reason="nothing was measured yet")
+def test_every_mutant_was_found_and_the_page_says_how(rewrite: bool) -> None:
+    document = json.loads(MEASURED.read_text(encoding="utf-8"))
+    assert [entry["name"] for entry in document["mutants"]] == planting.names()
+    assert all(entry["killed"] and entry["clean"] for entry in document["mutants"])
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    shown, after = rest.split(END)
+    if rewrite:
+        PAGE.write_text(before + BEGIN + table(document) + END + after, encoding="utf-8")
+    else:
+        assert shown == table(document), "run pytest --rewrite and read the diff"
 
 
 # --- planting ---
