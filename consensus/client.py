@@ -142,10 +142,11 @@ class Client:
         waiting = self._outstanding.get(reply.sequence) if reply.client == self.name else None
         if waiting is None:
             return NOTHING  # answered already: the other n - f - 1 replies come as a matter of course
-        if reply.replica in self.committee.rekeyed and not authentic(
+        now_in_use = self.config.rekeying and epoch_of(reply.view) == self.committee.epoch
+        if (now_in_use or reply.replica in self.committee.rekeyed) and not authentic(
             reply, self.config.chain_id, self.committee.keyring
         ):
-            return (Ignored("a reply signed with a key that is over"),)
+            return (Ignored("a reply signed with a key that is not in use"),)
         earlier = waiting.replies.get(reply.replica)
         if earlier is not None:
             if earlier.result_digest == reply.result_digest:

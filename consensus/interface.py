@@ -217,6 +217,7 @@ class Config(msgspec.Struct, frozen=True):
     client_window: int = 256  # outstanding requests a client, and replies kept for it
     max_clock_skew_ns: int = 600_000_000_000
     max_requests_waiting: int = 100_000
+    rekeying: bool = False  # members may announce further keys: each message is checked for the one in use
 
     def __post_init__(self) -> None:
         if self.nodes < 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 
+from msgspec.structs import replace
 from simpy.events import Event
 from tradebft.chain.crypto import Announced, Keyring, Signer, Wallet, later_key, make_identities
 from tradebft.consensus.byzantine import Coalition
@@ -60,7 +61,8 @@ class Cluster:
     """Builds the network at time 0; `run` moves it on."""
 
     def __init__(self, settings: Settings, env: VirtualTime | None = None) -> None:
-        config, n = settings.config, settings.config.nodes + settings.spare
+        config = replace(settings.config, rekeying=settings.later_keys > 0)
+        n = config.nodes + settings.spare
         if settings.spare and not settings.wire.topology.direct:
             raise ValueError(
                 "replicas to be admitted later need a network in which everybody reaches everybody"

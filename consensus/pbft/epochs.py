@@ -50,10 +50,11 @@ class Epochs(State):
         return bool(self.pending) and self.next_seq <= self.pending[0].boundary
 
     def signed_by_member(self, message: object) -> bool:
-        """Whether *message* bears the key that its sender has in this epoch (or is about another one)."""
+        """Whether *message* bears the key that its sender has in this epoch (or is about another one). A key that is
+        announced and not in use yet is as worthless as one that is over: no certificate with it would hold."""
         view = getattr(message, "view", None)
         epoch = getattr(message, "epoch", None) if view is None else epoch_of(view)
-        if epoch != self.committee.epoch or getattr(message, "replica", None) not in self.committee.rekeyed:
+        if epoch != self.committee.epoch or getattr(message, "replica", None) not in self.committee:
             return True
         return authentic(message, self.config.chain_id, self.committee.keyring)  # type: ignore[arg-type]
 
@@ -131,8 +132,10 @@ class Epochs(State):
         self._take_key()
 
     def _take_key(self) -> None:
-        key = dict(self.committee.membership.members).get(self.me, b"")
-        if key and key != self.signer.public_key:
+        if not self.member:
+            return
+        key = self.committee.keyring.public_key(self.me)
+        if key != self.signer.public_key:
             successor = self.signer.with_key(key) if hasattr(self.signer, "with_key") else None
             if successor is None:
                 self.voting_view = None  # without the new key nobody would believe its votes

@@ -98,8 +98,8 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
             if isinstance(event, Reply):
                 return (Ignored("a reply, sent to a replica"),)
             raise ValueError(f"not an input of a replica: {type(event).__name__}")
-        if self.committee.rekeyed and not self.signed_by_member(event):
-            return (Ignored("signed with a key that is over"),)
+        if self.several_keys and not self.signed_by_member(event):
+            return (Ignored("signed with a key that is not in use"),)
         return handler(now, event)
 
     @property

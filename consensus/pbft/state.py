@@ -111,6 +111,7 @@ class State:
         self.members = frozenset(committee.indices)
         self.member = self.me in self.members
         self.to = committee.indices if committee.epoch else None
+        self.several_keys = self.config.rekeying or bool(committee.rekeyed)
 
     @property
     def retired(self) -> bool:

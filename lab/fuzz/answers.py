@@ -11,7 +11,22 @@ from tradebft.network.application import HashChain
 from tradebft.network.node import RequestRecord
 
 
-class Diary(HashChain):
+class Answers:
+    """What an application answered: (client, sequence of the request) -> (sequence of the batch, result), each time."""
+
+    answers: dict[tuple[str, int], list[tuple[int, bytes]]]
+
+    def note(self, executed: Executed, fresh: tuple[Request, ...]) -> None:
+        """Remember what came of the requests of a batch."""
+        for request, result in zip(fresh, executed.results, strict=True):
+            self.answers.setdefault(request.key, []).append((executed.seq, result))
+
+    def audit(self) -> list[str]:
+        """What is wrong with the state itself, in words."""
+        return []
+
+
+class Diary(HashChain, Answers):
     """A hash chain whose results depend on everything executed before them, and which remembers what it answered.
 
     *state_bytes*: how long its snapshots are, so that they may have several chunks.
@@ -20,7 +35,7 @@ class Diary(HashChain):
     def __init__(self, state_bytes: int = 0) -> None:
         super().__init__()
         self._state_bytes = state_bytes
-        self.answers: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
+        self.answers = {}
 
     def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
         """Chain the batch; each result is a digest of the history, the request's place in it, and its operation."""
@@ -29,11 +44,10 @@ class Diary(HashChain):
             digest("diary", chained.root, place.to_bytes(4, "big"), request.operation)[:8]
             for place, request in enumerate(fresh)
         )
-        for request, result in zip(fresh, results, strict=True):
-            self.answers.setdefault(request.key, []).append((decided.seq, result))
-        return Executed(
-            decided.seq, results, tuple(result_digest(result) for result in results), chained.root
-        )
+        digests = tuple(result_digest(result) for result in results)
+        executed = Executed(decided.seq, results, digests, chained.root, members=chained.members)
+        self.note(executed, fresh)
+        return executed
 
     def snapshot(self) -> bytes:
         """The root, over and over up to the length of the state."""
@@ -48,7 +62,7 @@ class Diary(HashChain):
         return super().restore(root)
 
 
-def wrong_answers(client: str, records: list[RequestRecord], diary: Diary) -> Iterator[str]:
+def wrong_answers(client: str, records: list[RequestRecord], diary: Answers) -> Iterator[str]:
     """Answers that a client believed and that are not what was executed for it, once; in words."""
     seen: set[int] = set()
     for record in records:

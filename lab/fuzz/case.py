@@ -7,16 +7,18 @@ violation that is expected, the digest of the run, and the version of the tool t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from tradebft.consensus.interface import Config
 from tradebft.consensus.invariants import Violation
+from tradebft.consensus.membership import sizes
 from tradebft.lab.metrics import tradebft_version
 from tradebft.network.faults import Fault
 
 FORMAT: Final = "tradebft-replay-1"
 FOR_EVER: Final = None
+GOVERNOR: Final = "governor"  # the client that submits changes of the members
 
 
 class CaseError(Exception):
@@ -48,6 +50,13 @@ class Adversary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until_ns: int | None = None
 
 
+class MemberChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """At *at_ns* the governor submits who the replicas shall be: (index, which of its keys: 0 is its first) each."""
+
+    at_ns: int
+    members: tuple[tuple[int, int], ...]
+
+
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One trial: a cluster, its links, a workload, and what goes wrong. Times in ns.
 
@@ -65,7 +74,10 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     adversaries: tuple[Adversary, ...] = ()
     dishonest: dict[str, str] = {}  # client -> what it does
     processor: bool = False  # whether computing takes time
-    state_bytes: int = 0  # of the application's snapshots
+    state_bytes: int = 0  # of the diary's snapshots
+    application: Literal["diary", "ledger"] = "diary"  # what executes the requests
+    spare: int = 0  # members beyond those of the start, that a change may admit
+    changes: tuple[MemberChange, ...] = ()
     beyond_f: bool = False  # more adversaries than are tolerated: liveness is not judged
     mutant: str = ""  # the planted bug under trial; "" for the protocol as it is
 
@@ -75,6 +87,11 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return frozenset(adversary.node for adversary in self.adversaries)
 
     @property
+    def everybody(self) -> int:
+        """How many members there are, those included that wait to be admitted."""
+        return self.config.nodes + self.spare
+
+    @property
     def gone(self) -> frozenset[int]:
         """Members that a fault takes away for ever."""
         return frozenset(node for fault in self.faults if fault.duration_ns is None for node in fault.named)
@@ -82,29 +99,35 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def honest(self) -> tuple[int, ...]:
         """Members that follow the protocol, whether they stay or not."""
-        return tuple(sorted(set(range(self.config.nodes)) - self.byzantine))
+        return tuple(sorted(set(range(self.everybody)) - self.byzantine))
 
     @property
     def core(self) -> tuple[int, ...]:
-        """Honest members that are up and connected in the calm."""
+        """Honest members that are up and connected in the calm, whether they belong to the replicas then or not."""
         return tuple(node for node in self.honest if node not in self.gone)
 
     @property
     def honest_clients(self) -> tuple[str, ...]:
         """Clients whose requests must be answered."""
-        return tuple(name for name in self.clients if name not in self.dishonest)
+        asking = tuple(name for name in self.clients if name not in self.dishonest)
+        return (*asking, GOVERNOR) if self.changes and asking else asking
 
     def broken_promise(self) -> str | None:
         """Why the protocol promises nothing here, or None. What is drawn, and what the shrinker tries, keeps to it."""
-        lasting = len(self.byzantine | self.gone)
-        if not self.beyond_f and lasting > self.config.faults:
-            return f"{lasting} members are Byzantine or gone, and only {self.config.faults} are tolerated"
+        lasting = self.byzantine | self.gone
+        memberships = [range(self.config.nodes), *([i for i, _ in c.members] for c in self.changes)]
+        for members in () if self.beyond_f else memberships:
+            bad, tolerated = len(lasting & set(members)), sizes(len(members))[0]
+            if bad > tolerated:
+                return f"{bad} members are Byzantine or gone, and only {tolerated} are tolerated"
+            if any(index >= self.everybody for index in members):
+                return "a change admits a member that there is not"
         for fault in self.faults:
             if fault.duration_ns is not None and fault.at_ns + fault.duration_ns > self.storm_ns:
                 return f"a {fault.kind} lasts beyond the storm"
-            if any(node >= self.config.nodes for node in fault.named):
+            if any(node >= self.everybody for node in fault.named):
                 return f"a {fault.kind} names a member that there is not"
-        if any(adversary.node >= self.config.nodes for adversary in self.adversaries):
+        if any(adversary.node >= self.everybody for adversary in self.adversaries):
             return "an adversary is no member"
         if not self.honest_clients:
             return "no client is honest"

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
 from tradebft.consensus.interface import Config
 from tradebft.lab.fuzz.adversity import adversaries_of, dishonest_of
 from tradebft.lab.fuzz.case import Ask, Case, Links
 from tradebft.lab.fuzz.dice import Dice
+from tradebft.lab.fuzz.members import changes_of, spare_of
 from tradebft.network.chance import Chance
 from tradebft.network.faults import Fault, Kind
 
@@ -32,6 +34,8 @@ SWARM: Final = {  # how likely each kind of trouble is in a case
     "twisted": 0.35,
     "drift": 0.25,
     "torn": 0.25,
+    "ledger": 0.25,
+    "members": 0.25,
 }
 CALM: Final = 0.04  # share of the cases without any of it
 
@@ -57,18 +61,21 @@ def draw(seed: int, nodes: range | int | None = None, beyond_f: bool = False, mu
     )
     spared = config.faults - len({adversary.node for adversary in adversaries})
     faults: list[Fault] = []
+    spare = spare_of(dice("members")) if "members" in on else 0
+    reached = replace(config, nodes=config.nodes + spare)
     for topic, make in _FAULTS.items():
         if topic in on:
-            faults += make(dice(topic), config, storm_ns)
+            faults += make(dice(topic), reached, storm_ns)
     if "gone" in on and spared > 0:
         faults += _gone(dice("gone"), config, storm_ns, spared, {a.node for a in adversaries})
-    return Case(
+    asks = _asks(dice("asks"), clients, storm_ns)
+    case = Case(
         seed=seed,
         config=config,
         links=_links(dice("links")),
         clients=clients,
         client_timeout_ns=dice("patience").pick((300 * MS, 1 * S)),
-        asks=_asks(dice("asks"), clients, storm_ns),
+        asks=asks,
         storm_ns=storm_ns,
         faults=tuple(sorted(faults, key=lambda fault: fault.at_ns)),
         adversaries=adversaries,
@@ -78,6 +85,14 @@ def draw(seed: int, nodes: range | int | None = None, beyond_f: bool = False, mu
         beyond_f=beyond_f,
         mutant=mutant,
     )
+    if "members" in on:
+        lasting = case.byzantine | case.gone
+        changes = changes_of(dice("changes"), config, spare, storm_ns, lasting)
+        return replace(case, spare=spare, changes=changes)
+    if "ledger" in on:
+        in_time = tuple(Ask(ask.at_ns, ask.client, rank) for rank, ask in enumerate(asks))
+        return replace(case, application="ledger", asks=in_time)
+    return case
 
 
 def _range(nodes: range | int | None) -> tuple[int, int]:

@@ -11,18 +11,20 @@ from tradebft.consensus.interface import Config
 from tradebft.consensus.pbft.recovery import BLOCKS_A_REPLY
 
 
-def exceeded(replica: Any, config: Config) -> Iterator[tuple[str, str]]:
-    """(invariant, what) for every bound that *replica* breaks now. What a protocol does not have is not looked at."""
+def exceeded(replica: Any, config: Config, everybody: int) -> Iterator[tuple[str, str]]:
+    """(invariant, what) for every bound that *replica* breaks now. What a protocol does not have is not looked at.
+    *everybody*: how many members there are, whether they are replicas at the time or not."""
     window = config.log_window
+    faults = max(config.faults, getattr(getattr(replica, "committee", None), "faults", 0))
     for name, invariant, most in (
         ("slots", "bounded-log", window),
-        ("bodies", "bounded-buffers", (config.faults + 2) * window),
+        ("bodies", "bounded-buffers", (faults + 2) * window),
         ("waiting", "bounded-buffers", config.max_requests_waiting),
         ("handed_out", "bounded-buffers", 2 * window + BLOCKS_A_REPLY),
         ("own_checkpoints", "bounded-buffers", window // config.checkpoint_interval + 1),
         ("accepted_ns", "bounded-buffers", window),
         ("tables", "bounded-buffers", window // config.checkpoint_interval + BLOCKS_A_REPLY),
-        ("nonces", "bounded-buffers", config.nodes),
+        ("nonces", "bounded-buffers", everybody),
     ):
         held = getattr(replica, name, None)
         if held is not None and len(held) > most:

@@ -145,7 +145,7 @@ def _frame(axes: Axes, story: Story, names: list[str], times: Times) -> None:
         axes.axvline(place, color="#BBBBBB", linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
     labels = [
         name
-        if lane >= case.config.nodes
+        if lane >= case.everybody
         else f"member {name}" + (", Byzantine" if lane in case.byzantine else "")
         for lane, name in enumerate(names)
     ]

@@ -19,7 +19,7 @@ from tradebft.lab.progress import Progress, silent
 from tradebft.network.faults import Fault
 
 MS = 10**6
-LISTS = ("faults", "adversaries", "asks")
+LISTS = ("changes", "faults", "adversaries", "asks")
 
 
 class Small(NamedTuple):
@@ -80,7 +80,9 @@ class _Search:
             size //= 2
 
     def fewer_members(self) -> None:
-        """The fewest members first."""
+        """The fewest members first. Where members change, all stay who they are."""
+        if self.case.changes:
+            return
         for nodes in range(4, self.case.config.nodes):
             for fold in (_cut_off, _folded):
                 if self.better(_tidy(fold(self.case, nodes))):
@@ -100,7 +102,10 @@ def _tidy(case: Case) -> Case:
     if not set(clients) - set(case.dishonest):
         clients = (*clients, *case.honest_clients[:1])
     dishonest = {name: what for name, what in case.dishonest.items() if name in clients}
-    return replace(case, clients=clients, dishonest=dishonest)
+    spare = case.spare if case.changes else 0
+    if spare < case.spare:
+        case = _renumbered(case, case.config.nodes, lambda node: node if node < case.config.nodes else None)
+    return replace(case, clients=clients, dishonest=dishonest, spare=spare)
 
 
 # --- fewer members ---
@@ -127,7 +132,9 @@ def _renumbered(case: Case, nodes: int, number: Callable[[int], int | None]) -> 
             groups.append(tuple(node for node in of(group) if node not in taken))
             taken |= set(groups[-1])
         renumbered: dict[str, Any] = {"nodes": of(fault.nodes), "groups": tuple(g for g in groups if g)}
-        if not (fault.named and not renumbered["nodes"] and not renumbered["groups"]):
+        nobody = fault.named and not renumbered["nodes"] and not renumbered["groups"]
+        one_sided = fault.kind == "one-way" and len(renumbered["groups"]) < 2
+        if not nobody and not one_sided:
             faults.append(with_fields(fault, **renumbered))
     adversaries = [
         replace(adversary, node=new)
@@ -164,6 +171,7 @@ def _plainer(case: Case) -> Iterator[Case]:
     yield replace(case, links=Links("constant", {"delay_ns": 10 * MS}))
     yield replace(case, processor=False)
     yield replace(case, state_bytes=0)
+    yield replace(case, application="diary")
     yield replace(case, config=replace(config, batch_timeout_ns=0))
     yield replace(case, config=replace(config, batch_size=1))
     yield replace(case, config=replace(config, window=8))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tradebft.lab.fuzz.case import Case, save
+from tradebft.lab.fuzz.case import GOVERNOR, Case, MemberChange, save
 from tradebft.lab.fuzz.outcome import Outcome
 from tradebft.lab.fuzz.printed import violation
 from tradebft.lab.fuzz.trial import try_case
@@ -97,6 +97,8 @@ def _heading(story: Story) -> Iterator[str]:
         yield f"member {adversary.node} from {adversary.at_ns // MS} ms{until}: {adversary.behaviour}{details}"
     for name, what in case.dishonest.items():
         yield f"{name}: {what}"
+    for change in case.changes:
+        yield f"{GOVERNOR} at {change.at_ns // MS} ms: {change_in_words(change)}"
     for fault in case.faults:
         until = (
             "for ever" if fault.duration_ns is None else f"to {(fault.at_ns + fault.duration_ns) // MS} ms"
@@ -106,6 +108,12 @@ def _heading(story: Story) -> Iterator[str]:
         yield f"planted bug: {case.mutant}"
     if story.begin_ns:
         yield f"told from {story.begin_ns / MS:.3f} ms on"
+
+
+def change_in_words(change: MemberChange) -> str:
+    """ "the members are 0, 1 (key 1), 2, 4"."""
+    named = [f"{index} (key {key})" if key else str(index) for index, key in change.members]
+    return "the members are " + ", ".join(named)
 
 
 def fault_in_words(fault: Fault) -> str:
@@ -160,4 +168,5 @@ def _line(sent: Sent, names: list[str]) -> str:
 
 def endpoints(story: Story) -> list[str]:
     """Names of all endpoints: members by their numbers, clients by their names."""
-    return [str(node) for node in range(story.case.config.nodes)] + list(story.case.clients)
+    case = story.case
+    return [*map(str, range(case.everybody)), *case.clients, *([GOVERNOR] if case.changes else [])]

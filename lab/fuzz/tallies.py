@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from tradebft.consensus.membership import EPOCH_BITS
 from tradebft.lab.fuzz.case import Case
 from tradebft.lab.fuzz.outcome import Counts
 from tradebft.network.cluster import Cluster
@@ -25,6 +26,9 @@ def injected(case: Case, cluster: Cluster, now: int) -> Counts:
     for adversary in case.adversaries:
         if adversary.at_ns <= now:
             counts[f"byzantine {adversary.behaviour}"] += 1
+    changes = sum(change.at_ns <= now for change in case.changes)
+    if changes:
+        counts["change of members"] += changes
     for behaviour in case.dishonest.values():
         counts[f"client {behaviour}"] += 1
     return dict(sorted(counts.items()))
@@ -39,9 +43,10 @@ def coverage(case: Case, cluster: Cluster, now: int) -> Counts:
         if fault.kind == "crash" and fault.duration_ns is not None
     ]
     return {
+        "epochs": max((_epoch(replica) for replica in replicas), default=0),
         "decisions": len(cluster.recorder.decisions),
         "views": cluster.recorder.view,
-        "view changes": sum(_of(replica, "view") > 0 for replica in replicas),
+        "view changes": sum(_of(replica, "view") % (1 << EPOCH_BITS) > 0 for replica in replicas),
         "restarts": sum(nodes for end, nodes in ends if end <= now),
         "state transfers": cluster.recorder.messages["FetchReply"],
         "snapshot chunks": cluster.recorder.messages["Chunk"],
@@ -72,6 +77,11 @@ def _kinds(texts: Any) -> Counts:
 def _plain(text: str) -> str:
     """Without the numbers and names of one case."""
     return _NUMBERS.sub("#", text)
+
+
+def _epoch(replica: Any) -> int:
+    committee = getattr(replica, "committee", None)
+    return 0 if committee is None else int(committee.epoch)
 
 
 def _of(replica: Any, name: str) -> int:

@@ -13,15 +13,23 @@ import traceback
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import fields
+from functools import partial
 from typing import Any, Final
 
 from simpy.events import Event
+from tradebft.consensus.interface import Config
 from tradebft.consensus.invariants import Violation
+from tradebft.consensus.membership import Membership, genesis
 from tradebft.lab.fuzz import limits
 from tradebft.lab.fuzz.answers import Diary, wrong_answers
-from tradebft.lab.fuzz.case import Case
+from tradebft.lab.fuzz.case import GOVERNOR, Case
+from tradebft.lab.fuzz.dice import Dice
+from tradebft.lab.fuzz.members import govern, later_keys
 from tradebft.lab.fuzz.outcome import Outcome
+from tradebft.lab.fuzz.province import LedgerDiary, Province
 from tradebft.lab.fuzz.tallies import coverage, evidence, injected, refusals
+from tradebft.network.application import Application
+from tradebft.network.chance import Chance
 from tradebft.network.cluster import Cluster, Settings
 from tradebft.network.costs import MEASURED
 from tradebft.network.links import link_model
@@ -63,22 +71,23 @@ def planted(mutant: str) -> AbstractContextManager[object]:
     return context
 
 
-def cluster_of(case: Case, diary: Callable[[], Diary] = Diary) -> Cluster:
+def cluster_of(case: Case, diary: Callable[[], Application] = Diary) -> Cluster:
     """The network of *case* at time 0, nothing submitted yet."""
     config = case.config
-    wire = Wire(
-        link_model(case.links.model, case.links.parameters), Mesh(config.nodes), None, 0.0, lossy=True
-    )
+    links = link_model(case.links.model, case.links.parameters)
+    wire = Wire(links, Mesh(case.everybody), None, 0.0, lossy=True)
     return Cluster(
         Settings(
             config,
             wire,
             case.seed,
-            list(case.clients),
+            [*case.clients, *([GOVERNOR] if case.changes else [])],
             client_timeout_ns=case.client_timeout_ns,
             application=diary,
             costs=MEASURED if case.processor else None,
             faults=list(case.faults),
+            spare=case.spare,
+            later_keys=later_keys(case),
             **_misbehaviour(case),
         )
     )
@@ -111,18 +120,30 @@ class _Over(Exception):
 class _Trial:
     def __init__(self, case: Case) -> None:
         self.case, self.config = case, case.config
-        self.diaries: list[Diary] = []
+        self.diaries: list[Diary | LedgerDiary] = []
+        dice = Dice(Chance(case.seed).stream("fuzz", "province"))
+        self.province = Province(case.seed, dice) if case.application == "ledger" else None
         self.cluster = cluster_of(case, self._diary)
-        self.records: dict[str, list[RequestRecord]] = {name: [] for name in case.clients}
+        self.records: dict[str, list[RequestRecord]] = {name: [] for name in (*case.clients, GOVERNOR)}
         self.found: list[Violation] = []
         self.honest = [self.cluster.nodes[index] for index in case.honest]
-        self.core = [self.cluster.nodes[index] for index in case.core]
         self.cluster.env.process(self._ask())
+        if case.changes:
+            self.cluster.env.process(govern(case, self.cluster, partial(self._submit, GOVERNOR)))
+        self.asked = len(case.asks)
         self.accusations = 0
 
-    def _diary(self) -> Diary:
-        self.diaries.append(Diary(self.case.state_bytes))
+    def _diary(self) -> Diary | LedgerDiary:
+        province = self.province
+        self.diaries.append(province.application() if province else Diary(self.case.state_bytes))
         return self.diaries[-1]
+
+    @property
+    def core(self) -> list[ReplicaNode]:
+        """Honest replicas, by the newest membership that any of them knows, that are up and connected in the calm."""
+        newest = max((_members(node, self.config) for node in self.honest), key=lambda m: m.epoch)
+        members = [index for index, _ in newest.members]
+        return [self.cluster.nodes[index] for index in self.case.core if index in members]
 
     # --- the workload ---
 
@@ -131,11 +152,16 @@ class _Trial:
         for ask in self.case.asks:
             if ask.at_ns > env.time:
                 yield env.timeout(ask.at_ns - env.time)
-            self._submit(ask.client, f"{ask.client} asks {ask.number}")
+            self._submit(ask.client, self._operation(ask.client, ask.number))
 
-    def _submit(self, client: str, operation: str) -> RequestRecord:
+    def _operation(self, client: str, number: int) -> bytes:
+        if self.province is not None:
+            return self.province.transaction(number)
+        return f"{client} asks {number}".encode()
+
+    def _submit(self, client: str, operation: bytes) -> RequestRecord:
         record = self.cluster.clients[client].submit(
-            self.cluster.env.time, operation.encode(), "", lambda record: None
+            self.cluster.env.time, operation, "", lambda record: None
         )
         self.records[client].append(record)
         return record
@@ -168,10 +194,10 @@ class _Trial:
         """
         self._until(self._answered, "after the storm")
         clients, views, steady = self.case.honest_clients, self._views(), 0
-        rounds = 2 * self.config.nodes + 2 * STEADY_ROUNDS
+        rounds = 2 * self.case.everybody + 2 * STEADY_ROUNDS
         for number in range(rounds):
             client = clients[number % len(clients)]
-            self._submit(client, f"{client} asks again {number}")
+            self._submit(client, self._operation(client, self.asked + number))
             self._until(self._answered, f"with request {number} of the calm")
             for _ in range(LEVEL_STEPS):
                 if not self._level():
@@ -206,7 +232,9 @@ class _Trial:
         return self._unanswered() == 0
 
     def _level(self) -> bool:
-        return self._answered() and len({_of(node, "executed") for node in self.core}) == 1
+        core = self.core
+        settled = all(not getattr(node.replica, "pending", ()) for node in core)
+        return settled and self._answered() and len({_of(node, "executed") for node in core}) == 1
 
     def _unanswered(self) -> int:
         return sum(r.replied_ns < 0 for name in self.case.honest_clients for r in self.records[name])
@@ -240,7 +268,7 @@ class _Trial:
         self.found += self.cluster.checker.violations[len(self.found) :]
         if not self.found:
             for node in self.honest:
-                for name, what in limits.exceeded(node.replica, self.config):
+                for name, what in limits.exceeded(node.replica, self.config, self.case.everybody):
                     self.found.append(Violation(name, now, node.index, what))
             self._look_at_evidence()
             messages = sum(self.cluster.recorder.messages.values())
@@ -260,6 +288,9 @@ class _Trial:
         self.accusations = len(accusations)
 
     def _compare_answers(self) -> None:
+        for diary in self.diaries:
+            for what in diary.audit():
+                self._report("ledger", -1, what)
         for name in self.case.honest_clients:
             for what in wrong_answers(name, self.records[name], self.diaries[0]):
                 self._report("answers", -1, what)
@@ -286,6 +317,12 @@ class _Trial:
             evidence=evidence(cluster),
             refusals=refusals(cluster),
         )
+
+
+def _members(node: ReplicaNode, config: Config) -> Membership:
+    """Whom the node's replica takes for the replicas."""
+    committee = getattr(node.replica, "committee", None)
+    return genesis(config.nodes) if committee is None else committee.membership
 
 
 def _of(node: ReplicaNode, name: str) -> int:

@@ -98,7 +98,7 @@ class Network:
         later_keys: int = 0,
         **config: Any,
     ) -> None:
-        self.config = Config(n, **config)
+        self.config = Config(n, rekeying=later_keys > 0, **config)
         self.signers, self.keyring = make_identities([*range(n + spare), *CLIENTS], "modelled", seed)
         self.announced = Announced(self.keyring)
         self.wallets = {i: self._wallet(i, seed, later_keys) for i in range(n + spare)}

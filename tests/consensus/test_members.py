@@ -7,6 +7,7 @@ from changing_members import EPOCH, Votes, agree, epochs, members, network
 from hypothesis import given
 from hypothesis import strategies as st
 from left_behind import level
+from msgspec.structs import replace
 from replicas import Network, of, sent
 from tradebft.chain.crypto import Wallet
 from tradebft.consensus.interface import Broadcast, Committed, Evidence, Executed, Ignored
@@ -344,7 +345,7 @@ def test_an_old_key_is_refused_from_the_boundary_on():
     assert sent(Commit, net.step(1, net.pre_prepare(batch))) == []
     agree(net, members(net, 0, 1, 2, 3, rekeyed=[0, 3]))
     last = net.replicas[1].executed
-    over = [Ignored("signed with a key that is over")]
+    over = [Ignored("signed with a key that is not in use")]
     batch = net.batch(2)
     old = net.signed(PrePrepare(EPOCH, last + 1, batch.digest, 0, batch))
     new = net.signed(PrePrepare(EPOCH, last + 1, batch.digest, 0, batch), running=0)
@@ -358,6 +359,31 @@ def test_an_old_key_is_refused_from_the_boundary_on():
         assert net.step(2, net.signed(kind(EPOCH, last + 1, batch.digest, 3))) == over
     assert net.step(2, net.signed(Checkpoint(last + 2, bytes(32), 3, b"", 1))) == over
     assert net.step(2, net.view_change(3, EPOCH + 1)) == over
+
+
+def test_a_key_that_is_announced_and_not_in_use_yet_is_refused():
+    """Counted, its votes would make up certificates that nobody else believes."""
+    net = network()
+    batch = net.batch(1)
+    early = Wallet(net.wallets[3]).with_key(net.keys[3][1])
+    refused = [Ignored("signed with a key that is not in use")]
+    for kind in (Prepare, Commit):
+        vote = kind(0, 1, batch.digest, 3)
+        signed = replace(vote, signature=early.sign(vote.payload(net.config.chain_id)))
+        assert net.step(1, signed) == refused
+        assert net.step(1, net.signed(vote)) != refused
+
+
+def test_the_first_key_may_come_into_use_again():
+    net = network()
+    agree(net, members(net, 0, 1, 2, 3, rekeyed=[3]))
+    agree(net, members(net, 0, 1, 2, 3), sequence=2)
+    assert set(epochs(net).values()) == {2}
+    before = net.replicas[0].executed
+    net.serve([3], without={1})  # a quorum with 3 in it, and none without
+    assert net.replicas[0].executed > before
+    decided, _ = net.blocks[0][-1]
+    assert net.replicas[0].committee.holds(decided.certificate, 3)
 
 
 def test_there_is_no_way_into_the_first_view_of_an_epoch():
