@@ -94,8 +94,8 @@ class Cluster:
         )
         self.bus.recorder, self.bus.checker = self.recorder, self.checker
         self.bus.untrusted = self.byzantine
-        # Without crashes and losses nobody ever asks for an old block; with them, all are kept.
-        calm = not settings.faults and settings.wire.loss == 0 and not settings.byzantine
+        # Without crashes, losses and newcomers nobody ever asks for an old block; with them, all are kept.
+        calm = not (settings.faults or settings.wire.loss or settings.byzantine or settings.spare)
         keep = 4 * config.log_window if calm else None
         chronicle = Chronicle(settings.application, keep)
         self._shared = Shared(self.bus, self.recorder, self.checker, chronicle, settings.costs)

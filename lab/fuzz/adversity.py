@@ -10,6 +10,7 @@ from tradebft.lab.fuzz.case import Adversary
 from tradebft.lab.fuzz.dice import Dice
 
 MS = 10**6
+WITH_A_PLAN = 0.8
 
 
 def behaviours() -> tuple[str, ...]:
@@ -31,10 +32,15 @@ def _table(module: str, name: str) -> dict[str, Any]:
 
 
 def adversaries_of(dice: Dice, config: Config, storm_ns: int, beyond_f: bool) -> tuple[Adversary, ...]:
-    """Up to f members who misbehave in one or two ways each; f+1 in league with *beyond_f*."""
+    """Up to f members who misbehave in one or two ways each; f+1 in league with *beyond_f*, mostly with a plan: the
+    first primary proposes two batches at a time, and the others vote for both.
+    """
     names = behaviours()
     if not names:
         return ()
+    if beyond_f and dice.happens(WITH_A_PLAN):
+        others = sorted(dice.some(range(1, config.nodes), config.faults))
+        return (Adversary(0, "equivocate"), *(Adversary(node, "vote-both") for node in others))
     count = config.faults + 1 if beyond_f else dice.whole(1, config.faults)
     found = []
     for node in sorted(dice.some(range(config.nodes), count)):

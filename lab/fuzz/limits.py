@@ -11,9 +11,13 @@ from tradebft.consensus.interface import Config
 from tradebft.consensus.pbft.recovery import BLOCKS_A_REPLY
 
 
-def exceeded(replica: Any, config: Config, everybody: int) -> Iterator[tuple[str, str]]:
+def exceeded(replica: Any, config: Config, everybody: int, torn: bool = False) -> Iterator[tuple[str, str]]:
     """(invariant, what) for every bound that *replica* breaks now. What a protocol does not have is not looked at.
-    *everybody*: how many members there are, whether they are replicas at the time or not."""
+
+    *everybody*: how many members there are, whether they are replicas at the time or not. *torn*: disks lose what was
+    being written, such as the checkpoint that came with fetched blocks; until it hears of it again, a replica stands
+    further above its watermark than the window is long.
+    """
     window = config.log_window
     faults = max(config.faults, getattr(getattr(replica, "committee", None), "faults", 0))
     for name, invariant, most in (
@@ -36,7 +40,7 @@ def exceeded(replica: Any, config: Config, everybody: int) -> Iterator[tuple[str
         outside = [seq for seq in getattr(replica, "slots", ()) if not low < seq <= low + window]
         if outside:
             yield "watermarks", f"slots {outside[:5]} lie outside ({low}, {low + window}]"
-        if replica.executed - low > window:
+        if replica.executed - low > window and not torn:
             yield "watermarks", f"executed {replica.executed}, more than {window} above the watermark {low}"
     early = getattr(replica, "early", None)
     if early is not None and early.most() > 2 * config.log_window:

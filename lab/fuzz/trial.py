@@ -131,6 +131,7 @@ class _Trial:
         if case.changes:
             self.cluster.env.process(govern(case, self.cluster, partial(self._submit, GOVERNOR)))
         self.asked = len(case.asks)
+        self.torn = any(fault.torn for fault in case.faults)
         self.accusations = 0
 
     def _diary(self) -> Diary | LedgerDiary:
@@ -268,7 +269,7 @@ class _Trial:
         self.found += self.cluster.checker.violations[len(self.found) :]
         if not self.found:
             for node in self.honest:
-                for name, what in limits.exceeded(node.replica, self.config, self.case.everybody):
+                for name, what in limits.exceeded(node.replica, self.config, self.case.everybody, self.torn):
                     self.found.append(Violation(name, now, node.index, what))
             self._look_at_evidence()
             messages = sum(self.cluster.recorder.messages.values())
