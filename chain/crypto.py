@@ -241,6 +241,11 @@ class Wallet:
         self.member, self.public_key = first.member, first.public_key
         self.sign: Callable[[bytes], bytes] = first.sign
 
+    @property
+    def others(self) -> list[Signer]:
+        """The signers that are not in use."""
+        return [signer for key, signer in self._signers.items() if key != self.public_key]
+
     def with_key(self, public_key: bytes) -> Wallet | None:
         """The same wallet with another key in use; None if that key is not in it."""
         if public_key not in self._signers:

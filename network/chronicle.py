@@ -32,10 +32,11 @@ class Chronicle:
     """The blocks that everybody has in common, and one application that executed them.
 
     *keep*: how many of the latest blocks stay available whatever the replicas still want; None: as many as they want.
+    *apart*: every replica executes for itself all the same, which costs n times as much and tests the application.
     """
 
-    def __init__(self, make: Callable[[], Application], keep: int | None = None) -> None:
-        self.make = make
+    def __init__(self, make: Callable[[], Application], keep: int | None = None, apart: bool = False) -> None:
+        self.make, self.apart = make, apart
         self._keep = keep
         self._application = make()
         self.blocks: dict[int, Block] = {}
@@ -70,7 +71,8 @@ class History:
 
     def __init__(self, node: int, chronicle: Chronicle) -> None:
         self._node, self._chronicle = node, chronicle
-        self._own: Application | None = None  # executes for this replica alone
+        # What executes for this replica alone, where something does.
+        self._own: Application | None = chronicle.make() if chronicle.apart else None
         self._blocks: dict[int, Block] = {}  # that are its own, or that only it still keeps
         self._floor = 0
         chronicle.hold(node, 0)
@@ -86,9 +88,11 @@ class History:
                 return known.executed
             self._own = self._executed_up_to(effect.seq - 1)
         executed = run(self._own, effect)
+        if shared.apart and effect.seq == shared.height + 1:
+            shared.advance(effect)
         known = shared.blocks.get(effect.seq)
         if known is not None and known.executed == executed:
-            self._own = None  # level with the others again
+            self._own = self._own if shared.apart else None  # level with the others again
         else:
             self._blocks[effect.seq] = Block(effect, executed)
         return executed
@@ -102,17 +106,20 @@ class History:
         self._blocks.clear()
         known = self._chronicle.blocks.get(manifest.seq)
         if (
-            known is not None
+            not self._chronicle.apart
+            and known is not None
             and known.executed.root == manifest.root
             and known.executed.chunks == application
         ):
             self._own = None  # what the others executed is what the snapshot says
             return manifest.root
-        self._own = self._chronicle.make()
+        restored = self._chronicle.make()
         try:
-            return self._own.restore(b"".join(application))
+            root = restored.restore(b"".join(application))
         except ValueError:
             return None
+        self._own = restored
+        return root
 
     def forget(self, floor: int) -> None:
         """Nobody will ask this replica for blocks at or below *floor*."""

@@ -55,6 +55,7 @@ class Settings:
     dishonest_clients: dict[str, str] = field(default_factory=dict)  # client -> its behaviour
     spare: int = 0  # replicas beyond config.nodes, that may be admitted later
     later_keys: int = 0  # keys that each replica may come to use after its first
+    apart: bool = False  # each replica executes for itself, instead of one execution for all that agree
 
 
 class Cluster:
@@ -97,7 +98,7 @@ class Cluster:
         # Without crashes, losses and newcomers nobody ever asks for an old block; with them, all are kept.
         calm = not (settings.faults or settings.wire.loss or settings.byzantine or settings.spare)
         keep = 4 * config.log_window if calm else None
-        chronicle = Chronicle(settings.application, keep)
+        chronicle = Chronicle(settings.application, keep, settings.apart)
         self._shared = Shared(self.bus, self.recorder, self.checker, chronicle, settings.costs)
         self._queued = settings.costs is not None
         self._live = (1 << n) - 1

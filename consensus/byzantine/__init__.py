@@ -1,8 +1,9 @@
 """Members that misbehave, each as a wrapper around an honest replica.
 
 `behaviour` has the shape of a wrapper and the coalition in which several act together; `silence` says too little or too
-late, `lies` says what is false, `proposals` proposes and votes out of turn, `forgeries` lies about views, `transfer` to
-those who fell behind, `mutation` changes one field, `noise` says too much; `clients` are clients that do not play fair.
+late, `lies` says what is false, `proposals` acts out of turn, `forgeries` lies about views, `epochs` about
+the members, `transfer` to those who fell behind, `mutation` changes one field, `noise` says too much; `clients` are
+clients that do not play fair.
 A scenario names them (``[[byzantine]] node = "replica.0" behaviour = "equivocate"``), and so does the fuzzer.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tradebft.consensus.byzantine.behaviour import Behaviour, Coalition, check
+from tradebft.consensus.byzantine.epochs import FalseEpoch
 from tradebft.consensus.byzantine.forgeries import FalseNewView, ForgePrepared, Premature
 from tradebft.consensus.byzantine.lies import (
     BadSignature,
@@ -47,6 +49,7 @@ BEHAVIOURS: Final[dict[str, type[Behaviour]]] = {
     "forge-prepared": ForgePrepared,
     "false-new-view": FalseNewView,
     "false-checkpoint": FalseCheckpoint,
+    "false-epoch": FalseEpoch,
     "lying-transfer": LyingTransfer,
     "flood": Flood,
     "malformed": Malformed,

@@ -17,6 +17,7 @@ from tradebft.chain.codec import CodecError
 from tradebft.chain.crypto import Keyring, Signer, digest
 from tradebft.consensus.interface import (
     NOTHING,
+    Address,
     Broadcast,
     Config,
     Effect,
@@ -213,6 +214,6 @@ def message_of(effect: Effect) -> Message | None:
     return effect.message if isinstance(effect, Send | Broadcast) else None
 
 
-def to_each(receivers: Iterable[int], message: Any) -> list[Effect]:
+def to_each(receivers: Iterable[Address], message: Any) -> list[Effect]:
     """*message* to each of *receivers*."""
     return [Send(receiver, message) for receiver in receivers]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
-from tradebft.chain.crypto import digest
+from tradebft.chain.crypto import Wallet, digest
 from tradebft.consensus.byzantine.behaviour import Behaviour, message_of, to_each
 from tradebft.consensus.interface import Broadcast, Effect, Send
 from tradebft.consensus.messages import (
@@ -156,8 +156,9 @@ class WrongDigest(Behaviour):
 
 
 class BadSignature(Behaviour):
-    """*percent* (50) of its messages bear a signature that is not its own: zeros, a changed byte, none at all, or an
-    earlier message's (OSDI 1999, section 4.2: messages are accepted if the signatures are correct)."""
+    """*percent* (50) of its messages bear a signature that is not its own: zeros, a changed byte, none at all, an
+    earlier message's, or one with another of its keys than that in use (OSDI 1999, section 4.2: messages are accepted
+    if the signatures are correct)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"percent": 50}
 
@@ -171,9 +172,13 @@ class BadSignature(Behaviour):
         if message is None or self.draw(100) >= self.parameters["percent"]:
             return (effect,)
         true = message.signature
-        wrong = (bytes(64), bytes([true[0] ^ 1]) + true[1:] if true else b"", b"", self._last)[self.draw(4)]
+        wrong = [bytes(64), bytes([true[0] ^ 1]) + true[1:] if true else b"", b"", self._last]
+        wallet = self.coalition.signer_of(self.me)
+        if isinstance(wallet, Wallet) and hasattr(message, "payload"):
+            payload = message.payload(self.config.chain_id)
+            wrong += [signer.sign(payload) for signer in wallet.others]
         self._last = true
-        return (replace(effect, message=replace(message, signature=wrong)),)
+        return (replace(effect, message=replace(message, signature=wrong[self.draw(len(wrong))])),)
 
 
 class FalseReply(Behaviour):

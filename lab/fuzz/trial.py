@@ -88,6 +88,7 @@ def cluster_of(case: Case, diary: Callable[[], Application] = Diary) -> Cluster:
             faults=list(case.faults),
             spare=case.spare,
             later_keys=later_keys(case),
+            apart=case.application == "ledger",
             **_misbehaviour(case),
         )
     )

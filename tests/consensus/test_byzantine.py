@@ -247,6 +247,7 @@ SEEN = {
     "forge-prepared": lambda run: run.accused("invalid ViewChange") > 0,
     "false-new-view": lambda run: run.accused("invalid NewView") > 0,
     "false-checkpoint": lambda run: sum({1} in said.values() for said in run.checkpoints.values()) > 5,
+    "false-epoch": lambda run: run.accused("an end of epoch") > 0,
     "lying-transfer": lambda run: run.accused("does not prove") > 0,
     "flood": lambda run: run.sent[1, "Status"] > 50 and refused(run, "status seen before") > 100,
     "malformed": lambda run: refused(run, "malformed") > 50,
