@@ -10,10 +10,11 @@ from collections.abc import Collection
 from typing import Final
 
 import msgspec
-from tradebft.chain.crypto import Keyring, MemberId, Rekeyed
+from tradebft.chain.crypto import Keyring
 from tradebft.consensus.interface import Committed, Config
-from tradebft.consensus.membership import Membership, epoch_of
+from tradebft.consensus.membership import Membership, epoch_of, genesis
 from tradebft.consensus.messages import Checkpoint, Commit, Message, Prepare, PrePrepare, Request, authentic
+from tradebft.consensus.watched_views import VIEW_NAMES, Members, Views, members_of
 
 NAMES: Final = (
     "agreement",  # no two honest replicas commit different batches at one sequence
@@ -24,6 +25,7 @@ NAMES: Final = (
     "certificates",  # commit certificates verify without trusting whoever shows them
     "one-membership",  # honest replicas agree on who the members of each epoch are
     "one-vote",  # no honest replica signs two different votes of one kind for one (view, seq)
+    *VIEW_NAMES,
     "bounded-log",  # no honest replica keeps more than L slots
     "liveness",  # with a timely network and at most f faulty, requests do not wait while nothing commits
 )
@@ -53,16 +55,21 @@ class Checker:
         self._votes: dict[int, dict[tuple[type, int, int], bytes]] = {replica: {} for replica in honest}
         self._executed: dict[tuple[str, int], int] = {}  # (client, piece of its sequences) -> bits
         self._checked = 0
-        self._epochs: dict[int, tuple[Membership, Keyring]] = {}
+        self._epochs: dict[int, Members] = {0: members_of(genesis(config.nodes), keyring)}
+        self._views = Views(config, honest, self._epochs, self._report)
 
     def sent(self, now: int, replica: int, message: Message) -> None:
-        """*replica* broadcasts *message*: two different votes of one kind would betray it."""
-        if type(message) not in (Prepare, Commit, PrePrepare, Checkpoint) or replica not in self._honest:
-            return
+        """*replica* broadcasts *message*."""
+        if replica in self._honest:
+            if type(message) in (Prepare, Commit, PrePrepare, Checkpoint):
+                self._one_vote(now, replica, message)  # type: ignore[arg-type]
+            self._views.sent(now, replica, message)
+
+    def _one_vote(self, now: int, replica: int, message: Prepare | Commit | PrePrepare | Checkpoint) -> None:
         votes = self._votes[replica]
-        key = (type(message), getattr(message, "view", 0), message.seq)  # type: ignore[union-attr]
-        earlier = votes.setdefault(key, message.digest)  # type: ignore[union-attr]
-        if earlier != message.digest:  # type: ignore[union-attr]
+        key = (type(message), getattr(message, "view", 0), message.seq)
+        earlier = votes.setdefault(key, message.digest)
+        if earlier != message.digest:
             self._report("one-vote", now, replica, f"two different {type(message).__name__}s for {key[1:]}")
         elif isinstance(message, Checkpoint):
             known = self._checkpoints.setdefault(message.seq, message.digest)
@@ -85,6 +92,7 @@ class Checker:
             self._report(
                 "agreement", now, replica, f"seq {seq}: {batch.digest.hex()[:16]}, others {known.hex()[:16]}"
             )
+        self._views.committed(now, seq, effect.decided.certificate)
         first = seq > self._checked
         if first:
             self._checked = seq
@@ -103,14 +111,9 @@ class Checker:
                 "certificates", now, replica, f"the certificate of {effect.seq} is for something else"
             )
             return
-        members: Collection[int] = range(self._config.nodes)
-        keyring, quorum = self._keyring, self._config.quorum
-        if (epoch := epoch_of(proof.view)) and epoch in self._epochs:
-            membership, keyring = self._epochs[epoch]
-            members = [index for index, _ in membership.members]
-            quorum = (len(members) + (len(members) - 1) // 3 + 2) // 2
-        if not proof.valid(self._config.chain_id, keyring, quorum) or any(
-            v not in members for v, _ in proof.votes
+        members = self._epochs.get(epoch_of(proof.view), self._epochs[0])
+        if not proof.valid(self._config.chain_id, members.keyring, members.quorum) or any(
+            v not in members.order for v, _ in proof.votes
         ):
             self._report("certificates", now, replica, f"the certificate of {effect.seq} does not hold")
 
@@ -140,9 +143,9 @@ class Checker:
         """*replica* entered an epoch."""
         if replica not in self._honest:
             return
-        keys: dict[MemberId, bytes] = {index: key for index, key in membership.members if key}
-        known, _ = self._epochs.setdefault(membership.epoch, (membership, Rekeyed(self._keyring, keys)))
-        if known != membership:
+        if membership.epoch not in self._epochs:
+            self._epochs[membership.epoch] = members_of(membership, self._keyring)
+        if self._epochs[membership.epoch].membership != membership:
             self._report(
                 "one-membership", now, replica, f"epoch {membership.epoch}: other members than others have"
             )
@@ -180,3 +183,4 @@ class Checker:
         self._order = {seq: digest for seq, digest in self._order.items() if seq > floor}
         self._roots = {seq: root for seq, root in self._roots.items() if seq > floor}
         self._checkpoints = {seq: digest for seq, digest in self._checkpoints.items() if seq > floor}
+        self._views.prune(self._checked)

@@ -9,7 +9,7 @@ from replicas import Network
 from tradebft.consensus.interface import Broadcast, Committed
 from tradebft.consensus.invariants import NAMES, Checker
 from tradebft.consensus.membership import Membership
-from tradebft.consensus.messages import NULL_BATCH
+from tradebft.consensus.messages import NULL_BATCH, Commit, PrePrepare, Status
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def fired(checker):
     return [violation.invariant for violation in checker.violations]
 
 
-def test_silent_on_a_whole_honest_run():
-    net = Network(4, checkpoint_interval=2, log_window=4)
+def watched(net):
+    """A checker that sees everything that the replicas of *net* broadcast and commit from now on."""
     checker = Checker(net.config, net.keyring, range(4))
 
     def watch(replica, effect):
@@ -41,6 +41,12 @@ def test_silent_on_a_whole_honest_run():
             checker.committed(net.now, replica, effect)
 
     net.watch = watch
+    return checker
+
+
+def test_silent_on_a_whole_honest_run():
+    net = Network(4, checkpoint_interval=2, log_window=4)
+    checker = watched(net)
     for sequence in range(1, 12):
         net.step(0, net.request(sequence))
         net.settle()
@@ -135,12 +141,13 @@ def test_one_vote(net, checker, kind):
     checker.sent(2, 1, make(a))
     assert checker.violations == []
     checker.sent(3, 1, make(b))
-    assert fired(checker) == ["one-vote"]
+    # Two Commits say besides that two batches were prepared.
+    assert fired(checker) == ["one-vote"] + ["prepared-unique"] * (kind == "commit")
 
 
 def test_one_vote_holds_for_each_view_sequence_and_kind_apart(net, checker):
     a, b = net.batch(1).digest, net.batch(2).digest
-    for message in (net.prepare(1, a), net.prepare(1, b, seq=2), net.prepare(1, b, view=1), net.commit(1, b)):
+    for message in (net.prepare(1, a), net.prepare(1, b, seq=2), net.commit(1, b), net.prepare(1, b, view=1)):
         checker.sent(1, 1, message)
     assert checker.violations == []
 
@@ -151,6 +158,200 @@ def test_state_roots_in_checkpoints(net, checker):
     assert checker.violations == []
     checker.sent(1, 3, net.checkpoint(3, 8, b"b" * 32))
     assert fired(checker) == ["state-roots"]
+
+
+def test_prepared_unique(net, checker):
+    a, b = net.batch(1).digest, net.batch(2).digest
+    for replica, vote in [(1, net.commit(1, a)), (2, net.commit(2, a)), (2, net.commit(2, b, view=1))]:
+        checker.sent(1, replica, vote)
+    assert checker.violations == []
+    checker.sent(2, 3, net.commit(3, b))
+    assert fired(checker) == ["prepared-unique"]
+    assert (checker.violations[0].at_ns, checker.violations[0].replica) == (2, 3)
+
+
+def test_prepared_unique_holds_for_what_a_view_change_shows(net, checker):
+    checker.sent(1, 1, net.commit(1, b"a" * 32))
+    checker.sent(2, 2, net.view_change(2, prepared=[net.prepared(1, b"a" * 32)]))
+    assert checker.violations == []
+    checker.sent(3, 3, net.view_change(3, prepared=[net.prepared(1, b"b" * 32)]))
+    assert fired(checker) == ["prepared-unique"]
+
+
+def later_votes(net, value):
+    changes = [net.view_change(i, prepared=[net.prepared(1, value)]) for i in (1, 2, 3)]
+    yield 1, net.pre_prepare(net.batch(1 if value == net.batch(1).digest else 2), view=1)
+    yield 2, net.prepare(2, value, view=1)
+    yield 3, net.commit(3, value, view=1)
+    yield 1, net.new_view(changes, [(1, value)])
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_view_change_preserves(net, checker, which):
+    """Whichever comes first: that an earlier view decided, or the vote of a later one."""
+    kept, lost = net.batch(1), net.batch(2)
+    replica, vote = list(later_votes(net, kept.digest))[which]
+    checker.committed(1, 0, commit(net, 1, kept))
+    checker.sent(2, replica, vote)
+    assert checker.violations == []
+    replica, vote = list(later_votes(net, lost.digest))[which]
+    checker.sent(3, replica, vote)
+    assert "view-change-preserves" in fired(checker)
+
+    late = Checker(net.config, net.keyring, range(4))
+    late.sent(1, replica, vote)
+    assert late.violations == []
+    late.committed(2, 0, commit(net, 1, kept))
+    assert fired(late) == ["view-change-preserves"]
+    assert late.violations[0].replica == replica
+
+
+def test_view_change_preserves_what_a_new_view_must_not_leave_out(net, checker):
+    changes = [net.view_change(i) for i in (1, 2, 3)]
+    checker.sent(1, 1, net.new_view(changes))
+    assert checker.violations == []
+    checker = Checker(net.config, net.keyring, range(4))
+    checker.committed(1, 0, commit(net, 1, net.batch(1)))
+    checker.sent(2, 1, net.new_view(changes))
+    assert fired(checker) == ["view-change-preserves"]
+    # What a stable checkpoint covers need not be carried over.
+    checker = Checker(net.config, net.keyring, range(4))
+    checker.committed(1, 0, commit(net, 1, net.batch(1)))
+    checker.sent(2, 1, net.new_view([net.view_change(i, stable=i // 3) for i in (1, 2, 3)]))
+    assert checker.violations == []
+
+
+def test_view_change_preserves_says_nothing_about_views_before_the_decision(net, checker):
+    lost = net.batch(2)
+    checker.sent(1, 1, net.pre_prepare(lost, view=1))
+    checker.sent(2, 2, net.prepare(2, lost.digest, view=1))
+    effect = Committed(1, net.decided(1, net.batch(1), view=2), net.batch(1).requests)
+    checker.committed(3, 0, effect)
+    assert checker.violations == []
+
+
+def steps_back(net):
+    change, a, first = net.view_change(1, view=2), b"a" * 32, 1 << 32
+    yield "a vote in a view that was left", change, net.prepare(1, a, view=1)
+    yield "a proposal in a view that was left", change, net.pre_prepare(net.batch(1), view=1)
+    yield "a view change to an earlier view", change, net.view_change(1, view=1)
+    yield "a commit before the view voted in", net.prepare(1, a, view=2), net.commit(1, a, view=1)
+    yield "a view of an epoch that is over", net.prepare(1, a, view=first), net.commit(1, a, 9, first - 1)
+    yield "the stable checkpoint", net.view_change(1, stable=8), net.view_change(1, view=2, stable=7)
+    at = Status(1, False, 0, 8, 9, 1, 1)
+    yield "the view in a status", at, structs.replace(at, view=0)
+    yield "the stable checkpoint in a status", at, structs.replace(at, stable=7)
+    yield "the executions in a status", at, structs.replace(at, executed=8)
+
+
+@pytest.mark.parametrize("case", range(9))
+def test_monotone(net, checker, case):
+    _, before, after = list(steps_back(net))[case]
+    checker.sent(1, 1, before)
+    checker.sent(1, 2, structs.replace(after, replica=2))  # another one was not there yet
+    assert "monotone" not in fired(checker)
+    checker.sent(2, 1, after)
+    assert "monotone" in fired(checker)
+    assert {v.replica for v in checker.violations if v.invariant == "monotone"} == {1}
+
+
+def test_monotone_lets_a_view_change_be_repeated_as_it_was(net, checker):
+    change = net.view_change(1)
+    for message in (change, Status(1, True, 2, 8, 9, 1, 1), change, net.prepare(1, b"a" * 32, view=1)):
+        checker.sent(1, 1, message)
+    assert checker.violations == []
+
+
+def ill_formed_changes(net):
+    a = b"a" * 32
+
+    def change(*prepared, **more):
+        return net.view_change(3, view=2, prepared=prepared, **more)
+
+    yield change(net.prepared(1, a, voters=[1]))
+    yield change(net.prepared(1, a, voters=[1, 1]))
+    yield change(net.prepared(1, a, voters=[0, 1]))
+    yield change(structs.replace(net.prepared(1, a), prepares=net.certificate("Commit", 1, a, [1, 2])))
+    yield change(structs.replace(net.prepared(1, a), prepares=net.certificate("Prepare", 2, a, [1, 2])))
+    yield change(structs.replace(net.prepared(1, a), pre_prepare=net.signed(PrePrepare(0, 1, a, 1))))
+    yield change(structs.replace(net.prepared(1, a), pre_prepare=PrePrepare(0, 1, a, 0, None, b"x" * 64)))
+    yield change(net.prepared(1, a, view=2))
+    yield change(net.prepared(1, a), net.prepared(2, a, voters=[1, 1]))
+    yield change(net.prepared(1, a), net.prepared(1, a))
+    yield change(net.prepared(8, a), stable=8)
+    yield change(stable=8, checkpoint=net.certificate("Checkpoint", 8, a, [0, 1]))
+    yield change(stable=8, checkpoint=net.certificate("Checkpoint", 4, a, [0, 1, 2]))
+    yield structs.replace(change(stable=8), checkpoint=None)
+    yield net.view_change(3, view=1 << 32)
+
+
+@pytest.mark.parametrize("case", range(15))
+def test_certificate_well_formed(net, checker, case):
+    checker.sent(1, 2, net.view_change(2, prepared=[net.prepared(1, b"a" * 32), net.prepared(2, b"a" * 32)]))
+    checker.sent(1, 1, net.view_change(1, prepared=[net.prepared(9, b"a" * 32)], stable=8))
+    assert checker.violations == []
+    checker.sent(2, 3, list(ill_formed_changes(net))[case])
+    assert fired(checker) == ["certificate-well-formed"]
+
+
+def ill_formed_openings(net):
+    changes = [net.view_change(i) for i in (1, 2, 3)]
+    yield net.new_view(changes[:2])
+    yield net.new_view([*changes[:2], changes[1]])
+    yield net.new_view([*changes[:2], net.view_change(3, view=2)])
+    yield net.new_view([*changes[:2], structs.replace(changes[2], signature=b"x" * 64)])
+    yield net.new_view([*changes, net.view_change(0), structs.replace(changes[0], replica=9)])
+    yield net.new_view(changes, replica=2)
+    yield net.new_view(changes, view=1 << 32)
+
+
+@pytest.mark.parametrize("case", range(7))
+def test_certificate_well_formed_in_a_new_view(net, checker, case):
+    checker.sent(1, 1, net.new_view([net.view_change(i) for i in (1, 2, 3)]))
+    assert checker.violations == []
+    message = list(ill_formed_openings(net))[case]
+    checker.sent(2, message.replica, message)
+    assert fired(checker) == ["certificate-well-formed"]
+
+
+def test_silent_on_an_honest_change_of_view():
+    """The primary goes in the middle of a batch; the others carry it over, and go on."""
+    net = Network(4, checkpoint_interval=2, log_window=4)
+    checker = watched(net)
+    for sequence in (1, 2, 3):
+        net.step(0, net.request(sequence))
+        net.settle()
+    net.step(0, net.request(4))
+    while net.bag:  # everybody prepares, nobody learns that the others did
+        net.bag = [(to, message) for to, message in net.bag if type(message) is not Commit]
+        if net.bag:
+            net.deliver()
+    for i in (1, 2, 3):
+        net.fire(i, "view-change")
+    net.settle(without=[0])
+    assert {net.replicas[i].view for i in (1, 2, 3)} == {1}
+    assert {len(net.blocks[i]) for i in (1, 2, 3)} == {4}
+    for i in (1, 2, 3):  # and come back from their disks
+        net.restart(i)
+    net.serve([5, 6, 7], without=[0])
+    assert {len(net.blocks[i]) for i in (1, 2, 3)} == {7}
+    assert checker.violations == []
+
+
+def test_what_is_far_behind_is_forgotten(net):
+    """Nothing that the checker keeps grows with the length of the run."""
+    checker = Checker(net.config, net.keyring, [1])
+    lengths = []
+    for seq in range(1, 3 * 4096 + 1):
+        batch = structs.replace(net.batch(), timestamp_ns=seq)
+        for vote in (net.prepare(1, batch.digest, seq, 1), net.commit(1, batch.digest, seq, 1)):
+            checker.sent(1, 1, vote)
+        checker.committed(1, 1, Committed(seq, net.decided(seq, batch, view=1), ()))
+        if seq % 4096 == 0:
+            views = checker._views
+            lengths.append([len(kept) for kept in (views._final, views._prepared, views._voted)])
+    assert checker.violations == []
+    assert lengths == [[4 * net.config.log_window] * 3] * 3
 
 
 def test_bounded_log(net, checker):
