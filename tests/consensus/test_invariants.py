@@ -221,13 +221,16 @@ def test_view_change_preserves_what_a_new_view_must_not_leave_out(net, checker):
     assert checker.violations == []
 
 
-def test_view_change_preserves_says_nothing_about_views_before_the_decision(net, checker):
-    lost = net.batch(2)
+def test_view_change_preserves_says_nothing_about_views_up_to_the_decision(net, checker):
+    lost, kept = net.batch(2), net.batch(1)
     checker.sent(1, 1, net.pre_prepare(lost, view=1))
     checker.sent(2, 2, net.prepare(2, lost.digest, view=1))
-    effect = Committed(1, net.decided(1, net.batch(1), view=2), net.batch(1).requests)
-    checker.committed(3, 0, effect)
+    for replica, view in ((0, 3), (1, 2)):  # one of them heard of the earlier decision only later
+        checker.committed(3, replica, Committed(1, net.decided(1, kept, view=view), ()))
+    checker.sent(4, 3, net.prepare(3, lost.digest, view=2))  # its primary told others something else
     assert checker.violations == []
+    checker.sent(5, 3, net.prepare(3, lost.digest, view=3))
+    assert fired(checker) == ["view-change-preserves"]
 
 
 def steps_back(net):
@@ -312,6 +315,29 @@ def test_certificate_well_formed_in_a_new_view(net, checker, case):
     message = list(ill_formed_openings(net))[case]
     checker.sent(2, message.replica, message)
     assert fired(checker) == ["certificate-well-formed"]
+
+
+def test_certificate_well_formed_by_members_only():
+    """Somebody whose key is known, and who is no member yet, makes no quorum."""
+    net = Network(4, spare=1)
+    checker = Checker(net.config, net.keyring, range(4))
+    checker.sent(1, 1, net.view_change(1, view=2, prepared=[net.prepared(1, b"a" * 32, voters=[1, 4])]))
+    checker.sent(2, 1, net.new_view([net.view_change(i, view=5) for i in (1, 2, 3, 4)], view=5))
+    assert fired(checker) == ["certificate-well-formed"] * 2
+
+
+def test_certificate_well_formed_by_the_keys_and_members_of_its_epoch():
+    net = Network(4, spare=1, later_keys=1)
+    first, members = 1 << 32, ((1, b""), (2, net.keys[2][1]), (3, b""), (4, b""))
+    checker = Checker(net.config, net.keyring, range(4))
+    checker.entered(1, 1, Membership(1, 8, members))
+    changes = [net.view_change(i, view=first + 1, stable=8) for i in (1, 3, 4)]  # 8 needs no proof there
+    checker.sent(2, 2, net.new_view(changes, [], first + 1, 2))  # 2 is the second in their order
+    assert checker.violations == []
+    with_old_key = net.view_change(2, first + 1, stable=8)
+    checker.sent(3, 2, net.new_view([*changes, with_old_key], [], first + 1, 2))
+    checker.sent(4, 1, net.new_view(changes, [], first + 1, 1))
+    assert fired(checker) == ["certificate-well-formed"] * 2
 
 
 def test_silent_on_an_honest_change_of_view():
