@@ -268,9 +268,27 @@ def test_what_is_on_the_disk_at_a_crash_comes_back_in_order():
     node.recover()
     assert list(node._blocks) == list(range(4, 11))
     assert [node.block(seq) for seq in range(4, 11)] == [TRUTH[seq] for seq in range(4, 11)]
+    node.forget(8)
+    assert list(node._blocks) == [8, 9, 10]  # the snapshot itself stays
     for seq in range(11, 31):
         assert node.execute(committed(seq)) == TRUTH[seq].executed  # for itself, as nobody keeps 11 any more
     assert node.block(30) is chronicle.blocks[30]
+
+
+def test_whoever_is_back_is_waited_for_again():
+    chronicle = Chronicle(HashChain)
+    node, other = History(0, chronicle), History(1, chronicle)
+    for seq in range(1, 11):
+        node.execute(committed(seq))
+        other.execute(committed(seq))
+    node.crash(10)
+    node.recover()
+    for seq in range(11, 31):
+        other.execute(committed(seq))
+        if seq <= 14:
+            node.execute(committed(seq))
+    other.forget(28)
+    assert [node.block(seq) for seq in range(1, 15)] == [TRUTH[seq] for seq in range(1, 15)]
 
 
 def test_blocks_beyond_the_height_do_not_survive_a_crash():
