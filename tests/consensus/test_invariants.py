@@ -328,16 +328,18 @@ def test_certificate_well_formed_by_members_only():
 
 def test_certificate_well_formed_by_the_keys_and_members_of_its_epoch():
     net = Network(4, spare=1, later_keys=1)
-    first, members = 1 << 32, ((1, b""), (2, net.keys[2][1]), (3, b""), (4, b""))
+    first, members = 1 << 32, ((0, b""), (1, b""), (2, net.keys[2][1]), (3, b""), (4, b""))
     checker = Checker(net.config, net.keyring, range(4))
     checker.entered(1, 1, Membership(1, 8, members))
-    changes = [net.view_change(i, view=first + 1, stable=8) for i in (1, 3, 4)]  # 8 needs no proof there
-    checker.sent(2, 2, net.new_view(changes, [], first + 1, 2))  # 2 is the second in their order
+    changes = [net.view_change(i, view=first + 1, stable=8) for i in (0, 1, 3, 4)]  # 8 needs no proof there
+    checker.sent(2, 1, net.new_view(changes, [], first + 1, 1))
     assert checker.violations == []
     with_old_key = net.view_change(2, first + 1, stable=8)
-    checker.sent(3, 2, net.new_view([*changes, with_old_key], [], first + 1, 2))
-    checker.sent(4, 1, net.new_view(changes, [], first + 1, 1))
-    assert fired(checker) == ["certificate-well-formed"] * 2
+    checker.sent(3, 1, net.new_view([*changes, with_old_key], [], first + 1, 1))
+    checker.sent(4, 2, net.new_view(changes, [], first + 1, 2))
+    of_the_epoch_before = [net.prepared(9, b"a" * 32)]
+    checker.sent(5, 3, net.view_change(3, first + 1, of_the_epoch_before, stable=8))
+    assert fired(checker) == ["certificate-well-formed"] * 3
 
 
 def test_silent_on_an_honest_change_of_view():
