@@ -337,7 +337,7 @@ def test_certificate_well_formed_by_the_keys_and_members_of_its_epoch():
     with_old_key = net.view_change(2, first + 1, stable=8)
     checker.sent(3, 1, net.new_view([*changes, with_old_key], [], first + 1, 1))
     checker.sent(4, 2, net.new_view(changes, [], first + 1, 2))
-    of_the_epoch_before = [net.prepared(9, b"a" * 32)]
+    of_the_epoch_before = [net.prepared(9, b"a" * 32, voters=[1, 3, 4])]
     checker.sent(5, 3, net.view_change(3, first + 1, of_the_epoch_before, stable=8))
     assert fired(checker) == ["certificate-well-formed"] * 3
 
