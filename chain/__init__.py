@@ -2,7 +2,8 @@
 
 A block is a batch of signed transactions at a height; the ledger is what executing the batches in order leads
 to. Everything in this room is a pure function of its arguments: no clock (time is the block's), no chance, no
-sockets, no threads. Replicas that apply the same batches have the same roots, byte for byte.
+sockets, no threads. Replicas that apply the same batches have the same roots, byte for byte. (Two files
+touch the world, and nothing else here uses them: key files in crypto.py, a member's disk in store.py.)
 
     codec.py        one encoding per value (canonical MessagePack), limits against hostile input
     crypto.py       digests, keyed tokens, identities (Ed25519 or modelled), votes and quorum certificates,
@@ -12,6 +13,8 @@ sockets, no threads. Replicas that apply the same batches have the same roots, b
     ledger.py       Ledger.apply(height, time_ns, transactions) -> Applied(receipts, state_root, ...)
     receipt.py      what a sender is told, and what the record keeps
     state.py        tables with an undo journal; tree.py: the Merkle map that gives their root
+    store.py        a member's durable memory: one SQLite file of opaque bytes in which damage shows
+                    (store_file.py: its tables and how it is opened; wal.py: what a log says after a crash)
     rules/          trade finance: one module a group of transaction types (its own manual is in rules/__init__.py)
 
 How a transaction is made, executed and answered:
