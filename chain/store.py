@@ -33,7 +33,6 @@ from tradebft.chain.store_file import (
     StoreError,
     UnfinishedLog,
     connect,
-    identity_in,
     in_one_line,
     log_of,
     row_sum,
@@ -117,10 +116,10 @@ class Store:
         if path.is_file() and path.stat().st_size == 0:
             raise StoreError(f"{path}: damaged: the file is empty")
         with in_one_line(path):
-            connection = connect(path, read_only)
+            connection, found = connect(path, read_only)
         try:
             with in_one_line(path):
-                store = cls(path, connection, identity_in(path, connection), state == "torn")
+                store = cls(path, connection, found, state == "torn")
                 store._load()
         except BaseException:
             connection.close()

@@ -71,43 +71,48 @@ def in_one_line(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {' '.join(str(error).split())}") from None
 
 
-def connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    """A connection that no other process can have at the same time."""
-    mode = "ro" if read_only else "rw"
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=0
-    )
+def connect(path: Path, read_only: bool) -> tuple[sqlite3.Connection, bytes]:
+    """A connection that no other process can have at the same time, and the identity of the store's chain."""
+    if read_only and log_of(path).exists():
+        _refuse_log(path)
+    # Without a log nobody has it open, and SQLite need not look for one (for which it would have to write).
+    connection = _connected(path, "ro&immutable=1" if read_only else "rw")
     try:
-        connection.execute(
-            "PRAGMA locking_mode = EXCLUSIVE"
-        )  # before the log is looked at: no shared memory file
-        if read_only:
-            _look(path, connection)
+        identity = identity_in(path, connection)  # before anything is written to what may be somebody else's
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
-        connection.execute("PRAGMA synchronous = FULL")
         if not read_only:
+            connection.execute("PRAGMA synchronous = FULL")
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise StoreError(f"{path}: damaged: its log cannot be used ({mode})")
             connection.execute("BEGIN IMMEDIATE")  # takes the lock, which stays until the file is closed
             connection.execute("COMMIT")
-        return connection
+        return connection, identity
     except BaseException:
         connection.close()
         raise
 
 
-def _look(path: Path, connection: sqlite3.Connection) -> None:
-    """Read for the first time. SQLite has to write before it can read what a log holds."""
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=0)
+    # Said before the log is looked at, so that there is no file of shared memory.
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    return connection
+
+
+def _refuse_log(path: Path) -> None:
+    """SQLite has to write before it can read what a log holds."""
+    connection = _connected(path, "ro")
     try:
         connection.execute("SELECT * FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
-        if "locked" in str(error) or not log_of(path).exists():
+        if "locked" in str(error):
             raise
-        raise UnfinishedLog(
-            f"{path}: it was not closed, and its log cannot be read without writing"
-        ) from None
+    finally:
+        connection.close()
+    raise UnfinishedLog(f"{path}: it was not closed, and its log cannot be read without writing")
 
 
 def identity_in(path: Path, connection: sqlite3.Connection) -> bytes:

@@ -30,8 +30,10 @@ def state_of(log: bytes) -> State:
 
     A log that was cut off between two transactions is whole.
     """
+    if not log.strip(b"\0"):
+        return "whole"  # made, and never written to as far as the disk knows
     if len(log) < _HEADER.size:
-        return "whole" if not log.strip(b"\0") else "damaged"
+        return "damaged"
     magic, _, page, _, *salts_and_sums = _HEADER.unpack_from(log)
     salts, sums = tuple(salts_and_sums[:2]), tuple(salts_and_sums[2:])
     order = ">" if magic & 1 else "<"
