@@ -30,6 +30,7 @@ from tradebft.chain.store_file import (
     SCHEMA,
     SUM_BYTES,
     TABLES,
+    StoreDamaged,
     StoreError,
     UnfinishedLog,
     connect,
@@ -38,7 +39,7 @@ from tradebft.chain.store_file import (
     row_sum,
 )
 
-__all__ = ["Damage", "Record", "Row", "SnapshotRow", "Store", "StoreError", "UnfinishedLog"]
+__all__ = ["Damage", "Record", "Row", "SnapshotRow", "Store", "StoreDamaged", "StoreError", "UnfinishedLog"]
 
 _MODULUS: Final = 1 << 8 * SUM_BYTES
 _FOUND_MAX: Final = 100  # damages that `check` lists a table
@@ -112,9 +113,9 @@ class Store:
         except OSError as error:
             raise StoreError(f"{path}: its log cannot be read: {error.strerror or error}") from None
         if state == "damaged":
-            raise StoreError(f"{path}: damaged: its log does not hold, and more was committed after that")
+            raise StoreDamaged(f"{path}: damaged: its log does not hold, and more was committed after that")
         if path.is_file() and path.stat().st_size == 0:
-            raise StoreError(f"{path}: damaged: the file is empty")
+            raise StoreDamaged(f"{path}: damaged: the file is empty")
         with in_one_line(path):
             connection, found = connect(path, read_only)
         try:
@@ -346,7 +347,7 @@ class Store:
             names = ", ".join(_columns(table))
             for *row, stored in self._run(f"SELECT {names}, sum FROM {table} WHERE {where}", values):
                 if stored != self._sum(table, tuple(row)):
-                    raise StoreError(
+                    raise StoreDamaged(
                         f"{self.path}: damaged: a row of {table} ({row[0]}) is not as it was written"
                     )
                 yield tuple(row)
@@ -357,7 +358,7 @@ class Store:
     def _load(self) -> None:
         rows = [*self._run("SELECT id, data, sum FROM tally", ())]
         if len(rows) != 1 or rows[0][2] != self._sum("tally", rows[0][:2]):
-            raise StoreError(f"{self.path}: damaged: its tally is not as it was written")
+            raise StoreDamaged(f"{self.path}: damaged: its tally is not as it was written")
         written = codec.decode(rows[0][1], list[tuple[str, int, bytes]])
         self._tally = {name: (count, _number(total)) for name, count, total in written}
         self.height = self._highest()

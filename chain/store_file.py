@@ -39,6 +39,10 @@ class StoreError(Exception):
     """A store cannot be opened, read or written. One line, which names the file."""
 
 
+class StoreDamaged(StoreError):
+    """It is a store, and not as it was written."""
+
+
 class UnfinishedLog(StoreError):
     """It is to be read only, and a crash left a log behind. A copy of file and log can be opened for writing."""
 
@@ -66,6 +70,8 @@ def in_one_line(path: Path) -> Iterator[None]:
             text = "another process has it open"
         elif "not a database" in text:
             text = "this is no store"
+        elif "malformed" in text or "corrupt" in text:
+            raise StoreDamaged(f"{path}: damaged: {text}") from None
         raise StoreError(f"{path}: {text}") from None
     except (OSError, codec.CodecError, UnicodeDecodeError, OverflowError) as error:
         raise StoreError(f"{path}: {' '.join(str(error).split())}") from None
@@ -85,7 +91,7 @@ def connect(path: Path, read_only: bool) -> tuple[sqlite3.Connection, bytes]:
             connection.execute("PRAGMA synchronous = FULL")
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
-                raise StoreError(f"{path}: damaged: its log cannot be used ({mode})")
+                raise StoreDamaged(f"{path}: damaged: its log cannot be used ({mode})")
             connection.execute("BEGIN IMMEDIATE")  # takes the lock, which stays until the file is closed
             connection.execute("COMMIT")
         return connection, identity
@@ -125,8 +131,8 @@ def identity_in(path: Path, connection: sqlite3.Connection) -> bytes:
     if version > FORMAT:
         raise StoreError(f"{path}: format {version}; this version knows formats up to {FORMAT}")
     if (application, version, schema) != (APPLICATION, FORMAT, SCHEMA):
-        raise StoreError(f"{path}: damaged: its tables are not as they were made")
+        raise StoreDamaged(f"{path}: damaged: its tables are not as they were made")
     row = connection.execute("SELECT data, sum FROM meta WHERE name = 'identity'").fetchone()
     if row is None or row[1] != row_sum(row[0], "meta", ("identity", row[0])):
-        raise StoreError(f"{path}: damaged: it does not say of which chain it is")
+        raise StoreDamaged(f"{path}: damaged: it does not say of which chain it is")
     return bytes(row[0])

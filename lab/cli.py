@@ -243,6 +243,33 @@ def engine(nodes: int, batches: int, as_json: bool) -> int:
     return OK
 
 
+@cli.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--identity", metavar="HEX", help="The network it must belong to: the digest of its founding.")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
+def verify(store: Path, identity: str | None, as_json: bool) -> int:
+    """Check a member's whole chain again, with no help from any member.
+
+    Exit code 1 and the first bad block, where something does not hold.
+    """
+    import json
+
+    import msgspec
+    from tradebft.lab import verify as verifier
+
+    try:
+        known = None if identity is None else bytes.fromhex(identity)
+    except ValueError:
+        raise click.UsageError(f"--identity {identity}: expected hexadecimal digits") from None
+    verdict = verifier.verify(store, known)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(verdict), indent=1))
+    else:
+        for line in verifier.lines(verdict):
+            click.echo(line)
+    return OK if verdict.ok else EXPECTATION_FAILED
+
+
 cli.add_command(fuzz_cli.fuzz)
 cli.add_command(fuzz_cli.replay)
 
@@ -287,9 +314,10 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _is_bad_input(error: Exception) -> bool:
     from tradebft.lab.results import ResultsError
+    from tradebft.lab.verify import VerifyError
     from tradebft.scenarios.errors import ScenarioError
 
-    return isinstance(error, ScenarioError | ResultsError)
+    return isinstance(error, ScenarioError | ResultsError | VerifyError)
 
 
 def _refuse(line: str, prefix: str = "tradebft: ") -> int:

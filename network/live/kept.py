@@ -198,14 +198,17 @@ class Kept:
             found.append(self.snapshot(newest))
         for block in self._blocks_after(newest):
             found += (block.decided, block.executed)
+        return (*found, *self.records())
+
+    def records(self) -> Iterator[Any]:
+        """What the replica persisted and may still want, without blocks and snapshots, in the order of `read`."""
         for record in self.store.records():
             kind = KINDS.get(record.kind)
             if kind is None:
                 raise StoreError(
                     f"{self.store.path}: a record of kind {record.kind!r}, which nobody persists"
                 )
-            found.append(self._decode(record.data, kind, record.kind))
-        return tuple(found)
+            yield self._decode(record.data, kind, record.kind)
 
     def snapshot(self, seq: int) -> Snapshot:
         """The proven snapshot at *seq*, without the application's chunks."""
