@@ -358,10 +358,11 @@ def test_every_flipped_bit_is_noticed_or_harmless():
 
 
 @pytest.mark.slow
-def test_every_byte_of_the_file():
+def test_every_seventh_byte_of_the_file():
+    """All of them were tried once; it takes five minutes."""
     with lived_in(clean=True) as (path, states):
         whole = path.read_bytes()
-        for at in range(len(whole)):
+        for at in range(0, len(whole), 7):
             damaged = bytearray(whole)
             damaged[at] ^= 1 << at % 8
             path.write_bytes(damaged)
