@@ -166,6 +166,10 @@ class Store:
         row = self._get("meta", "name = ?", (name,))
         return None if row is None else bytes(row[1])
 
+    def metas(self) -> list[str]:
+        """The names under which something is kept."""
+        return [row[0] for row in self._all("meta", "1", ())]
+
     # ---- blocks --------------------------------------------------------------------------------------------
 
     def put_block(self, seq: int, data: bytes, root: bytes) -> None:
@@ -285,6 +289,16 @@ class Store:
         for table in TABLES:
             found += self._check_table(table)
         return found
+
+    def count(self, table: str) -> int:
+        """How many rows were written to *table* and not dropped, whatever became of them."""
+        return self._tally.get(table, (0, 0))[0]
+
+    def numbers(self, table: str) -> list[int]:
+        """The seqs of a table's rows, also of damaged ones."""
+        self._usable()
+        with self._guarded():
+            return [int(seq) for (seq,) in self._run(f"SELECT DISTINCT seq FROM {table} ORDER BY seq", ())]
 
     def _check_table(self, table: str) -> list[Damage]:
         found: list[Damage] = []

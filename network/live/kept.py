@@ -46,14 +46,16 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     results: tuple[bytes, ...]
     digests: tuple[bytes, ...] | None  # None: those of the results
     members: Members | None
+    chunks: int  # of the state that was kept with it
 
 
 class KeptBlock(NamedTuple):
-    """A block as it is read back. *executed* lacks the state's chunks."""
+    """A block as it is read back. *executed* lacks the state's chunks, of which there were *chunks*."""
 
     decided: Decided
     fresh: tuple[Request, ...]
     executed: Executed
+    chunks: int
 
 
 class Kept:
@@ -100,6 +102,7 @@ class Kept:
             executed.results,
             None if digests == executed.result_digests else executed.result_digests,
             executed.members,
+            len(executed.chunks),
         )
         self.store.put_block(committed.seq, encode(outcome), executed.root)
         if executed.chunks:
@@ -164,7 +167,7 @@ class Kept:
         except IndexError:
             raise StoreError(f"{self.store.path}: block {seq} is none") from None
         executed = Executed(seq, outcome.results, digests, row.root, members=outcome.members)
-        return KeptBlock(outcome.decided, fresh, executed)
+        return KeptBlock(outcome.decided, fresh, executed, outcome.chunks)
 
     def chunk(self, seq: int, index: int) -> bytes | None:
         """One chunk of a kept snapshot; None if it is gone."""
@@ -221,8 +224,10 @@ class Kept:
     def _blocks_after(self, seq: int) -> Iterator[KeptBlock]:
         while (block := self.kept_block(seq + 1)) is not None:
             seq += 1
-            chunks = self.store.chunks(_APPLICATION, seq)
-            if chunks:
+            if block.chunks:
+                chunks = self.store.chunks(_APPLICATION, seq)
+                if len(chunks) != block.chunks:  # a checkpoint over another state must never be signed
+                    raise StoreError(f"{self.store.path}: the state at block {seq} is not whole")
                 executed = msgspec.structs.replace(block.executed, chunks=chunks)
                 block = block._replace(executed=executed)
             yield block

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +27,8 @@ from tradebft.chain.rules.payloads import (
     Payload,
 )
 from tradebft.chain.transaction import Transaction, sign
+
+sys.path.insert(0, str(Path(__file__).parent))  # modules beside the tests, by their plain names
 
 KEY = b"the regulator's token key"
 CHAIN = b"province"

@@ -6,32 +6,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tradebft.chain import wal
+from stores import CHAIN, after_a_crash, contents, scratch
 from tradebft.chain.store import Store, StoreError, UnfinishedLog
-
-CHAIN = b"the identity of this chain......"
-
-
-def contents(store: Store) -> dict:
-    """Everything that can be read."""
-    return {
-        "blocks": [*store.blocks()],
-        "records": [*store.records()],
-        "snapshots": store.snapshots(),
-        "chunks": {key: store.chunks(*key) for key in store.chunked()},
-        "meta": {name: store.meta(name) for name in ("a", "b", "identity")},
-        "height": store.height,
-    }
-
 
 # --- a model ---
 
@@ -118,15 +99,6 @@ deed = st.one_of(
     st.tuples(st.just("close")),
     st.tuples(st.just("crash")),
 )
-
-
-def after_a_crash(path: Path) -> Path:
-    """What is on the disk at this moment, somewhere else: file and log, as a process that is killed leaves them."""
-    there = Path(tempfile.mkdtemp(dir=path.parent)) / path.name
-    for suffix in ("", "-wal"):
-        if (found := path.with_name(path.name + suffix)).exists():
-            shutil.copy(found, there.with_name(there.name + suffix))
-    return there
 
 
 @settings(max_examples=80)
@@ -280,165 +252,6 @@ def test_a_half_made_store_is_made_anew(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["store"]
 
 
-# --- damage ---
-
-
-@lru_cache
-def a_life() -> tuple[bytes, bytes, bytes, list[dict]]:
-    """A small store with something of everything: closed; killed (file and log); what it held at each commit."""
-    with scratch() as folder:
-        path = folder / "store"
-        store = Store.open(path, CHAIN)
-        states = [contents(store)]
-        for seq in range(1, 13):
-            store.put_block(seq, b"block %d " % seq * (600 if seq == 5 else 9), b"root %d" % seq)
-            store.put_record("PrePrepare", seq, b"vote %d " % seq * 20)
-            if seq % 4 == 0:
-                store.put_snapshot(seq, b"manifest %d" % seq, b"proof")
-                store.put_chunks("application", seq, [b"chunk %d" % k * 300 for k in range(3)])
-                store.drop_records(through=seq - 2)
-                store.drop_blocks(seq - 8)
-            store.put_meta("a", b"%d" % seq)
-            store.commit()
-            states.append(contents(store))
-        file, log = path.read_bytes(), path.with_name("store-wal").read_bytes()
-        store.close()
-        return path.read_bytes(), file, log, states
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder, in memory if there is one: what is tested here is not how long a disk takes."""
-    fast = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def lived_in(clean: bool) -> Iterator[tuple[Path, list[dict]]]:
-    """That store, as it was closed or as a crash left it."""
-    closed, file, log, states = a_life()
-    with scratch() as folder:
-        path = folder / "store"
-        path.write_bytes(closed if clean else file)
-        if not clean:
-            path.with_name("store-wal").write_bytes(log)
-        yield path, states
-
-
-def read_or_noticed(path: Path) -> tuple[dict | None, bool]:
-    """What a damaged store holds if nothing notices; and whether a torn log was reported."""
-    try:
-        store = Store.open(path, CHAIN)
-    except StoreError:
-        return None, False
-    try:
-        if store.check():
-            return None, store.torn
-        return contents(store), store.torn
-    finally:
-        store.close()
-
-
-def test_every_flipped_bit_is_noticed_or_harmless():
-    """One bit of every few bytes, and all bits of where SQLite keeps its own order."""
-    with lived_in(clean=True) as (path, states):
-        whole = path.read_bytes()
-        noticed = 0
-        order = [at for page in range(0, len(whole), 4096) for at in range(page, page + 24)]
-        places = sorted({*range(100), *order[::3], *range(0, len(whole), 97)})
-        for count, at in enumerate(places):
-            damaged = bytearray(whole)
-            damaged[at] ^= 1 << count % 8
-            path.write_bytes(damaged)
-            found, _ = read_or_noticed(path)
-            assert found in (None, states[-1]), f"byte {at} of {len(whole)}, bit {count % 8}"
-            noticed += found is None
-        assert noticed > len(places) // 3
-
-
-@pytest.mark.slow
-def test_every_seventh_byte_of_the_file():
-    """All of them were tried once; it takes five minutes."""
-    with lived_in(clean=True) as (path, states):
-        whole = path.read_bytes()
-        for at in range(0, len(whole), 7):
-            damaged = bytearray(whole)
-            damaged[at] ^= 1 << at % 8
-            path.write_bytes(damaged)
-            found, _ = read_or_noticed(path)
-            assert found in (None, states[-1]), f"byte {at} of {len(whole)}, bit {at % 8}"
-
-
-@settings(max_examples=150)
-@given(st.floats(0, 1, exclude_max=True), st.integers(0, 7))
-def test_a_flipped_bit_in_the_log_of_a_crash_loses_nothing_in_silence(where, bit):
-    """Noticed; or harmless; or, in the last transaction, told as torn: then all before it is there."""
-    with lived_in(clean=False) as (path, states):
-        log = path.with_name("store-wal")
-        damaged = bytearray(log.read_bytes())
-        damaged[int(where * len(damaged))] ^= 1 << bit
-        log.write_bytes(damaged)
-        found, torn = read_or_noticed(path)
-        assert found in (None, states[-1]) or (torn and found == states[-2])
-
-
-@settings(max_examples=100)
-@given(st.floats(0, 1, exclude_max=True), st.booleans())
-def test_a_truncated_file_is_noticed_and_a_truncated_log_holds_what_was_committed_until_there(where, clean):
-    with lived_in(clean=clean) as (path, states):
-        cut = path if clean else path.with_name("store-wal")
-        whole = cut.read_bytes()
-        cut.write_bytes(whole[: int(where * len(whole))])
-        found, _ = read_or_noticed(path)
-        assert found is None if clean else (found is None or found in states)
-
-
-def test_a_row_that_somebody_changed_or_took_away_is_noticed():
-    """By hand, with SQLite's own order kept."""
-    for statement, table in (
-        ("UPDATE block SET data = x'00' WHERE seq = 7", "block"),
-        ("UPDATE block SET seq = 99 WHERE seq = 7", "block"),
-        ("DELETE FROM block WHERE seq = 12", "block"),
-        ("DELETE FROM record WHERE place = (SELECT max(place) FROM record)", "record"),
-        ("UPDATE record SET kind = 'Prepared'", "record"),
-        ("UPDATE record SET place = -place", "record"),
-        ("UPDATE snapshot SET proof = NULL", "snapshot"),
-        ("UPDATE chunk SET part = 'table' WHERE number = 1", "chunk"),
-        ("DELETE FROM meta WHERE name = 'a'", "meta"),
-        ("INSERT INTO meta SELECT 'c', data, sum FROM meta WHERE name = 'a'", "meta"),
-    ):
-        with lived_in(clean=True) as (path, _):
-            connection = sqlite3.connect(path)
-            connection.execute(statement)
-            connection.commit()
-            connection.close()
-            store = Store.open(path, CHAIN)
-            found = store.check()
-            assert {damage.table for damage in found} == {table}, statement
-            store.close()
-
-
-def test_a_damaged_block_is_named_never_read_and_can_be_cut_off():
-    with lived_in(clean=True) as (path, states):
-        connection = sqlite3.connect(path)
-        connection.execute("UPDATE block SET data = x'00' WHERE seq = 9")
-        connection.commit()
-        connection.close()
-        store = Store.open(path, CHAIN)
-        assert [(damage.table, damage.seq) for damage in store.check()] == [("block", 9)]
-        with pytest.raises(StoreError, match="damaged"):
-            store.block(9)
-        assert store.block(10) is not None
-        store.truncate_from(9)
-        store.commit()
-        assert store.check() == []
-        assert [row.seq for row in store.blocks()] == [5, 6, 7, 8]
-        assert store.height == 8
-        assert [*store.records()] == states[-1]["records"]
-        store.close()
-
-
 # --- writes that fail ---
 
 
@@ -544,19 +357,3 @@ def test_a_number_that_does_not_fit_is_one_line(tmp_path, bad):
         store.put_block(bad, b"", b"")
     assert "\n" not in str(error.value)
     store.close()
-
-
-# --- the log by itself ---
-
-
-def test_the_log_is_judged_as_sqlite_judges_it():
-    with lived_in(clean=False) as (path, _):
-        log = path.with_name("store-wal").read_bytes()
-        assert wal.state_of(log) == "whole"
-        assert wal.state_of(b"") == wal.state_of(bytes(40)) == "whole"
-        assert wal.state_of(log[:-100]) == "whole"  # a transaction that was never finished
-        size = 4096 + 24
-        last = len(log) - size
-        assert wal.state_of(log[: last + 100] + bytes([log[last + 100] ^ 1]) + log[last + 101 :]) == "torn"
-        for at in (3, 17, 40, 32 + 8, 32 + 17, 32 + 24 + 5):
-            assert wal.state_of(log[:at] + bytes([log[at] ^ 4]) + log[at + 1 :]) == "damaged", at
