@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import QuorumCertificate, digest
 from tradebft.chain.store import Store, StoreError
@@ -198,6 +199,66 @@ def test_a_long_life_with_snapshots_and_restarts():
         if seq % EVERY == 0:
             life += [("keep", 0), ("write", checkpoint(seq)), ("prove", 1), ("reopen", seq % 8 == 0)]
     replay(life)
+
+
+LIVES = {
+    "votes beyond a checkpoint that were written before it": [
+        *(("write", proposal(seq, 1)) for seq in (7, 8, 9, 10)),
+        ("write", epoch_proof(0)),
+        ("write", checkpoint(8)),
+        ("write", proposal(11, 1)),
+        ("write", checkpoint(4)),
+    ],
+    "a proven snapshot that is kept again": [
+        *(("append", what) for what in range(9)),
+        *(("keep", 0), ("prove", 0), ("keep", 0), ("reopen", True), ("keep", 0), ("write", checkpoint(12))),
+    ],
+    "a snapshot that was never proven, and the state that its block still needs": [
+        *(("append", what) for what in range(9)),
+        *(("keep", 1), ("write", checkpoint(8)), ("reopen", True), ("keep", 0), ("prove", 0)),
+    ],
+    "a snapshot of another state than the block's": [
+        *(("append", what) for what in range(8)),
+        *(("keep", 1), ("write", checkpoint(4)), ("install", 4), ("append", 1), ("reopen", False)),
+    ],
+}
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_lives_that_chance_seldom_leads(life):
+    replay(LIVES[life])
+
+
+def test_a_snapshots_state_takes_the_place_of_the_blocks(tmp_path):
+    """As when a replica that went astray takes over what the others have at the same place."""
+    pair = Pair(tmp_path)
+    for what in range(4):
+        pair.append(what)
+    pair._keep(4, (b"what", b"the others have"))
+    assert [pair.kept.chunk(4, index) for index in (2, 3)] == [b"what", b"the others have"]
+    pair.prove(0)
+    pair.agree()
+    pair.kept.close()
+
+
+def test_digests_that_an_application_makes_its_own_way_are_kept(tmp_path):
+    kept, effect = Kept(Store.open(tmp_path / "store", CHAIN)), committed(1, 3)
+    executed = HashChain().execute(effect.decided, effect.fresh)
+    executed = replace(executed, results=(b"x",) * len(executed.results))
+    kept.append(effect, executed)
+    assert kept.read() == (effect.decided, executed)
+    kept.close()
+
+
+def test_a_state_that_is_not_whole_is_noticed(tmp_path):
+    """A replica that begins with half a state would sign a checkpoint of something that nobody else has."""
+    pair = Pair(tmp_path)
+    for what in range(4):
+        pair.append(what)
+    pair.kept.store.drop_chunks("application", 4)
+    with pytest.raises(StoreError, match="the state at block 4 is not whole"):
+        pair.kept.read()
+    pair.kept.close()
 
 
 def test_the_rules_hold_with_an_archive_too_and_its_blocks_stay():
