@@ -174,7 +174,7 @@ def test_an_empty_file_is_no_new_store(tmp_path):
     """A store that was cut down to nothing: to begin anew would be to forget every vote."""
     path = tmp_path / "store"
     path.write_bytes(b"")
-    assert "empty" in refused(path)
+    assert "the file is empty" in refused(path)
 
 
 def test_another_programs_database_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,24 @@ def test_a_row_that_somebody_changed_or_took_away_is_noticed():
             found = store.check()
             assert {damage.table for damage in found} == {table}, statement
             store.close()
+
+
+def test_an_older_row_in_place_of_a_newer_one_is_noticed(tmp_path):
+    """As when one page of the file is from before: its checksum holds, and the number of rows is right."""
+    path, rows = tmp_path / "store", []
+    for value in (b"old", b"new"):
+        store = Store.open(path, CHAIN)
+        store.put_meta("a", value)
+        store.commit()
+        store.close()
+        connection = sqlite3.connect(path)
+        rows += connection.execute("SELECT data, sum FROM meta WHERE name = 'a'").fetchall()
+        connection.close()
+    data, sum_ = rows[0]
+    tamper(path, f"UPDATE meta SET data = x'{data.hex()}', sum = x'{sum_.hex()}' WHERE name = 'a'")
+    store = Store.open(path, CHAIN)
+    assert [damage.table for damage in store.check()] == ["meta"]
+    store.close()
 
 
 def test_a_damaged_block_is_named_never_read_and_can_be_cut_off():
