@@ -14,7 +14,8 @@ touch the world, and nothing else here uses them: key files in crypto.py, a memb
     receipt.py      what a sender is told, and what the record keeps
     state.py        tables with an undo journal; tree.py: the Merkle map that gives their root
     store.py        a member's durable memory: one SQLite file of opaque bytes in which damage shows
-                    (store_file.py: its tables and how it is opened; wal.py: what a log says after a crash)
+                    (store_file.py: its tables and how it is opened; wal.py: what a log says after a crash;
+                    store_rescue.py: a damaged one made whole again)
     rules/          trade finance: one module a group of transaction types (its own manual is in rules/__init__.py)
 
 How a transaction is made, executed and answered:
