@@ -9,6 +9,7 @@ first violation.
 from __future__ import annotations
 
 import contextlib
+import gc
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
@@ -55,10 +56,16 @@ def try_case(case: Case, watch: Watch | None = None) -> Outcome:
     set up.
     """
     with rare_collections(), planted(case.mutant):
-        trial = _Trial(case)
-        if watch is not None:
-            watch(trial.cluster)
-        return trial.run()
+        outcome = _tried(case, watch)
+        gc.collect()  # a cluster is full of cycles; what was there before the trial is not looked at
+        return outcome
+
+
+def _tried(case: Case, watch: Watch | None) -> Outcome:
+    trial = _Trial(case)
+    if watch is not None:
+        watch(trial.cluster)
+    return trial.run()
 
 
 def planted(mutant: str) -> AbstractContextManager[object]:
