@@ -58,8 +58,8 @@ SMALL = {
     "client_window": 8,
     "max_requests_waiting": 20,
 }
-FEW, MANY, EVERY = 2000, 8000, 100
-SLACK = 600  # of some 12,000; one number kept for each message of one kind would make 3,600
+FEW, MANY, EVERY, LATEST = 2000, 8000, 50, 1500
+SLACK = 800  # of some 12,000; one number kept for each message of one kind would make 3,600
 LEAVES = (float, bool, type(None), type, FunctionType, MethodType, BuiltinFunctionType, Config)
 
 
@@ -142,16 +142,23 @@ class Hostile:
         client = self.random.choice(CLIENTS)
         return self.net.signed(Request(client, self.number(), bytes(50)))
 
-    def certificate(self, kind: str = "") -> QuorumCertificate:
-        """Signed by nobody but this member, for a kind that exists or one that does not."""
-        names = ["Prepare", "Commit", "Checkpoint", f"kind {self.count}"]
+    def certificate(
+        self, kind: str = "", seq: int | None = None, value: bytes | None = None
+    ) -> QuorumCertificate:
+        """Votes that nobody gave, for a kind that exists or for one that does not."""
+        chance = self.random
         return QuorumCertificate(
-            kind or self.random.choice(names),
-            self.view(),
-            self.number(),
-            self.value(),
-            tuple((voter, bytes(64)) for voter in range(self.random.randrange(5))),
+            chance.choice([kind or chance.choice(["Prepare", "Commit", "Checkpoint"]), f"kind {self.count}"]),
+            chance.choice([0, self.view()]),
+            self.number() if seq is None else seq,
+            self.value() if value is None else value,
+            tuple((voter, bytes(64)) for voter in range(chance.choice([2, 4]))),
         )
+
+    def block(self) -> Decided:
+        """The one that the replica wants next, with a certificate that is none."""
+        seq, batch = self.net.replicas[self.victim].executed + 1, self.batch()
+        return Decided(seq, batch, self.certificate("Commit", seq, batch.digest))
 
     def standing(self) -> Standing:
         now = Membership(self.random.choice([0, 1, self.count]), 0, genesis(4).members)
@@ -161,10 +168,9 @@ class Hostile:
         me, chance = self.me, self.random
         digest, view, seq = self.value(), self.view(), self.number()
         if kind is PrePrepare:
-            batch = self.batch()
-            return PrePrepare(
-                view, seq, chance.choice([batch.digest, digest]), me, chance.choice([batch, None])
-            )
+            batch, near = self.batch(), self.net.replicas[self.victim].low + 1 + chance.randrange(8)
+            where = chance.choice([(0, near), (0, seq), (view, seq), (view, near)])
+            return PrePrepare(*where, chance.choice([batch.digest, digest]), me, batch)
         if kind in (Prepare, Commit):
             return kind(chance.choice([0, view]), seq, digest, me)
         if kind is Prepared:
@@ -179,10 +185,10 @@ class Hostile:
             NewView: lambda: NewView(
                 view, tuple(self.view_change(view) for _ in range(chance.randrange(3))), (), me
             ),
-            Status: lambda: Status(view, chance.random() < 0.5, seq, seq, self.number(), self.number(), me),
+            Status: lambda: Status(view, chance.random() < 0.5, seq, seq, self.number(), self.count, me),
             Fetch: lambda: Fetch(seq, digest, me),
             FetchReply: lambda: FetchReply(
-                (Decided(chance.randrange(4), self.batch(), self.certificate("Commit")),),
+                (self.block(),),
                 (self.batch(),),
                 self.certificate(),
                 me,
@@ -209,13 +215,15 @@ class Hostile:
 
     def fill(self) -> None:
         """Take at once what anybody may take: places in the log, and places where requests wait."""
-        for seq in range(1, SMALL["log_window"] + 1):
-            low = self.net.replicas[self.victim].low
+        net, low = self.net, self.net.replicas[self.victim].low
+        for seq in range(low + 1, low + SMALL["log_window"] + 1):
             for kind in (Prepare, Commit):
-                self.net.step(self.victim, self.net.signed(kind(0, low + seq, bytes(32), self.me)))
+                net.step(self.victim, net.signed(kind(0, seq, bytes(32), self.me)))
+            pair = Batch(0, tuple(net.request(2 * seq + k, bytes(50)) for k in (0, 1)))
+            net.step(self.victim, net.pre_prepare(pair, seq, replica=self.me))
+        for sequence in range(1, 40):
             for client in CLIENTS:
-                executed = self.net.replicas[self.victim].executed
-                self.net.step(self.victim, self.net.request(executed + seq, bytes(50), client))
+                net.step(self.victim, net.request(sequence, bytes(50), client))
         forget(self.net)
 
     def send(self) -> None:
@@ -246,7 +254,7 @@ def weights(hostile: Hostile, timer_every: int = 0) -> tuple[int, int]:
         hostile.send()
         if timer_every and at % timer_every == 0:
             hostile.net.fire(hostile.victim, "view-change")
-        if at % EVERY == 0 and (FEW - 1000 < at <= FEW or at > MANY - 1000):
+        if at % EVERY == 0 and (FEW - LATEST < at <= FEW or at > MANY - LATEST):
             found.append(weight([replica, crypto._vote_prefixes]))
     half = len(found) // 2
     return sum(found[:half]) // half, sum(found[half:]) // half
