@@ -188,7 +188,7 @@ class Hostile:
             Status: lambda: Status(view, chance.random() < 0.5, seq, seq, self.number(), self.count, me),
             Fetch: lambda: Fetch(seq, digest, me),
             FetchReply: lambda: FetchReply(
-                (self.block(),),
+                chance.choice([(self.block(),), ()]),
                 (self.batch(),),
                 self.certificate(),
                 me,

@@ -243,8 +243,8 @@ def test_the_same_manifest_from_everybody_is_one_download_and_then_all_is_level(
 
 
 def decided(seq: int, operations: list[bytes]) -> tuple[Decided, tuple[Request, ...]]:
-    requests = tuple(Request("bank", 100 * seq + k, operation) for k, operation in enumerate(operations))
-    batch = Batch(seq, requests)
+    requests = tuple(Request("bank", k, operation) for k, operation in enumerate(operations))
+    batch = Batch(0, requests)
     return Decided(seq, batch, QuorumCertificate("Commit", 0, seq, batch.digest, ())), requests
 
 
