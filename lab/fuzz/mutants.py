@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MutantError", "Prey", "Task", "find", "hunt", "hunt_all", "plant"]
 
-SECONDS_EACH: Final = 300.0  # a mutant that lives so long is a survivor
+SECONDS_EACH: Final = 900.0  # a mutant that lives so long is a survivor
 GRACE_SECONDS: Final = 30.0  # for the start of a process, and for a trial that was begun
 FOUND_ALL, SURVIVORS, INTERRUPTED = 0, 1, 130
 
