@@ -11,10 +11,11 @@ import random
 from collections import Counter, deque
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 from tradebft.chain.crypto import ModelledKeyring, ModelledSigner, make_identities
+from tradebft.consensus.byzantine.noise import NONE
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import (
     Answered,
@@ -28,7 +29,7 @@ from tradebft.consensus.interface import (
     Start,
     Submit,
 )
-from tradebft.consensus.messages import Chunk, FetchReply, SnapshotHead, size
+from tradebft.consensus.messages import Chunk, Fetch, FetchChunk, FetchReply, SnapshotHead, Status, size
 from tradebft.consensus.pbft import Replica as Pbft
 from tradebft.lab.fuzz.planting import plant
 from tradebft.network.application import HashChain
@@ -38,6 +39,7 @@ from tradebft.network.costs import MEASURED
 from tradebft.network.disk import Disk
 from tradebft.network.faults import Fault
 from tradebft.network.links import Normal
+from tradebft.network.misbehaviour import Misbehaviour
 from tradebft.network.simulated import Wire
 from tradebft.network.topology import Mesh
 from tradebft.network.virtual_time import rare_collections
@@ -231,7 +233,7 @@ def test_ten_thousand_decisions_later(n):
 @pytest.mark.parametrize("n", [4, 7])
 def test_at_three_quarters_of_what_they_sustain_the_others_do_not_notice(n):
     with rare_collections():
-        cost = comes_back(n, 7000, 1, STATE, 10_000, watch=5 * S, **LONG)
+        cost = comes_back(n, 7000, 1, STATE, 3000, watch=5 * S, **LONG)
     assert cost.installed >= 1
     assert cost.ratio >= 0.9
     if cost.seconds is None:
@@ -409,3 +411,119 @@ def test_a_log_that_is_never_cut_is_found():
 def test_a_million_decisions_leave_nothing_behind():
     with rare_collections():
         assert stays_flat(Row(), 50_000, 20) < 8_000_000
+
+
+# --- a flood that does not end ---
+
+NONSENSE = ("flood", "malformed", "replay")
+
+
+class Witness(Pbft):
+    """A replica that tallies what useless messages of its *hostile* peers led to nothing at all, not even a count."""
+
+    hostile: ClassVar[frozenset[int]]
+    unnoticed: ClassVar[Counter[str]]
+    noticed: ClassVar[Counter[str]]
+
+    def step(self, now, event):
+        effects = super().step(now, event)
+        asks = isinstance(event, Status | Fetch | FetchChunk)
+        if (asks or getattr(event, "digest", b"") == NONE) and event.replica in self.hostile:
+            (self.noticed if effects else self.unnoticed)[type(event).__name__] += 1
+        return effects
+
+
+class Besieged:
+    """The last f of *n* members send nonsense of three kinds, and one client numbers its requests far ahead."""
+
+    def __init__(self, n, seed=1, peaceful=False, rate=500, **config):
+        config = Config(n, batch_size=4, view_change_timeout_ns=1 * S, **config)
+        self.enemies = frozenset(range(n - config.faults, n))
+        self.protocol = type(
+            "Witness", (Witness,), {"hostile": self.enemies, "unnoticed": Counter(), "noticed": Counter()}
+        )
+        behaviours = [] if peaceful else [Misbehaviour(e, b) for e in sorted(self.enemies) for b in NONSENSE]
+        self.cluster = Cluster(
+            Settings(
+                config,
+                Wire(Normal(5 * MS, 1 * MS), Mesh(n), 100 * 10**6, 0.0, lossy=False),
+                seed,
+                ["bank", "shop", "liar"],
+                4 * S,
+                protocol=self.protocol,
+                costs=MEASURED,
+                byzantine=behaviours,
+                dishonest_clients={} if peaceful else {"liar": "far-ahead"},
+            )
+        )
+        self.honest = [node for node in self.cluster.nodes if node.index not in self.enemies]
+        self.records = []
+        self.cluster.env.process(self._submit(random.Random(seed), rate))
+
+    def _submit(self, chance, rate):
+        env = self.cluster.env
+        while True:
+            yield env.timeout(int(chance.expovariate(rate) * S) + 1)
+            for name in ["bank", "shop"] + ["liar"] * (chance.random() < 0.05):
+                client = self.cluster.clients[name]
+                if client.client.unanswered < 200:
+                    record = client.submit(env.time, b"x", "", lambda record: None)
+                    if name != "liar":
+                        self.records.append(record)
+
+    def run(self, decisions):
+        first = self.honest[0].replica
+        while first.executed < decisions:
+            self.cluster.run(self.cluster.env.time + STEP)
+
+    def held(self):
+        return [
+            held((node.replica, node._disk, node._seen, node._inbox, node._answers)) for node in self.honest
+        ]
+
+    @property
+    def answered(self):
+        return sum(record.replied_ns > 0 for record in self.records)
+
+
+SMALL = {"checkpoint_interval": 20, "log_window": 40, "snapshot_interval": 40, "client_window": 32}
+LARGE = {"checkpoint_interval": K, "log_window": L, "snapshot_interval": 8 * K, "client_window": 256}
+
+
+def siege(n, few, many, **config):
+    """Nothing is more after *many* decisions than after *few*, and honest clients are served as ever."""
+    run, peace = Besieged(n, **config), Besieged(n, peaceful=True, **config)
+    run.run(few)
+    before = run.held()
+    run.run(many)
+    after = run.held()
+    peace.cluster.run(run.cluster.env.time)
+    recorder = run.cluster.recorder
+    print(
+        f"n={n}: {run.cluster.env.time / S:.1f} s, {run.answered} answered, {peace.answered} in peace; entries "
+        f"{[one.total() for one in before]} -> {[one.total() for one in after]}; views {recorder.view}; "
+        f"ignored {dict(recorder.ignored)}; dropped {dict(recorder.dropped)}; "
+        f"noticed {dict(run.protocol.noticed)}, unnoticed {dict(run.protocol.unnoticed)}"
+    )
+    for was, now in zip(before, after, strict=True):
+        assert grown(was, now, SLACK) == {}
+    assert run.cluster.checker.violations == []
+    assert recorder.view == 0
+    assert run.answered >= 0.95 * peace.answered
+    # Votes are kept and pushed out by later ones, a Status is answered by f+1 in turn. All else is counted or answered.
+    assert set(run.protocol.unnoticed) <= {"Prepare", "Commit", "Checkpoint", "Status"}
+    assert {"Fetch", "FetchChunk"} <= set(run.protocol.noticed)
+    assert recorder.ignored["malformed"] > 0
+    assert recorder.ignored["bad signature"] > 0
+    assert recorder.ignored["request beyond its client's window"] > 0
+
+
+def test_a_flood_fills_nothing():
+    siege(4, 400, 800, **SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "many"), [(4, 20_000), (7, 10_000)])
+def test_a_flood_without_end_fills_nothing(n, many):
+    with rare_collections():
+        siege(n, 5000, many, **LARGE)
