@@ -126,9 +126,9 @@ class Malformed(Behaviour):
 
 
 class Replay(Behaviour):
-    """Every *every_ms* (20) sends again two of the last 200 messages that it heard or said, and a vote that an honest
-    member gave on another chain, for another batch (OSDI 1999, section 4: sequence numbers and views against replay;
-    domain separation)."""
+    """Every *every_ms* (20) sends again two of the last 200 messages that it heard or said, a vote that an honest
+    member gave on another chain, for another batch, and a vote of another kind with the signature of one that it heard
+    (OSDI 1999, section 4: sequence numbers and views against replay; domain separation)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"every_ms": 20}
 
@@ -152,7 +152,7 @@ class Replay(Behaviour):
         return (effect,)
 
     def tick(self, now: int) -> Iterable[Effect]:
-        """Two old messages, and one of another chain."""
+        """Two old messages, one of another chain, and one of another kind."""
         if not self._kept:
             return ()
         members = self.knows("to", None)
@@ -167,6 +167,10 @@ class Replay(Behaviour):
             member = whose[self.draw(len(whose))]
             other = replace(vote, replica=member, digest=digest("tradebft/byzantine", vote.digest))
             out.append(Broadcast(self.coalition.signed_abroad(member, other), members))
+            heard = votes[self.draw(len(votes))]
+            kind = Commit if isinstance(heard, Prepare) else Prepare
+            disguised = kind(heard.view, heard.seq, heard.digest, heard.replica, heard.signature)
+            out.append(Broadcast(disguised, members))
         return out
 
 
