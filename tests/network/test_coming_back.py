@@ -56,7 +56,7 @@ class Cost(NamedTuple):
     installed: int  # snapshots
     bytes: dict[str, int]  # to it for catching up, by kind
     more: int  # bytes that all sent beyond those of the other run
-    p99_ms: list[float]  # of requests meanwhile: without it, and with it
+    p99_ms: list[float]  # of requests meanwhile: without it, and with it (inf: not answered in time)
 
 
 class Away:
@@ -164,7 +164,9 @@ def comes_back(n, rate, seed, state, decisions, watch=WATCH, **config):
         back.cluster.recorder.installed,
         dict(back.caught),
         back.cluster.recorder.bytes_sent - gone.cluster.recorder.bytes_sent,
-        [one.latency_ms(start, end, 0.99) for one in (gone, back)],
+        [
+            one.latency_ms(start, end - 100 * MS, 0.99) for one in (gone, back)
+        ],  # the last still wait for answers
     )
     print(f"n={n}, {rate} requests/s, {state} bytes of state, seed {seed}: {cost}")
     if level:
