@@ -294,7 +294,7 @@ class Besieged:
 
 
 SMALL = {"checkpoint_interval": 20, "log_window": 40, "snapshot_interval": 40, "client_window": 32}
-LARGE = {"checkpoint_interval": K, "log_window": L, "snapshot_interval": 8 * K, "client_window": 256}
+LARGE = {"checkpoint_interval": K, "log_window": L, "snapshot_interval": 8 * K, "client_window": 128}
 
 
 def siege(n, few, many, slack, **config):
