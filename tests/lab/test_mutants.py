@@ -67,19 +67,21 @@ def test_a_mutant_still_fits(name: str) -> None:
 def table(document: dict[str, Any]) -> str:
     """What docs/mutants.md shows of a measurement."""
     found = document["mutants"]
-    seeds = sorted(entry["seed"] for entry in found)
+    tries = sorted(entry["seeds_tried"] for entry in found)
+    others = sum(entry["found_by"] != "swarm" for entry in found)
     lines = [
-        f"{len(found)} mutants, all found; half of them within {seeds[len(seeds) // 2] + 1} seeds, nine in ten within"
-        f" {seeds[len(seeds) * 9 // 10] + 1}, the last after {seeds[-1] + 1}. The code as it is passes all of these"
-        f" seeds. All of it took {document['wall_seconds'] / 60:.0f} minutes.",
+        f"{len(found)} mutants, all found, {others} of them not by the swarm; half within {tries[len(tries) // 2]}"
+        f" tries, nine in ten within {tries[len(tries) * 9 // 10]}, the last after {tries[-1]:,}. The code as it is"
+        f" passes what found them. All of it took {document['wall_seconds'] / 60:.0f} minutes.",
         "",
-        "| mutant | what is broken | seen in, or warned of in | first broken invariant | seed | seconds |",
-        "|---|---|---|---|---|---|",
+        "| mutant | what is broken | seen in, or warned of in | first broken invariant | found by | seed | seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for entry in found:
         mutant = planting.load(entry["name"])
         told = (f"`{entry['name']}`", mutant.why, mutant.source, f"`{entry['invariant']}`")
-        lines.append("| " + " | ".join((*told, str(entry["seed"]), f"{entry['seconds']:.1f}")) + " |")
+        found_by = (entry["found_by"], str(entry["seed"]), f"{entry['seconds']:.1f}")
+        lines.append("| " + " | ".join((*told, *found_by)) + " |")
     return "\n".join([*lines, ""])
 
 
