@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tradebft.consensus.membership import Committee, genesis
 from tradebft.lab import cli
-from tradebft.lab.fuzz import mutants, planting
+from tradebft.lab.fuzz import mutants, planting, twin_scenario
+from tradebft.lab.fuzz.case import load
 from tradebft.lab.fuzz.mutants import MutantError, Task, find, hunt_all, plant
 from tradebft.lab.fuzz.swarm import Options
 from tradebft.lab.fuzz.trial import try_case
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "tests" / "mutants" / "measured.json"
 PAGE = ROOT / "docs" / "mutants.md"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+GLOB = Path.glob
 QUICK = "quorum-of-f-plus-1"  # found within a seed or two
 
 
@@ -113,6 +115,21 @@ def test_a_planted_bug_is_gone_after_an_error_too() -> None:
     with pytest.raises(KeyError), plant(QUICK):
         raise KeyError
     assert quorum() == 3
+
+
+def test_what_the_swarm_draws_rarely_is_found_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mutants, "SEEDS_FIRST", 0)
+    kept = find(Task(Options(mutant="hearsay-forgotten"), out=str(tmp_path)))
+    assert (kept.killed, kept.clean, kept.found_by) == (True, True, "corpus: behind-and-silent")
+    assert load(Path(kept.replay)).case.mutant == "hearsay-forgotten"
+    monkeypatch.setattr(
+        Path, "glob", lambda self, pattern: iter(()) if "corpus" in pattern else GLOB(self, pattern)
+    )
+    twin = find(Task(Options(mutant="last-entry-wins"), out=str(tmp_path)))
+    assert (twin.killed, twin.found_by, twin.invariant) == (True, "twins", "view-change-preserves")
+    assert [violation for _, violation in twin_scenario.load(Path(twin.replay))]
 
 
 def test_there_is_no_such_mutant() -> None:
