@@ -359,6 +359,8 @@ class Ledger:
             raise ValueError(f"a snapshot of version {kept.version} of chain {kept.chain_id!r}")
         ledger = cls(genesis, keyring)
         state = ledger.state = State()
+        if [name for name, _ in kept.tables] != [table.name for table in state.tables]:
+            raise ValueError("a snapshot with other tables than a ledger has")
         contents = dict(kept.tables)
         for table in state.tables:
             for key, value in contents.get(table.name, ()):

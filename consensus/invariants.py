@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Final
 
 import msgspec
-from tradebft.chain.crypto import Keyring
+from tradebft.chain.crypto import Keyring, MemberId, QuorumCertificate
 from tradebft.consensus.interface import Committed, Config
 from tradebft.consensus.membership import Membership, epoch_of, genesis
 from tradebft.consensus.messages import Checkpoint, Commit, Message, Prepare, PrePrepare, Request, authentic
@@ -65,6 +65,11 @@ class Checker:
                 self._one_vote(now, replica, message)  # type: ignore[arg-type]
             self._views.sent(now, replica, message)
 
+    def repeated(self, now: int, replica: int, message: Message) -> None:
+        """*replica* sends *message* to one other, who may have missed it."""
+        if type(message) is Commit and message.replica == replica and replica in self._honest:
+            self._one_vote(now, replica, message)
+
     def _one_vote(self, now: int, replica: int, message: Prepare | Commit | PrePrepare | Checkpoint) -> None:
         votes = self._votes[replica]
         key = (type(message), getattr(message, "view", 0), message.seq)
@@ -116,6 +121,19 @@ class Checker:
             v not in members.order for v, _ in proof.votes
         ):
             self._report("certificates", now, replica, f"the certificate of {effect.seq} does not hold")
+        for voter, _ in proof.votes:
+            if voter != replica and not self._gave(voter, proof):
+                what = f"the certificate of {effect.seq} counts a Commit that {voter} never sent"
+                self._report("certificates", now, replica, what)
+
+    def _gave(self, voter: MemberId, proof: QuorumCertificate) -> bool:
+        """Whether an honest *voter* sent what the certificate has of it. Only of those who were seen to take part."""
+        if not isinstance(voter, int) or voter not in self._honest:
+            return True
+        given = self._votes[voter]
+        if (Commit, proof.view, proof.seq) in given:
+            return True
+        return all((kind, proof.view, proof.seq) not in given for kind in (Prepare, PrePrepare))
 
     def _check_request(self, now: int, replica: int, request: Request) -> None:
         if not authentic(request, self._config.chain_id, self._keyring):

@@ -82,7 +82,9 @@ class Cluster:
             raise ValueError(f"byzantine: no such node {max(self.byzantine)}; expected 0 to {n - 1}")
         if unknown := set(settings.dishonest_clients) - set(settings.clients):
             raise ValueError(f"dishonest clients: there is no client {min(unknown)!r}")
-        self._coalition = Coalition(config, {i: self.signers[i] for i in self.byzantine}, self.keyring)
+        bad = {i: self.signers[i] for i in self.byzantine}
+        good = {i: self.signers[i] for i in range(n) if i not in bad}
+        self._coalition = Coalition(config, bad, self.keyring, abroad=good)
         self.checker = Checker(config, self.keyring, [i for i in range(n) if i not in self.byzantine])
         self.bus = SimulatedBus(
             self.env,

@@ -206,6 +206,7 @@ class SimulatedBus:
             self.recorder.dropped["no such address"] += 1
             return
         self.recorder.messages[_CODES[type(message)][0]] += 1
+        self.checker.repeated(at, sender, message)
         self._scatter(at, sender, message, size(message), [receiver], together=False)
 
     def later(self, at: int, endpoint: int, work: Any) -> None:

@@ -34,13 +34,23 @@ from tradebft.consensus.messages import Message
 
 M = TypeVar("M")
 PREFIX: Final = "byz/"
+ANOTHER_CHAIN: Final = b"another chain"
 
 
 class Coalition:
-    """The members that misbehave together. Each may sign as any of them, and they share *notes*."""
+    """The members that misbehave together. Each may sign as any of them, and they share *notes*. *abroad*: honest
+    members who use their keys on another chain too, so that the coalition has whatever they signed there.
+    """
 
-    def __init__(self, config: Config, signers: Mapping[int, Signer], keyring: Keyring) -> None:
+    def __init__(
+        self,
+        config: Config,
+        signers: Mapping[int, Signer],
+        keyring: Keyring,
+        abroad: Mapping[int, Signer] | None = None,
+    ) -> None:
         self.config, self.signers, self.keyring = config, dict(signers), keyring
+        self.abroad = dict(abroad or {})
         self.notes: dict[Any, Any] = {}
         self.victim = ""  # the client that they starve
         self._replicas: dict[int, Replica] = {}
@@ -63,6 +73,12 @@ class Coalition:
         """*message* with the signature of *member*, a colluder (on another chain, if one is named)."""
         payload = message.payload(self.config.chain_id if chain_id is None else chain_id)  # type: ignore[attr-defined]
         return replace(message, signature=self.signer_of(member).sign(payload))  # type: ignore[type-var]
+
+    def signed_abroad(self, member: int, message: M) -> M:
+        """*message* as *member* signed it on another chain; a colluder will sign it there, too."""
+        signer = self.abroad[member] if member in self.abroad else self.signer_of(member)
+        payload = message.payload(ANOTHER_CHAIN)  # type: ignore[attr-defined]
+        return replace(message, signature=signer.sign(payload))  # type: ignore[type-var]
 
     def note(self, key: Any, value: Any) -> None:
         """Tell the others; the oldest notes go when there are many."""

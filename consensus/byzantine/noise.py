@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
 from tradebft.chain.codec import encode
-from tradebft.chain.crypto import QuorumCertificate
+from tradebft.chain.crypto import QuorumCertificate, digest
 from tradebft.consensus.byzantine.behaviour import Behaviour, message_of
 from tradebft.consensus.interface import Broadcast, Effect, Executed, Send, Start
 from tradebft.consensus.membership import EpochProof
@@ -126,8 +126,9 @@ class Malformed(Behaviour):
 
 
 class Replay(Behaviour):
-    """Every *every_ms* (20) sends again two of the last 200 messages that it heard or said, and a vote that is signed
-    for another chain (OSDI 1999, section 4: sequence numbers and views against replay; domain separation)."""
+    """Every *every_ms* (20) sends again two of the last 200 messages that it heard or said, a vote that an honest
+    member gave on another chain, for another batch, and a vote of another kind with the signature of one that it heard
+    (OSDI 1999, section 4: sequence numbers and views against replay; domain separation)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"every_ms": 20}
 
@@ -151,7 +152,7 @@ class Replay(Behaviour):
         return (effect,)
 
     def tick(self, now: int) -> Iterable[Effect]:
-        """Two old messages, and one of another chain."""
+        """Two old messages, one of another chain, and one of another kind."""
         if not self._kept:
             return ()
         members = self.knows("to", None)
@@ -161,8 +162,15 @@ class Replay(Behaviour):
             out.append(Broadcast(message, members) if to is None else Send(to, message))
         votes = [m for _, m in self._kept if isinstance(m, Prepare | Commit)]
         if votes:
-            vote = replace(votes[self.draw(len(votes))], replica=self.me)
-            out.append(Broadcast(self.coalition.sign_as(self.me, vote, b"another chain"), members))
+            vote = votes[self.draw(len(votes))]
+            whose = sorted(self.coalition.abroad) or [self.me]
+            member = whose[self.draw(len(whose))]
+            other = replace(vote, replica=member, digest=digest("tradebft/byzantine", vote.digest))
+            out.append(Broadcast(self.coalition.signed_abroad(member, other), members))
+            heard = votes[self.draw(len(votes))]
+            kind = Commit if isinstance(heard, Prepare) else Prepare
+            disguised = kind(heard.view, heard.seq, heard.digest, heard.replica, heard.signature)
+            out.append(Broadcast(disguised, members))
         return out
 
 

@@ -7,16 +7,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
+from tradebft.chain.codec import encode
 from tradebft.consensus.byzantine.behaviour import Behaviour, message_of
 from tradebft.consensus.byzantine.forgeries import certificate
 from tradebft.consensus.interface import Committed, Effect, Send, SendBlocks, SendChunk
 from tradebft.consensus.messages import Batch, Chunk, Decided, FetchReply, SnapshotHead
+from tradebft.consensus.snapshot import Table
 
 
 class LyingTransfer(Behaviour):
     """Helps those who fell behind with what nobody decided (OSDI 1999, section 4.3: why what is fetched must prove
     itself): blocks whose batch was exchanged, whose certificate has too few votes, repeated ones or another
-    sequence's; bodies that nobody asked for; wrong chunks; snapshots of its own making."""
+    sequence's; bodies and chunks that nobody asked for; wrong chunks; snapshots of its own making."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -30,15 +32,20 @@ class LyingTransfer(Behaviour):
         if isinstance(effect, SendBlocks):
             return (Send(effect.to, self._blocks(effect)),)
         if isinstance(effect, SendChunk):
-            lie = b"a lie" * (1 + self.draw(3))
-            return (Send(effect.to, self.signed(Chunk(effect.seq, effect.index, lie, self.me))),)
+            return (Send(effect.to, self._chunk(effect.seq, effect.index)),)
         message = message_of(effect)
         if isinstance(message, FetchReply):
             bodies = tuple(self._other(batch) for batch in message.bodies)
             return (replace(effect, message=self.signed(replace(message, bodies=bodies))),)
-        if isinstance(message, SnapshotHead):
-            return (replace(effect, message=self.signed(self._head(message))),)
+        if isinstance(effect, Send) and isinstance(message, SnapshotHead):
+            unasked = self._chunk(message.manifest.seq, 0)
+            return (replace(effect, message=self.signed(self._head(message))), Send(effect.to, unasked))
         return (effect,)
+
+    def _chunk(self, seq: int, index: int) -> Chunk:
+        """No state at all, or a client table that knows of nothing: whoever took that would execute all once more."""
+        lie = b"a lie" if index or self.draw(4) == 0 else encode(Table((), ()))
+        return self.signed(Chunk(seq, index, lie, self.me))
 
     def _blocks(self, wanted: SendBlocks) -> FetchReply:
         lie = self.draw(6)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 
-from tradebft.consensus.messages import Commit, Prepare, PrePrepare
+from tradebft.consensus.messages import Commit, Prepare, PrePrepare, Request
 
 
 class EarlyMessages:
-    """At most *quota* messages and *quota_bytes* of batches a sender, for views above the current one."""
+    """At most *quota* messages and *quota_bytes* a sender, for views above the current one."""
 
     def __init__(self, quota: int, quota_bytes: int) -> None:
         self._quota, self._quota_bytes = quota, quota_bytes
@@ -45,5 +45,11 @@ class EarlyMessages:
 
 
 def _bytes(message: PrePrepare | Prepare | Commit) -> int:
+    # Nobody has looked into the batch yet: names and signatures in it may be of any length, and have no encoding.
     batch = message.batch if isinstance(message, PrePrepare) else None
-    return 0 if batch is None else sum(64 + len(request.operation) for request in batch.requests)
+    requests = () if batch is None else batch.requests
+    return len(message.digest) + len(message.signature) + sum(map(_bytes_of_request, requests))
+
+
+def _bytes_of_request(request: Request) -> int:
+    return 64 + 4 * len(request.client) + len(request.operation) + len(request.signature)

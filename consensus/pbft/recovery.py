@@ -293,10 +293,10 @@ class Recovery(State):
         ) in start.records:  # now that the watermarks are known: what is decided is not voted against
             if isinstance(record, Decided) and self.low < record.seq <= self.high:
                 self.slot(record.seq).decide(record)
+        self.nonce = now  # above every one that was used before the crash, or peers take it for a repeat
         if not start.records:
             return NOTHING if self.member else self.ask_later()
         self.asking = False
-        self.nonce = now  # above every one that was used before the crash, or peers take it for a repeat
         effects: list[Effect] = [*again, *self.ask_now()]
         mine = self.view_changes.of(self.me)
         if self.changing and mine is not None:

@@ -129,6 +129,8 @@ class Snapshots(State):
             head = self.snapshot_head()
             if head is None or head.manifest.seq < fetch.seq:
                 return (Ignored("a chunk of a snapshot that this replica does not hold"),)
+            if not self.chunk_quota.allows(now, fetch.replica):
+                return (Ignored("chunk beyond its asker's quota"),)
             return (Send(fetch.replica, head),)
         if not 0 <= fetch.index < len(self.manifests[fetch.seq].chunks):
             return (Ignored("a chunk that the snapshot does not have"),)

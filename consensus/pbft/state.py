@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
 from tradebft.consensus.interface import Address, Broadcast, Committed, Config, Effect, Effects, Executed
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = "view-change", "batch", "status"
 
+REQUEST_BYTES: Final = 256  # a client's name, a sequence, a signature, and the room for them
+
 
 class State:
     """All fields of a replica, in one place. *me* is its index; *signer* signs as *me*."""
@@ -59,7 +61,7 @@ class State:
         self.primary = self.committee.primary(0)
         self.new_view: NewView | None = None
         self.view_changes = ViewChangeLog(self.committee)
-        self.early = EarlyMessages(2 * config.log_window, 4 * config.batch_bytes)
+        self.early = EarlyMessages(2 * config.log_window, 4 * _longest_batch(config))
         self.backoff = 0  # view changes since the last progress: the timer doubles with each
         self.watched: object = (
             None  # what the view-change timer waits for: a request's key, a seq, or NEW_VIEW
@@ -207,3 +209,8 @@ class State:
         def fetch(self, seq: int, digest: bytes) -> Fetch: ...
         def ask_later(self) -> Effects: ...
         def ask_now(self) -> Effects: ...
+
+
+def _longest_batch(config: Config) -> int:
+    """Bytes that an honest batch may have: operations, and what each request has beside its operation."""
+    return config.batch_bytes + REQUEST_BYTES * config.batch_size

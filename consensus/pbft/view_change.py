@@ -50,6 +50,8 @@ def fault_of_view_change(change: ViewChange, config: Config, committee: Committe
             return f"it shows no checkpoint certificate for {change.stable}"
         if not committee.holds(proof, committee.quorum):
             return f"its checkpoint certificate for {change.stable} does not hold"
+    elif not since and change.checkpoint is not None:
+        return "it shows a checkpoint certificate for the beginning, which nobody signs"
     seqs = [entry.pre_prepare.seq for entry in change.prepared]
     if seqs != sorted(set(seqs)):
         return "its prepared set names a sequence twice or out of order"

@@ -32,7 +32,7 @@ def _table(module: str, name: str) -> dict[str, Any]:
 
 
 def adversaries_of(dice: Dice, config: Config, storm_ns: int, beyond_f: bool) -> tuple[Adversary, ...]:
-    """Up to f members who misbehave in one or two ways each; f+1 in league with *beyond_f*, mostly with a plan: the
+    """Up to f members who misbehave in one to three ways each; f+1 in league with *beyond_f*, mostly with a plan: the
     first primary proposes two batches at a time, and the others vote for both.
     """
     names = behaviours()
@@ -44,7 +44,7 @@ def adversaries_of(dice: Dice, config: Config, storm_ns: int, beyond_f: bool) ->
     count = config.faults + 1 if beyond_f else dice.whole(1, config.faults)
     found = []
     for node in sorted(dice.some(range(config.nodes), count)):
-        for behaviour in dice.some(names, dice.whole(1, 2)):
+        for behaviour in dice.some(names, dice.whole(1, 3)):
             found.append(Adversary(node, behaviour))
     return tuple(found)
 

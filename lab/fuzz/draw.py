@@ -22,7 +22,7 @@ from tradebft.network.faults import Fault, Kind
 MS, S = 10**6, 10**9
 NODES: Final = (4, 13)  # fewest and most members, both included
 SWARM: Final = {  # how likely each kind of trouble is in a case
-    "adversaries": 0.6,
+    "adversaries": 0.75,
     "dishonest clients": 0.25,
     "gone": 0.35,
     "crash": 0.55,

@@ -150,7 +150,7 @@ class Lockstep:
         """Bounds that hold between rounds."""
         for seat, replica in enumerate(self.replicas):
             if self.seats[seat] in self.judged:
-                for invariant, what in limits.exceeded(replica, self.config):
+                for invariant, what in limits.exceeded(replica, self.config, self.config.nodes):
                     self.report(invariant, self.seats[seat], what)
 
     def report(self, invariant: str, member: int, what: str) -> None:

@@ -1,8 +1,8 @@
 """`tradebft fuzz --mutant NAME|all`: does the fuzzer find bugs that are known to be there?
 
-Each mutant is hunted in a process of its own, seed after seed from the first, until something is violated. The case
-that did it is then tried on the code as it is, which must pass: what was found is the planted bug and nothing else.
-docs/mutants.md has the table.
+Each mutant is hunted in a process of its own until something is violated: with the swarm's first seeds, with the cases
+that once broke something, with Twins scenarios, and then with the swarm again. What found it is then tried on the code
+as it is, which must pass: what was found is the planted bug and nothing else. docs/mutants.md has the table.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from itertools import count
+from contextlib import nullcontext
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 import msgspec
 from msgspec.structs import replace
-from tradebft.lab.fuzz import planting
-from tradebft.lab.fuzz.case import Case, save
-from tradebft.lab.fuzz.outcome import Outcome
+from tradebft.consensus.invariants import Violation
+from tradebft.lab.fuzz import planting, twin_scenario, twins
+from tradebft.lab.fuzz.case import Case, load, save
 from tradebft.lab.fuzz.planting import MutantError, plant
 from tradebft.lab.fuzz.swarm import Options
 from tradebft.lab.fuzz.trial import try_case
+from tradebft.lab.fuzz.twin_scenario import Scenario, play
 from tradebft.lab.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MutantError", "Prey", "Task", "find", "hunt", "hunt_all", "plant"]
 
-SECONDS_EACH: Final = 300.0  # a mutant that lives so long is a survivor
+SEEDS_FIRST: Final = 300  # of the swarm, before anything else
+SCENARIOS_FIRST: Final = 500  # of the Twins kind, for each number of views
+SECONDS_EACH: Final = 900.0  # a mutant that lives so long is a survivor
 GRACE_SECONDS: Final = 30.0  # for the start of a process, and for a trial that was begun
 FOUND_ALL, SURVIVORS, INTERRUPTED = 0, 1, 130
 
@@ -41,9 +45,10 @@ class Prey(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     killed: bool
-    seed: int | None  # that killed it
+    seed: int | None  # that killed it; of Twins, the number of the scenario
     seconds: float  # of wall time until then
     seeds_tried: int
+    found_by: str = ""  # "swarm", "twins", or "corpus: NAME"
     invariant: str = ""  # the first that broke
     what: str = ""
     nodes: int = 0
@@ -53,7 +58,8 @@ class Prey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What the process that hunts one mutant is told. *seeds*: first and last; None: from 0 without end."""
+    """What the process that hunts one mutant is told. *seeds*: first and last of the swarm, which is all that is tried
+    then; None: everything there is, and the swarm without end."""
 
     options: Options
     seeds: tuple[int, int] | None = None
@@ -67,27 +73,26 @@ def find(task: Task) -> Prey:
     begun = time.monotonic()
     tried = 0
     unclean: list[int] = []
-    for seed in count() if task.seeds is None else range(task.seeds[0], task.seeds[1] + 1):
-        case = options.case(seed)
-        outcome = try_case(case)
+    for bait in _baits(task):
+        first, digest = _tried(bait, options.mutant)
         tried += 1
         seconds = round(time.monotonic() - begun, 3)
-        first = outcome.first
-        if first is not None and try_case(replace(case, mutant="")).violations:
-            unclean.append(seed)
+        if first is not None and _tried(bait, "")[0] is not None:
+            unclean.append(bait.seed)
         elif first is not None:
             return Prey(
                 name=options.mutant,
                 killed=True,
-                seed=seed,
+                seed=bait.seed,
                 seconds=seconds,
                 seeds_tried=tried,
+                found_by=bait.by,
                 invariant=first.invariant,
                 what=first.what,
-                nodes=outcome.nodes,
+                nodes=bait.what.config.nodes if isinstance(bait.what, Case) else twin_scenario.NODES,
                 clean=not unclean,
                 unclean_seeds=unclean,
-                replay=_replay(task, case, outcome),
+                replay=_replay(task, bait, first, digest),
             )
         if seconds >= task.seconds:
             break
@@ -103,11 +108,49 @@ def find(task: Task) -> Prey:
     )
 
 
-def _replay(task: Task, case: Case, outcome: Outcome) -> str:
+class _Bait(NamedTuple):
+    """Something to try a mutant with."""
+
+    by: str  # as in Prey.found_by
+    seed: int
+    what: Case | Scenario
+
+
+def _baits(task: Task) -> Iterator[_Bait]:
+    """In this order. The swarm is the widest; the others need what it draws rarely."""
+    swarm = (_Bait("swarm", seed, task.options.case(seed)) for seed in count())
+    if task.seeds is not None:
+        first, last = task.seeds
+        yield from (_Bait("swarm", seed, task.options.case(seed)) for seed in range(first, last + 1))
+        return
+    yield from islice(swarm, SEEDS_FIRST)
+    for path in sorted(planting.folder().parent.glob("lab/fuzz_corpus/*.json")):
+        case = load(path).case
+        yield _Bait(f"corpus: {path.stem}", case.seed, case)
+    for views in (5, 4, 3):  # several changes of view, which the swarm draws rarely
+        for number, drawn in enumerate(islice(twins.drawn(views, 0, False), SCENARIOS_FIRST)):
+            yield _Bait("twins", number, twins.scenario_of(drawn))
+    yield from swarm
+
+
+def _tried(bait: _Bait, mutant: str) -> tuple[Violation | None, str]:
+    """The first violation, and the digest of the run (of a Twins scenario there is none)."""
+    if isinstance(bait.what, Case):
+        outcome = try_case(replace(bait.what, mutant=mutant))
+        return outcome.first, outcome.digest
+    with plant(mutant) if mutant else nullcontext():
+        return next(iter(play(bait.what).violations), None), ""
+
+
+def _replay(task: Task, bait: _Bait, first: Violation, digest: str) -> str:
     if not task.out:
         return ""
     path = Path(task.out) / f"mutant-{task.options.mutant}.json"
-    save(path, case, outcome.first, outcome.digest)
+    if isinstance(bait.what, Case):
+        save(path, replace(bait.what, mutant=task.options.mutant), first, digest)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        twin_scenario.save(path, bait.what, first)
     return str(path)
 
 

@@ -49,6 +49,7 @@ class Times:
         ]
         starts = [known[0], *known[1:][long]] if len(known) > 1 else [known[0]]
         self.ticks = [float(t) for t in starts]
+        self.last = float(known[-1])
 
     def __call__(self, at_ns: float) -> float:
         """The place on the axis; times outside the story are at its ends."""
@@ -150,15 +151,16 @@ def _frame(axes: Axes, story: Story, names: list[str], times: Times) -> None:
         for lane, name in enumerate(names)
     ]
     axes.set_yticks(range(len(names)), labels)
-    axes.set_ylim(len(names) - 0.5, -2.4)
+    axes.set_ylim(len(names) - 0.5, -2.4 if case.faults else -0.7)
     axes.set_xlim(-0.01 * times.end, 1.02 * times.end)
     ticks = times.ticks[:: 1 + len(times.ticks) // TICKS_MAX]
+    if times(times.last) - times(ticks[-1]) > 0.05 * times.end:
+        ticks = [*ticks, times.last]
     axes.set_xticks([times(tick) for tick in ticks], [f"{tick / MS:,.0f}" for tick in ticks])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(
-        "milliseconds of virtual time; at a dotted line the axis skips a stretch without messages"
-    )
+    skips = "; at a dotted line the axis skips a stretch without messages" if times.breaks else ""
+    axes.set_xlabel("milliseconds of virtual time" + skips)
     title = violation(story.outcome.first)
     axes.set_title(title if len(title) <= WRAP else title[: WRAP - 3] + "...")
 

@@ -9,6 +9,7 @@ first violation.
 from __future__ import annotations
 
 import contextlib
+import gc
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
@@ -55,10 +56,16 @@ def try_case(case: Case, watch: Watch | None = None) -> Outcome:
     set up.
     """
     with rare_collections(), planted(case.mutant):
-        trial = _Trial(case)
-        if watch is not None:
-            watch(trial.cluster)
-        return trial.run()
+        outcome = _tried(case, watch)
+        gc.collect()  # a cluster is full of cycles; what was there before the trial is not looked at
+        return outcome
+
+
+def _tried(case: Case, watch: Watch | None) -> Outcome:
+    trial = _Trial(case)
+    if watch is not None:
+        watch(trial.cluster)
+    return trial.run()
 
 
 def planted(mutant: str) -> AbstractContextManager[object]:
@@ -194,12 +201,15 @@ class _Trial:
         An idle network is silent: a member that was away, or that dropped the last votes because its window had not
         moved yet, learns what it missed with the next request only. So not every round has to end level.
         """
+        clients = self.case.honest_clients
+        waiting = [r for name in clients for r in self.records[name] if r.replied_ns < 0]
+        # Meanwhile others go on asking: progress for them is no reason to let one wait (starvation).
+        self._until(lambda: all(r.replied_ns >= 0 for r in waiting), "after the storm", busy=True)
         self._until(self._answered, "after the storm")
-        clients, views, steady = self.case.honest_clients, self._views(), 0
+        views, steady = self._views(), 0
         rounds = 2 * self.case.everybody + 2 * STEADY_ROUNDS
         for number in range(rounds):
-            client = clients[number % len(clients)]
-            self._submit(client, self._operation(client, self.asked + number))
+            self._ask_more()
             self._until(self._answered, f"with request {number} of the calm")
             for _ in range(LEVEL_STEPS):
                 if not self._level():
@@ -212,15 +222,25 @@ class _Trial:
             self._not_level(f"after {rounds} requests in the calm")
         self._report("views-settle", -1, f"views still change after {rounds} requests in the calm: {views}")
 
-    def _until(self, reached: Callable[[], bool], when: str) -> None:
-        """Run on until that is so; a network that works gets there in time."""
+    def _ask_more(self) -> None:
+        """One request more, of each client in turn."""
+        clients = self.case.honest_clients
+        client = clients[self.asked % len(clients)]
+        self._submit(client, self._operation(client, self.asked))
+        self.asked += 1
+
+    def _until(self, reached: Callable[[], bool], when: str, busy: bool = False) -> None:
+        """Run on until that is so; a network that works gets there in time. *busy*: with requests all the while, some
+        in each view-change timeout."""
         deadline = self.cluster.env.time + self._patience_ns()
-        step = CALM_STEP_NS
+        step = self.config.view_change_timeout_ns // 4 if busy else CALM_STEP_NS
         while not reached():
             if self.cluster.env.time >= deadline:
                 self._not_level(when)
+            if busy:
+                self._ask_more()
             self._advance(step)
-            step = min(step * 5 // 4, CALM_STEP_MAX_NS)
+            step = step if busy else min(step * 5 // 4, CALM_STEP_MAX_NS)
 
     def _patience_ns(self) -> int:
         """How long a network that works may take: timeouts doubled in the storm, a client that waits for its next try,

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.rules.invariants import check
+from tradebft.chain.rules.payloads import ReserveExpire
 
 
 def _stories():
@@ -47,12 +48,13 @@ class Teller:
         self.town.transaction = soon
 
     def batch(self, numbers, again):
-        """New transactions by *numbers*, retries of old ones by *again* (how many before the latest), garbage."""
+        """New transactions by *numbers*, by *again* retries and old numbers, and garbage."""
         for deed in numbers:
             self.sent.append(self.story.transaction(*deed).encode())
         fresh = self.sent[len(self.sent) - len(numbers) :]
         retries = [self.sent[-1 - back % len(self.sent)] for back in again] if self.sent else []
-        return [*fresh, *retries, b"no transaction"]
+        late = [self.town.transaction(ReserveExpire(bytes(32)), "firm.1", sequence=1 + n) for n in again]
+        return [*fresh, *retries, *(tx.encode() for tx in late), b"no transaction"]
 
 
 def level(one, other):
@@ -67,6 +69,9 @@ def level(one, other):
     )
     assert one.snapshot() == other.snapshot()
     assert one.validators() == other.validators()
+    for record in one.audit:
+        place = record.receipt.sender, record.receipt.sequence
+        assert one.receipt(*place) == other.receipt(*place)
 
 
 blocks = st.lists(

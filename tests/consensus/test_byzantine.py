@@ -251,7 +251,10 @@ SEEN = {
     "lying-transfer": lambda run: run.accused("does not prove") > 0,
     "flood": lambda run: run.sent[1, "Status"] > 50 and refused(run, "status seen before") > 100,
     "malformed": lambda run: refused(run, "malformed") > 50,
-    "replay": lambda run: refused(run, "bad signature") > 0 and refused(run, "vote seen before") > 0,
+    "replay": lambda run: (
+        refused(run, "bad signature") > 0
+        and refused(run, "vote seen before") + refused(run, "vote at or below the low watermark") > 100
+    ),
     "premature": lambda run: run.sent[1, "ViewChange"] > 10,
     "amnesia": lambda run: forgets(run.cluster.nodes[1].replica),
     "mutate": lambda run: run.accusations.total() + refused(run, "bad signature") > 0,

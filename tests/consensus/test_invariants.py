@@ -145,6 +145,32 @@ def test_one_vote(net, checker, kind):
     assert fired(checker) == ["one-vote"] + ["prepared-unique"] * (kind == "commit")
 
 
+def test_a_certificate_counts_only_what_was_sent(net, checker):
+    """A Prepare of 1 that is taken for its Commit: the certificate would hold if signatures did not name the kind."""
+    batch = net.batch(1)
+    for i in (1, 2, 3):
+        checker.sent(1, i, net.prepare(i, batch.digest))
+    for i in (0, 2):
+        checker.sent(2, i, net.commit(i, batch.digest))
+    effect = commit(net, 1, batch)
+    assert {voter for voter, _ in effect.decided.certificate.votes} == {0, 1, 2}
+    checker.committed(3, 0, effect)
+    assert fired(checker) == ["certificates"]
+    assert "counts a Commit that 1 never sent" in checker.violations[0].what
+
+
+def test_a_commit_that_is_sent_again_to_one_is_sent(net, checker):
+    batch = net.batch(1)
+    for i in (1, 2, 3):
+        checker.sent(1, i, net.prepare(i, batch.digest))
+    checker.repeated(2, 1, net.commit(1, batch.digest))
+    checker.repeated(2, 2, net.commit(2, batch.digest))
+    checker.committed(3, 0, commit(net, 1, batch))
+    assert checker.violations == []
+    checker.repeated(4, 1, net.commit(1, net.batch(2).digest))
+    assert fired(checker) == ["one-vote"]
+
+
 def test_one_vote_holds_for_each_view_sequence_and_kind_apart(net, checker):
     a, b = net.batch(1).digest, net.batch(2).digest
     for message in (net.prepare(1, a), net.prepare(1, b, seq=2), net.commit(1, b), net.prepare(1, b, view=1)):

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tradebft.consensus.messages import Batch, Commit, Prepare, PrePrepare, Request
+from left_behind import behind
+from replicas import Network, of, sent
+from tradebft.consensus.interface import Ignored, SendBlocks, SendChunk
+from tradebft.consensus.messages import (
+    Batch,
+    Commit,
+    Fetch,
+    FetchChunk,
+    FetchReply,
+    Prepare,
+    PrePrepare,
+    Request,
+    SnapshotHead,
+    Status,
+)
 from tradebft.consensus.pbft.bodies import Bodies
 from tradebft.consensus.pbft.early import EarlyMessages
 from tradebft.consensus.pbft.quota import Quota
@@ -106,7 +121,8 @@ def proposal(view: int, seq: int, sender: int, length: int) -> PrePrepare:
     st.lists(st.integers(0, 59), max_size=4),
 )
 def test_early_messages_are_bounded_in_number_and_in_bytes(arrivals, quota, quota_bytes, releases):
-    """An entry of the model: a message and what its batch weighs (a request weighs 64 bytes beside its operation)."""
+    """An entry of the model: a message and what it weighs: a digest of 32 bytes, and for the request 64 bytes, four for
+    each letter of its client's name, and its operation."""
     early, model, view = EarlyMessages(quota, quota_bytes), {}, 0
     for at, (sender, message_view, length) in enumerate(arrivals):
         if at in releases:
@@ -117,7 +133,7 @@ def test_early_messages_are_bounded_in_number_and_in_bytes(arrivals, quota, quot
         if length is None:
             message, weight = (Prepare if at % 2 else Commit)(message_view, at, b"", sender), 0
         else:
-            message, weight = proposal(message_view, at, sender, length), 64 + length
+            message, weight = proposal(message_view, at, sender, length), 32 + 64 + 4 * len("bank") + length
         early.hold(message)
         held = [*model.get(sender, []), (message, weight)]
         while len(held) > quota or sum(w for _, w in held) > quota_bytes:
@@ -131,8 +147,148 @@ def test_early_messages_are_bounded_in_number_and_in_bytes(arrivals, quota, quot
 
 def test_what_was_released_no_longer_counts():
     """Else a sender that once filled its quota would have nothing of its own kept ever again."""
-    early = EarlyMessages(10, 500)
+    early = EarlyMessages(10, 600)
     for view in range(1, 20):
         message = proposal(view, view, 1, 400)
         early.hold(message)
         assert early.release(view) == [message]
+
+
+def test_whatever_makes_an_early_proposal_long_counts():
+    """A client's name and a signature have no length of their own; nobody checks them before the view is entered."""
+    early = EarlyMessages(1000, 10_000)
+    for view in range(1, 100):
+        batch = Batch(0, (Request("n" * 5000, view, b"", bytes(5000)),))
+        early.hold(PrePrepare(view, 1, batch.digest, 1, batch))
+    assert early.most() <= 1
+
+
+# --- what a replica answers, and how often ---
+
+STATUSES, FETCHES, CHUNKS = 32, 16, 64  # answers at once; a log window of 8 makes 16 fetches
+
+
+def holding() -> tuple[Network, bytes]:
+    """Replica 1 has executed three batches, and holds a fourth that was proposed to it."""
+    net = Network(batch_size=1, checkpoint_interval=4, log_window=8)
+    net.serve([1, 2, 3], without={3})
+    batch = net.batch(4)
+    net.step(1, net.pre_prepare(batch, 4))
+    net.bag.clear()
+    return net, batch.digest
+
+
+def status(net: Network, nonce: int, replica: int = 3) -> Status:
+    return net.signed(Status(0, False, 0, 0, 0, nonce, replica))
+
+
+def answered(effects) -> bool:
+    return bool(
+        sent(FetchReply, effects)
+        or sent(Prepare, effects)
+        or of(SendBlocks, effects)
+        or of(SendChunk, effects)
+    )
+
+
+QUESTIONS = {
+    "status": (STATUSES, 100, "status beyond its sender's quota"),
+    "fetch": (FETCHES, 100, "fetch beyond its sender's quota"),
+    "chunk": (CHUNKS, 1000, "chunk beyond its asker's quota"),
+}
+
+
+def question(kind: str):
+    """A network, and how peer *replica* asks replica 1 there for the n-th time."""
+    if kind == "chunk":
+        net = behind(10)
+        return net, lambda n, replica=3: net.signed(FetchChunk(8, n % 20, replica))
+    net, digest = holding()
+    if kind == "fetch":
+        return net, lambda n, replica=3: net.signed(Fetch(4, digest, replica))
+    return net, lambda n, replica=3: status(net, n, replica)
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+def test_a_burst_of_questions_is_answered_then_one_a_period_and_nobody_else_pays_for_it(kind):
+    burst, periods, why = QUESTIONS[kind]
+    net, ask = question(kind)
+    given_now = [answered(net.step(1, ask(n))) for n in range(1, burst + 20)]
+    assert given_now == [True] * burst + [False] * 19
+    assert list(net.step(1, ask(burst + 20))) == [Ignored(why)]
+    assert answered(net.step(1, ask(burst + 21, 2)))
+    period = net.config.view_change_timeout_ns // periods
+    net.now += period - 1
+    assert not answered(net.step(1, ask(burst + 22)))
+    net.now += 1
+    assert [answered(net.step(1, ask(burst + n))) for n in (23, 24)] == [True, False]
+    net.now += 10**15
+    assert sum(answered(net.step(1, ask(1000 + n))) for n in range(3 * burst)) == burst
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+@settings(max_examples=15)
+@given(pauses=st.lists(st.sampled_from([0, 0, 0, 1, 10**5, 10**6, 10**7, 3 * 10**7]), max_size=150))
+def test_however_a_peer_spreads_its_questions_it_gets_no_more_than_its_share(kind, pauses):
+    """At most a burst and what the time since the first one makes; and who asks slowly is never refused."""
+    burst, periods, _ = QUESTIONS[kind]
+    net, ask = question(kind)
+    period, start, given_so_far = net.config.view_change_timeout_ns // periods, net.now, 0
+    for n, pause in enumerate(pauses, 1):
+        net.now += pause
+        got = answered(net.step(1, ask(n)))
+        given_so_far += got
+        assert given_so_far <= burst + (net.now - start) // period
+        assert got or n > burst
+        assert got or pause < period
+
+
+def test_a_status_that_was_seen_before_costs_nothing_of_the_quota():
+    """Duplicates on the way are the network's doing: a peer that asks once is not refused for them."""
+    net, ask = question("status")
+    assert answered(net.step(1, ask(1)))
+    for _ in range(3 * STATUSES):
+        assert list(net.step(1, ask(1))) == [Ignored("status seen before")]
+    assert [answered(net.step(1, ask(n))) for n in range(2, STATUSES + 3)] == [True] * (STATUSES - 1) + [
+        False,
+        False,
+    ]
+
+
+def test_questions_that_nothing_can_be_said_to_cost_nothing_of_the_quota():
+    net, ask = question("fetch")
+    for n in range(3 * FETCHES):
+        assert not answered(net.step(1, net.signed(Fetch(4, n.to_bytes(32, "big"), 3))))
+    assert answered(net.step(1, ask(1)))
+    net, ask = question("chunk")
+    for n in range(3 * CHUNKS):
+        assert not answered(net.step(1, net.signed(FetchChunk(8, 1000 + n, 3))))
+        assert not answered(net.step(1, net.signed(FetchChunk(4000 + n, 0, 3))))
+    assert answered(net.step(1, ask(1)))
+
+
+def test_who_was_refused_catches_up_all_the_same():
+    """A laggard whose key a thief wasted: it asks again, and time is on its side."""
+    net = Network(batch_size=1, checkpoint_interval=4, log_window=8)
+    net.serve([1])
+    net.serve(range(2, 12), without={3})
+    for i in (0, 1, 2):
+        for nonce in range(1, 3 * STATUSES):
+            net.step(i, status(net, nonce))
+    net.bag.clear()
+    net.now = net.config.view_change_timeout_ns
+    net.restart(3)  # its nonces begin above those that were used
+    net.step(3, net.request(12))
+    net.settle()
+    for _ in range(6):
+        net.now += net.config.view_change_timeout_ns
+        net.catch_up(3, 1)
+    assert net.replicas[3].executed == net.replicas[1].executed
+
+
+def test_a_snapshots_head_is_rationed_too():
+    """It is the longest answer that there is: the digest of every chunk and the proofs of all epochs."""
+    net = behind(10)
+    ask = net.signed(FetchChunk(1, 0, 3))
+    heads = sum(bool(sent(SnapshotHead, net.step(1, ask))) for _ in range(10 * CHUNKS))
+    assert heads <= CHUNKS

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from replicas import Network
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.client import Client
@@ -23,9 +24,13 @@ from tradebft.consensus.interface import (
     Committed,
     Evidence,
     Ignored,
+    Install,
+    Installed,
+    KeepSnapshot,
     Persist,
     Send,
     SendBlocks,
+    SendChunk,
     SetTimer,
     Submit,
     TimerFired,
@@ -35,8 +40,10 @@ from tradebft.consensus.messages import (
     NULL_DIGEST,
     Batch,
     Checkpoint,
+    Chunk,
     Commit,
     Fetch,
+    FetchChunk,
     FetchReply,
     NewView,
     Prepare,
@@ -44,6 +51,7 @@ from tradebft.consensus.messages import (
     PrePrepare,
     Reply,
     Request,
+    SnapshotHead,
     Status,
     ViewChange,
     authentic,
@@ -51,8 +59,11 @@ from tradebft.consensus.messages import (
 )
 
 DIRECTIVE = re.compile(r"(?P<before>(?:#[^\n]*\n|\n)*)(?P<command>[^\n#]+)\n----\n(?P<output>(?:[^\n]+\n)*)")
-SETTINGS = {"K": "checkpoint_interval", "L": "log_window", "batch": "batch_size", "window": "window"}
-ASIDE = ("status", "reply", "ignored", "persist", "view-change", "batch", "retry", "status timer")
+SETTINGS = {
+    "K": "checkpoint_interval", "L": "log_window", "snapshots": "snapshot_interval",
+    "batch": "batch_size", "window": "window",
+}  # fmt: skip
+ASIDE = ("status", "reply", "ignored", "persist", "view-change", "batch", "retry", "status timer", "chunk")
 MS = 1_000_000
 
 
@@ -62,6 +73,7 @@ class Traced(Network):
     def __init__(self, n: int, **config: int) -> None:
         self.lines: list[tuple[str, str]] = []
         self.names = {NULL_DIGEST: "null"}
+        self.changes: dict[tuple[int, int], ViewChange] = {}  # by (sender, view): the last one
         self.clients: dict[str, Client] = {}
         super().__init__(n, **config)
         self.checker = Checker(self.config, self.keyring, range(n))
@@ -75,10 +87,18 @@ class Traced(Network):
                 say((kind_of(message), f"{me}: {self.describe(message)}"))
                 if isinstance(me, int):
                     self.checker.sent(self.now, me, message)
+                if isinstance(message, ViewChange):
+                    self.changes[message.replica, message.view] = message
             case Send(to, message):
                 say((kind_of(message), f"{me} -> {to}: {self.describe(message)}"))
             case SendBlocks(to, first, last):
                 say(("main", f"{me} -> {to}: blocks s{first}..s{last}"))
+            case SendChunk(to, seq, index):
+                say(("chunk", f"{me} -> {to}: chunk {index} of the snapshot at s{seq}"))
+            case KeepSnapshot(manifest):
+                say(("main", f"{me}: keeps a snapshot at s{manifest.seq}, {len(manifest.chunks)} chunks"))
+            case Install(manifest):
+                say(("main", f"{me}: INSTALLS the snapshot at s{manifest.seq}"))
             case SetTimer(name, delay_ns):
                 say(
                     (
@@ -103,6 +123,12 @@ class Traced(Network):
             case Ignored(why):
                 say(("ignored", f"{me}: ignores it: {why}"))
 
+    def _install(self, i: int, effect: Install) -> Installed:
+        installed = super()._install(i, effect)
+        if installed.root is not None:
+            self.checker.installed(self.now, i, installed.seq, installed.root)
+        return installed
+
     # --- clients that are machines, beside requests made by hand ---
 
     def of_client(self, name: str, effects: Any) -> None:
@@ -126,6 +152,10 @@ class Traced(Network):
         """A message reaches replica *to*, and replies reach clients that are machines."""
         sender = sender_of(message)
         if to in self.replicas and (sender in self.cut) == (to in self.cut):
+            if not authentic(message, self.config.chain_id, self.announced):
+                self.lines.append(
+                    ("main", f"{to}: refuses {self.describe(message)}: {sender} did not sign that")
+                )
             self.step(to, message)
         replies, self.replies = self.replies, []
         for reply in replies:
@@ -174,6 +204,10 @@ class Traced(Network):
                 parts += [f"body {self.learn(batch)}" for batch in bodies]
                 parts += [f"checkpoint s{checkpoint.seq}"] if checkpoint else []
                 return f"FetchReply {', '.join(parts) or 'nothing'}"
+            case SnapshotHead(manifest):
+                return f"SnapshotHead s{manifest.seq}"
+            case FetchChunk(seq, index):
+                return f"FetchChunk s{seq} {index}"
             case QuorumCertificate(kind, _, seq):
                 return f"{kind} certificate s{seq}"
         raise ValueError(f"{message!r} is neither a message nor a record")
@@ -181,7 +215,7 @@ class Traced(Network):
 
 def kind_of(message: Any) -> str:
     """Which choice of ``show`` this message falls under."""
-    return {Reply: "reply", Status: "status"}.get(type(message), "main")
+    return {Reply: "reply", Status: "status", FetchChunk: "chunk"}.get(type(message), "main")
 
 
 class Transcript:
@@ -216,6 +250,13 @@ class Transcript:
         sequence = 1 + sum(request.client == client for request in self.requests.values())
         self.requests[operation] = self.net.request(sequence, operation.encode(), client)
         yield from self._happens(lambda: self._hand(operation, to))
+
+    def do_serve(self, client: str, *operations: str) -> Iterator[str]:
+        """serve bank A B C: request and deliver, one after the other; only what is committed last is shown"""
+        for operation in operations:
+            list(self.do_request(client, operation))
+            shown = list(self.do_deliver())
+        yield from (line for line in shown if "COMMITTED" in line)
 
     def do_repeat(self, operation: str, *, to: str = "0") -> Iterator[str]:
         """repeat A to=0,1: the request is sent again"""
@@ -279,6 +320,69 @@ class Transcript:
         net.bag += [(int(receiver), net.signed(bare)) for receiver in to.split(",")]
         return iter(())
 
+    def do_checkpoint(self, sender: str, seq: str, *, to: str) -> Iterator[str]:
+        """checkpoint 3 s2 to=0,1: a Checkpoint of a state that nobody is in"""
+        message = self.net.checkpoint(int(sender), int(seq[1:]), b"w" * 32)
+        self.net.bag += [(int(receiver), message) for receiver in to.split(",")]
+        return iter(())
+
+    def do_claim(
+        self, sender: str, view: str, *, to: str, h: str = "0", prepared: str = "", voters: str = ""
+    ) -> Iterator[str]:
+        """claim 3 v1 prepared=s1:B@0 voters=3,3 to=0: a ViewChange that says what was not, with these members' votes"""
+        net, shown = self.net, []
+        if prepared:
+            seq, name = prepared.split(":")
+            name, _, earlier = name.partition("@")
+            who = [int(voter) for voter in voters.split(",")] if voters else None
+            shown.append(net.prepared(int(seq[1:]), self._digest(name), int(earlier or 0), who))
+        message = net.view_change(
+            int(sender), int(view[1:]), shown, int(h), None if h == "0" else net.stable(int(h))
+        )
+        net.bag += [(int(receiver), message) for receiver in to.split(",")]
+        return iter(())
+
+    def do_open(
+        self, sender: str, view: str, *, to: str, changes: str, carries: str | None = None
+    ) -> Iterator[str]:
+        """open 1 v1 changes=1,2,3 carries=s1:B to=0: a NewView of the sender's own making, with ViewChanges that were
+        sent (or that say nothing); without `carries` what follows from them"""
+        net, number = self.net, int(view[1:])
+        shown = [
+            net.changes.get((i, number)) or net.view_change(i, number) for i in map(int, changes.split(","))
+        ]
+        pairs = [part.split(":") for part in (carries or "").split(",") if part]
+        carried = None if carries is None else [(int(seq[1:]), self._digest(name)) for seq, name in pairs]
+        message = net.new_view(shown, carried, number, int(sender))
+        net.bag += [(int(receiver), message) for receiver in to.split(",")]
+        return iter(())
+
+    def do_corrupt(self, kind: str, *, sender: str) -> Iterator[str]:
+        """corrupt Chunk sender=1: what these on the wire carry is exchanged, under the sender's own signature"""
+        net, changed = self.net, 0
+        for place, (to, message) in enumerate(net.bag):
+            if type(message).__name__ == kind and str(sender_of(message)) == sender:
+                net.bag[place] = to, net.signed(_exchanged(message), int(sender))
+                changed += 1
+        yield f"changed {changed}"
+
+    def do_disguise(self, kind: str, *, sender: str) -> Iterator[str]:
+        """disguise Prepare sender=2: its votes on the wire become the other kind; the signatures stay"""
+        net, changed = self.net, 0
+        for place, (to, message) in enumerate(net.bag):
+            if type(message).__name__ == kind and str(sender_of(message)) == sender:
+                other = Commit if kind == "Prepare" else Prepare
+                net.bag[place] = to, other(*(getattr(message, name) for name in message.__struct_fields__))
+                changed += 1
+        yield f"changed {changed}"
+
+    def _digest(self, name: str) -> bytes:
+        """Of the batch that is called so; of one that nobody proposed, where there is none."""
+        known = {called: digest for digest, called in self.net.names.items()}
+        if name not in known:
+            self.net.names[b"%-32s" % name.encode()] = name
+        return known.get(name, b"%-32s" % name.encode())
+
     def do_tick(self, who: str, timer: str) -> Iterator[str]:
         """tick 1,2 view-change: these timers run out; `tick all status`: all of that name that run"""
         net = self.net
@@ -325,6 +429,21 @@ class Transcript:
         before = len(self.net.lines)
         act()
         yield from (line for kind, line in self.net.lines[before:] if kind in self.shown)
+
+
+def _exchanged(message: Any) -> Any:
+    """The same message with other contents."""
+    match message:
+        case Chunk():
+            return replace(message, data=b"a lie")
+        case FetchReply(blocks):
+            other = Batch(7, ())
+            return replace(message, blocks=tuple(replace(block, batch=other) for block in blocks))
+        case PrePrepare():
+            return replace(message, batch=Batch(7, message.batch.requests))
+        case SnapshotHead(manifest):
+            return replace(message, manifest=replace(manifest, root=b"w" * 32))
+    raise ValueError(f"there is no other {type(message).__name__} to be had")
 
 
 def _fits(entry: tuple[int, Any], kinds: tuple[str, ...], sender: str, to: str) -> bool:
