@@ -199,10 +199,10 @@ def test_whoever_was_away_comes_back_by_snapshot_and_disturbs_nobody():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [4, 7])
-def test_ten_thousand_decisions_later(n):
+@pytest.mark.parametrize(("n", "decisions"), [(4, 10_000), (7, 3000)])
+def test_thousands_of_decisions_later(n, decisions):
     with rare_collections():
-        cost = comes_back(n, 1000, 1, STATE, 10_000, batch_timeout_ns=10 * MS, **LONG)
+        cost = comes_back(n, 1000, 1, STATE, decisions, batch_timeout_ns=10 * MS, **LONG)
     assert cost.installed >= 1
     assert cost.seconds is not None
     assert cost.ratio >= 0.9
