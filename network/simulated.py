@@ -185,7 +185,7 @@ class SimulatedBus:
         if count == 0:
             return
         # Somebody else's words in a simulated adversary's mouth are traced as theirs, one by one.
-        own = plain and sender_of(message) == sender
+        own = plain and sender_of(message) == sender and type(message) is not Garbage
         if not own or not authentic(message, self._config.chain_id, self._keyring):
             receivers = [r for r in (self._members if to is None else to) if r != sender]
             self._scatter(at, sender, message, length, receivers, together=to is None)
@@ -279,7 +279,8 @@ class SimulatedBus:
     def _deliver(self, at: int, sender: int, message: Any, arrivals: list[tuple[int, int]]) -> None:
         if isinstance(message, Garbage):
             message = self._unpacked(message)
-        offset = 0 if authentic(message, self._config.chain_id, self._keyring) else 2 * self.endpoints
+        holds = not isinstance(message, Garbage) and authentic(message, self._config.chain_id, self._keyring)
+        offset = 0 if holds else 2 * self.endpoints
         places = [receiver + offset for _, receiver in arrivals]
         self.env.launch(Flight(at, message, places, [delay for delay, _ in arrivals], sender))
         code = _CODES[type(message)][1]

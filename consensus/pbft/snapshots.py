@@ -235,7 +235,10 @@ class Snapshots(State):
         chunks = [load.have[i] for i in range(len(load.manifest.chunks))]
         table = tuple(chunks[: load.manifest.table])
         self.installing = True
-        return [Install(load.manifest, load.certificate, table, tuple(chunks[load.manifest.table :]))]
+        # First how the epoch of the snapshot was reached: after a crash it is read by nobody who does not know that.
+        ways: list[Effect] = [Persist(change) for change in load.epochs]
+        install = Install(load.manifest, load.certificate, table, tuple(chunks[load.manifest.table :]))
+        return [*ways, install]
 
     def on_installed(self, now: int, event: Installed) -> Effects:
         """The application stands at the snapshot: so does this replica, and it asks for the blocks after it."""
@@ -248,7 +251,7 @@ class Snapshots(State):
         if table is None:
             # Only if more than f signed a lie, or this software is not theirs.
             return (Ignored("a snapshot whose content is not the state that it names"),)
-        effects: list[Effect] = [Persist(change) for change in load.epochs]
+        effects: list[Effect] = []
         if load.epochs and self.watched is not None:
             effects.append(CancelTimer(VIEW_TIMER))
         if load.epochs and self.batch_timer:
