@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+from byzantine_script import Byzantine
 from replicas import Network
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.client import Client
@@ -40,7 +40,6 @@ from tradebft.consensus.messages import (
     NULL_DIGEST,
     Batch,
     Checkpoint,
-    Chunk,
     Commit,
     Fetch,
     FetchChunk,
@@ -218,10 +217,8 @@ def kind_of(message: Any) -> str:
     return {Reply: "reply", Status: "status", FetchChunk: "chunk"}.get(type(message), "main")
 
 
-class Transcript:
+class Transcript(Byzantine):
     """One network of replicas, driven line by line."""
-
-    net: Traced
 
     def __init__(self) -> None:
         self.shown = {"main"}
@@ -302,87 +299,6 @@ class Transcript:
         self.net.cut = {int(replica) for replica in replicas}
         return iter(())
 
-    def do_forge(
-        self, sender: str, kind: str, view: str, seq: str, operations: str, *, to: str
-    ) -> Iterator[str]:
-        """forge 0 PrePrepare v0 s1 B to=3,2: a message that the sender's replica never made, under its signature"""
-        net, place = self.net, (int(view[1:]), int(seq[1:]))
-        for operation in operations.split("+"):
-            if operation not in self.requests:
-                list(self.do_request("mill", operation, to=str(net.config.nodes)))  # to nobody
-        batch = Batch(net.now, tuple(self.requests[operation] for operation in operations.split("+")))
-        net.learn(batch)
-        bare = {
-            "PrePrepare": PrePrepare(*place, batch.digest, int(sender), batch),
-            "Prepare": Prepare(*place, batch.digest, int(sender)),
-            "Commit": Commit(*place, batch.digest, int(sender)),
-        }[kind]
-        net.bag += [(int(receiver), net.signed(bare)) for receiver in to.split(",")]
-        return iter(())
-
-    def do_checkpoint(self, sender: str, seq: str, *, to: str) -> Iterator[str]:
-        """checkpoint 3 s2 to=0,1: a Checkpoint of a state that nobody is in"""
-        message = self.net.checkpoint(int(sender), int(seq[1:]), b"w" * 32)
-        self.net.bag += [(int(receiver), message) for receiver in to.split(",")]
-        return iter(())
-
-    def do_claim(
-        self, sender: str, view: str, *, to: str, h: str = "0", prepared: str = "", voters: str = ""
-    ) -> Iterator[str]:
-        """claim 3 v1 prepared=s1:B@0 voters=3,3 to=0: a ViewChange that says what was not, with these members' votes"""
-        net, shown = self.net, []
-        if prepared:
-            seq, name = prepared.split(":")
-            name, _, earlier = name.partition("@")
-            who = [int(voter) for voter in voters.split(",")] if voters else None
-            shown.append(net.prepared(int(seq[1:]), self._digest(name), int(earlier or 0), who))
-        message = net.view_change(
-            int(sender), int(view[1:]), shown, int(h), None if h == "0" else net.stable(int(h))
-        )
-        net.bag += [(int(receiver), message) for receiver in to.split(",")]
-        return iter(())
-
-    def do_open(
-        self, sender: str, view: str, *, to: str, changes: str, carries: str | None = None
-    ) -> Iterator[str]:
-        """open 1 v1 changes=1,2,3 carries=s1:B to=0: a NewView of the sender's own making, with ViewChanges that were
-        sent (or that say nothing); without `carries` what follows from them"""
-        net, number = self.net, int(view[1:])
-        shown = [
-            net.changes.get((i, number)) or net.view_change(i, number) for i in map(int, changes.split(","))
-        ]
-        pairs = [part.split(":") for part in (carries or "").split(",") if part]
-        carried = None if carries is None else [(int(seq[1:]), self._digest(name)) for seq, name in pairs]
-        message = net.new_view(shown, carried, number, int(sender))
-        net.bag += [(int(receiver), message) for receiver in to.split(",")]
-        return iter(())
-
-    def do_corrupt(self, kind: str, *, sender: str) -> Iterator[str]:
-        """corrupt Chunk sender=1: what these on the wire carry is exchanged, under the sender's own signature"""
-        net, changed = self.net, 0
-        for place, (to, message) in enumerate(net.bag):
-            if type(message).__name__ == kind and str(sender_of(message)) == sender:
-                net.bag[place] = to, net.signed(_exchanged(message), int(sender))
-                changed += 1
-        yield f"changed {changed}"
-
-    def do_disguise(self, kind: str, *, sender: str) -> Iterator[str]:
-        """disguise Prepare sender=2: its votes on the wire become the other kind; the signatures stay"""
-        net, changed = self.net, 0
-        for place, (to, message) in enumerate(net.bag):
-            if type(message).__name__ == kind and str(sender_of(message)) == sender:
-                other = Commit if kind == "Prepare" else Prepare
-                net.bag[place] = to, other(*(getattr(message, name) for name in message.__struct_fields__))
-                changed += 1
-        yield f"changed {changed}"
-
-    def _digest(self, name: str) -> bytes:
-        """Of the batch that is called so; of one that nobody proposed, where there is none."""
-        known = {called: digest for digest, called in self.net.names.items()}
-        if name not in known:
-            self.net.names[b"%-32s" % name.encode()] = name
-        return known.get(name, b"%-32s" % name.encode())
-
     def do_tick(self, who: str, timer: str) -> Iterator[str]:
         """tick 1,2 view-change: these timers run out; `tick all status`: all of that name that run"""
         net = self.net
@@ -410,6 +326,11 @@ class Transcript:
         """restart 0 1: with what they persisted"""
         yield from self._happens(lambda: [self.net.restart(int(replica)) for replica in replicas])
 
+    def do_held(self) -> Iterator[str]:
+        """held: how many messages of views to come each replica keeps of one sender, at most"""
+        for me, replica in self.net.replicas.items():
+            yield f"{me}: {replica.early.most()}, and may keep {2 * self.net.config.log_window}"
+
     def do_status(self) -> Iterator[str]:
         """status: where every replica stands"""
         net = self.net
@@ -429,21 +350,6 @@ class Transcript:
         before = len(self.net.lines)
         act()
         yield from (line for kind, line in self.net.lines[before:] if kind in self.shown)
-
-
-def _exchanged(message: Any) -> Any:
-    """The same message with other contents."""
-    match message:
-        case Chunk():
-            return replace(message, data=b"a lie")
-        case FetchReply(blocks):
-            other = Batch(7, ())
-            return replace(message, blocks=tuple(replace(block, batch=other) for block in blocks))
-        case PrePrepare():
-            return replace(message, batch=Batch(7, message.batch.requests))
-        case SnapshotHead(manifest):
-            return replace(message, manifest=replace(manifest, root=b"w" * 32))
-    raise ValueError(f"there is no other {type(message).__name__} to be had")
 
 
 def _fits(entry: tuple[int, Any], kinds: tuple[str, ...], sender: str, to: str) -> bool:
