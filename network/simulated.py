@@ -185,7 +185,7 @@ class SimulatedBus:
         if count == 0:
             return
         # Somebody else's words in a simulated adversary's mouth are traced as theirs, one by one.
-        own = plain and sender_of(message) == sender and type(message) is not Garbage
+        own = plain and sender_of(message) == sender and not isinstance(message, Garbage)
         if not own or not authentic(message, self._config.chain_id, self._keyring):
             receivers = [r for r in (self._members if to is None else to) if r != sender]
             self._scatter(at, sender, message, length, receivers, together=to is None)
