@@ -158,7 +158,7 @@ def _exchanged(message: Any) -> Any:
             return replace(
                 message,
                 blocks=tuple(replace(block, batch=other) for block in blocks),
-                bodies=tuple(replace(body, time_ns=7) for body in bodies),
+                bodies=tuple(Batch(7, body.requests) for body in bodies),
             )
         case PrePrepare():
             return replace(message, batch=Batch(7, message.batch.requests))

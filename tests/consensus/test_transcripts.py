@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from tradebft.lab.fuzz import planting
 from transcript import Transcript, replay
 
 ROOT = Path(__file__).parents[2]
-PATHS = sorted(Path(__file__).parents[1].joinpath("transcripts").glob("*.txt"))
+PATHS = sorted(Path(__file__).parents[1].joinpath("transcripts").rglob("*.txt"))
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -24,22 +25,48 @@ def test_transcript(path: Path, rewrite: bool) -> None:
 
 
 def test_every_transcript_is_found() -> None:
-    assert len(PATHS) >= 40
+    assert len(PATHS) >= 55
+    assert len({path.stem for path in PATHS}) == len(PATHS), "they are named without their folder"
+
+
+def rows_of_mistakes() -> list[tuple[int, list[str], str, list[str]]]:
+    """Number, traces, prefix of the tests and planted bugs of each row of docs/mistakes.md."""
+    page = (ROOT / "docs" / "mistakes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]+) \| `(test_\d+_)` \| ([^|]+) \|$", page, re.M)
+    named = re.compile(r"`([\w-]+)`")
+    return [(int(n), named.findall(traces), prefix, named.findall(bugs)) for n, traces, prefix, bugs in rows]
 
 
 def test_every_mistake_has_a_trace_tests_and_a_planted_bug() -> None:
     """What docs/mistakes.md names is there, and every row of it names all three."""
-    page = (ROOT / "docs" / "mistakes.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]+) \| `(test_\d+_)` \| ([^|]+) \|$", page, re.M)
-    assert [int(number) for number, *_ in rows] == list(range(1, 17))
+    rows = rows_of_mistakes()
+    assert [number for number, *_ in rows] == list(range(1, 17))
     tests = "".join(p.read_text(encoding="utf-8") for p in Path(__file__).parent.glob("test_mistakes_*.py"))
-    for number, traces, prefix, mutants in rows:
-        assert set(re.findall(r"`(\w+)`", traces)) <= {path.stem for path in PATHS}, number
+    for number, traces, prefix, bugs in rows:
+        assert traces, number
+        assert set(traces) <= {path.stem for path in PATHS}, number
         assert prefix == f"test_{number}_"
         assert f"def {prefix}" in tests
-        planted = set(re.findall(r"`([\w-]+)`", mutants))
-        assert planted, number
-        assert planted <= {path.stem for path in (ROOT / "tests" / "mutants").glob("*.toml")}, number
+        assert bugs, number
+        assert set(bugs) <= set(planting.names()), number
+
+
+@pytest.mark.parametrize(
+    ("bug", "traces"), [pytest.param(bug, row[1], id=bug) for row in rows_of_mistakes() for bug in row[3]]
+)
+def test_a_planted_bug_changes_a_trace_of_its_row(bug: str, traces: list[str]) -> None:
+    """What a trace claims to show is what it shows: with the mistake made, it is another one."""
+    paths = [path for path in PATHS if path.stem in traces]
+    with planting.plant(bug):
+        assert any(changed(path) for path in paths)
+
+
+def changed(path: Path) -> bool:
+    try:
+        written, now = replay(path)
+    except Exception:  # of a command that makes no sense any more, or inside a replica that the bug broke
+        return True
+    return now != written
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
