@@ -14,11 +14,15 @@ class Bodies:
 
     With limit f+2 a batch goes only after f+1 later views proposed others at its sequence: whoever still holds a
     certificate for it holds the batch too (Castro's library keeps as many, for the same reason).
+
+    A primary may propose one batch at two sequences. It stays for as long as either needs it: were it to go with the
+    lower one's checkpoint, nobody could execute the higher one any more, which may be prepared everywhere.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._batches: dict[bytes, tuple[int, Batch]] = {}
+        self._batches: dict[bytes, Batch] = {}
+        self._uses: dict[bytes, int] = {}  # digest -> at how many sequences it is kept
         self._at: dict[int, list[bytes]] = {}  # sequence -> digests, oldest first
 
     def __len__(self) -> int:
@@ -26,25 +30,30 @@ class Bodies:
 
     def get(self, digest: bytes) -> Batch | None:
         """The batch of *digest*; None if it is not here."""
-        held = self._batches.get(digest)
-        return held[1] if held else None
+        return self._batches.get(digest)
 
     def keep(self, seq: int, batch: Batch, certified: bytes | None = None) -> None:
         """Remember *batch* at *seq*; *certified* is the digest there that must not go."""
         digest = batch.digest
-        known = self._batches.get(digest)
-        if known is not None:
-            self._at[known[0]].remove(digest)
-        self._batches[digest] = seq, batch
         here = self._at.setdefault(seq, [])
+        if digest in here:
+            here.remove(digest)
+        else:
+            self._batches[digest] = batch
+            self._uses[digest] = self._uses.get(digest, 0) + 1
         here.append(digest)
         if len(here) > self._limit:
             gone = next(held for held in here if held != certified)
             here.remove(gone)
-            del self._batches[gone]
+            self._release(gone)
 
     def drop_up_to(self, seq: int) -> None:
         """A checkpoint became stable."""
         for number in [s for s in self._at if s <= seq]:
             for digest in self._at.pop(number):
-                del self._batches[digest]
+                self._release(digest)
+
+    def _release(self, digest: bytes) -> None:
+        self._uses[digest] -= 1
+        if not self._uses[digest]:
+            del self._uses[digest], self._batches[digest]

@@ -81,15 +81,16 @@ def test_bodies_are_the_newest_of_each_sequence_and_the_certified_one(moves, lim
     for move, seq, batch, certified in moves:
         if move == "keep":
             bodies.keep(seq, batch, certified.digest if certified is not None else None)
-            model = [(s, b) for s, b in model if b != batch] + [(seq, batch)]
+            model = [kept for kept in model if kept != (seq, batch)] + [(seq, batch)]
             here = [b for s, b in model if s == seq]
             if len(here) > limit:
                 model.remove((seq, next(b for b in here if b != certified)))
         else:
             bodies.drop_up_to(seq)
             model = [(s, b) for s, b in model if s > seq]
-        assert {b.timestamp_ns for b in BATCHES if bodies.get(b.digest)} == {b.timestamp_ns for _, b in model}
-        assert len(bodies) == len(model) <= 4 * limit
+        held = {b.timestamp_ns for _, b in model}
+        assert {b.timestamp_ns for b in BATCHES if bodies.get(b.digest)} == held
+        assert len(bodies) == len(held) <= 4 * limit
 
 
 def test_ever_new_proposals_for_one_sequence_do_not_push_out_what_was_prepared():
@@ -101,6 +102,17 @@ def test_ever_new_proposals_for_one_sequence_do_not_push_out_what_was_prepared()
     assert len(bodies) == 3
     assert bodies.get(BATCHES[0].digest) == BATCHES[0]
     assert bodies.get(Batch(1199, ()).digest) is not None
+
+
+def test_a_batch_at_two_sequences_outlives_the_checkpoint_of_the_lower_one():
+    """A Byzantine primary's trick, or a retry of its own: the higher sequence may be prepared everywhere."""
+    bodies = Bodies(3)
+    bodies.keep(3, BATCHES[0])
+    bodies.keep(2, BATCHES[0])
+    bodies.drop_up_to(2)
+    assert bodies.get(BATCHES[0].digest) == BATCHES[0]
+    bodies.drop_up_to(3)
+    assert bodies.get(BATCHES[0].digest) is None
 
 
 # --- EarlyMessages, against a list a sender ---
