@@ -82,6 +82,7 @@ class Client:
 
     def _send_queued(self, now: int) -> Effects:
         effects: list[Effect] = []
+        first: int | None = None
         while self._queue and self.sequence - self._oldest() < self.config.client_window - 1:
             submit = self._queue.popleft()
             self.sequence += 1
@@ -91,15 +92,14 @@ class Client:
             deadline = now + self._usual.patience(3, self.timeout_ns)
             self._outstanding[self.sequence] = _Outstanding(request, submit.tag, now, deadline)
             effects.append(Send(self.committee.primary(self.view), request))
-        return [*effects, *self._watch(now)]
+            first = deadline if first is None else min(first, deadline)
+        return effects if first is None else [*effects, *self._watch(now, first)]
 
     def _oldest(self) -> int:
         return next(iter(self._outstanding), self.sequence)
 
-    def _watch(self, now: int) -> Effects:
-        if not self._outstanding:
-            return NOTHING
-        first = min(waiting.deadline for waiting in self._outstanding.values())
+    def _watch(self, now: int, first: int) -> Effects:
+        """The timer runs out no later than *first*. What it was set for before is no later than what it watches."""
         if self._timer_ns is not None and self._timer_ns <= first:
             return NOTHING
         self._timer_ns = first
@@ -111,7 +111,10 @@ class Client:
         for waiting in self._outstanding.values():
             if waiting.deadline <= now:
                 effects.append(self._repeat(now, waiting))
-        return [*effects, *self._watch(now)]
+        if not self._outstanding:
+            return effects
+        first = min(waiting.deadline for waiting in self._outstanding.values())
+        return [*effects, *self._watch(now, first)]
 
     def _repeat(self, now: int, waiting: _Outstanding) -> Effect:
         if not waiting.repeated and now < waiting.sent + self.timeout_ns:

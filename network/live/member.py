@@ -134,7 +134,7 @@ class Member:
 
     # --- inputs ---
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes, sealed_by: str = "") -> None:
         """Bytes of one message arrived, in an envelope whose seal holds. Never raises."""
         try:
             message = decoded(data)

@@ -16,6 +16,7 @@ from tradebft.network.live.bus import LiveBus, subscriptions, topic_all, topic_t
 from tradebft.network.live.envelope import MESSAGES_MAX, Opener, Refused, address_of, endpoint, seal
 
 ENVELOPE_BYTES: Final = 1 << 20  # a fuller one is sent at once
+Receive = Callable[[bytes, str], None]
 
 
 class Port:
@@ -40,10 +41,10 @@ class Port:
         self._counter = 0
         self._out: dict[str, list[bytes]] = {}
         self._sizes: dict[str, int] = {}
-        self._receive: Callable[[bytes], None] = lambda data: None
+        self._receive: Receive = lambda data, sealed_by: None
 
-    async def open(self, receive: Callable[[bytes], None]) -> None:
-        """Join the bus; *receive* is called with each message's bytes."""
+    async def open(self, receive: Receive) -> None:
+        """Join the bus; *receive* is called with each message's bytes and with who sealed them."""
         self._receive = receive
         replica = isinstance(address_of(self.name), int)
         await self.bus.open(self.name, subscriptions(self._net, self.name, replica), self._deliver)
@@ -87,4 +88,4 @@ class Port:
             self.bus.counts[f"refused: {opened.why}"] += 1
             return
         for message in opened.messages:
-            self._receive(message)
+            self._receive(message, opened.sender)
