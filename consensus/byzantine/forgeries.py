@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 from msgspec.structs import replace
 from tradebft.chain.crypto import QuorumCertificate, digest, vote_payload
-from tradebft.consensus.byzantine.behaviour import Behaviour, message_of
-from tradebft.consensus.interface import Broadcast, Effect
+from tradebft.consensus.byzantine.behaviour import Behaviour, message_of, told
+from tradebft.consensus.interface import Broadcast, Effect, Effects, TimerFired
 from tradebft.consensus.membership import EPOCH_BITS, epoch_of, first_view
 from tradebft.consensus.messages import NULL_DIGEST, NewView, Prepared, PrePrepare, ViewChange
+from tradebft.consensus.pbft.view_change import proposals
 
 
 def certificate(
@@ -77,10 +78,38 @@ class ForgePrepared(Behaviour):
 
 class FalseNewView(Behaviour):
     """As new primary, proposes something else than what follows from the ViewChanges, or shows other ViewChanges than
-    it got (OSDI 1999, section 4.4: why backups compute O themselves). Also opens views that it does not lead, every
-    *every_ms* (400)."""
+    it got (OSDI 1999, section 4.4: why backups compute O themselves). Also opens views that it does not lead: every
+    *every_ms* (400) one that nobody asked for, and each that a quorum asks for, faultless but for who opens it."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"every_ms": 400}
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._asked: dict[int, ViewChange] = {}  # the latest view that each member asked for
+        self._taken = 0  # the last view that it opened in another's place
+
+    def step(self, now: int, event: Any) -> Effects:
+        """A quorum's ViewChanges are an occasion."""
+        effects = super().step(now, event)
+        if not isinstance(event, ViewChange | TimerFired) or not self.active(now):
+            return effects
+        for message in (event, *map(message_of, effects)):
+            if isinstance(message, ViewChange):
+                self._asked[message.replica] = message
+        return [*effects, *told(self._usurped, ())]
+
+    def _usurped(self) -> Iterable[Effect]:
+        """The view that this member waits for, opened as its primary would."""
+        view = self.knows("view")
+        shown = tuple(change for _, change in sorted(self._asked.items()) if change.view == view)
+        if view <= self._taken or self.leader(view) == self.me or len(shown) < self.config.quorum:
+            return ()
+        self._taken = view
+        shown = shown[: self.config.quorum]
+        _, expected = proposals(shown)
+        carried = tuple(self.signed(PrePrepare(view, seq, value, self.me)) for seq, value in expected)
+        opened = self.signed(NewView(view, shown, carried, self.me))
+        return (Broadcast(opened, self.knows("to", None)),)
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """Another lie in each NewView."""

@@ -1,4 +1,4 @@
-"""Cases that once broke something: every one was found by the fuzzer, and its name says what was wrong.
+"""Cases that once broke something, or break a planted bug that the swarm meets rarely; the name says what is wrong.
 
 `tradebft replay tests/lab/fuzz_corpus/NAME.json` runs one of them; its digest is that of the day on which it was kept.
 """
