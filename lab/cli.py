@@ -62,23 +62,35 @@ def cli() -> None:
 )
 @click.option("as_json", "--json", is_flag=True, help="Print the result document; a folder only with --out.")
 @click.option("--quiet", is_flag=True, help="No progress, no comparison; failed expectations only.")
+@click.option("--bus", default="simulated", show_default=True, help="simulated, local or mqtt.")
+@click.option("--broker", metavar="URL", help="mqtt://HOST:PORT or mqtts://  [default: one of its own]")
 def run(
-    scenario: str, seed: int | None, settings: Sequence[str], out: Path | None, as_json: bool, quiet: bool
+    scenario: str,
+    seed: int | None,
+    settings: Sequence[str],
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    bus: str,
+    broker: str | None,
 ) -> int:
     """Run SCENARIO, a built-in name or the path of a TOML file."""
     from tradebft.lab import results
     from tradebft.lab.run import run as run_scenario
+    from tradebft.scenarios import live
     from tradebft.scenarios.schema import load
 
     overrides = _overrides(settings)
     loaded = load(scenario, overrides, seed)
-    for warning in loaded.warnings:
+    live.check(loaded, bus, broker)
+    for warning in [*loaded.warnings, *live.remarks(loaded, bus)]:
         click.echo(f"warning: {warning}", err=True)
     stem = f"{loaded.name}-seed{loaded.seed}"
     if out is not None or not as_json:
         results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")
     with _progress(quiet) as progress:
-        finished = run_scenario(scenario, seed=seed, set=overrides, progress=progress)
+        over: dict[str, Any] = {} if bus == "simulated" else {"bus": bus, "broker": broker}
+        finished = run_scenario(scenario, seed=seed, set=overrides, progress=progress, **over)
         folder: Path | None = None
         if out is not None:
             folder = finished.save(out, progress)

@@ -108,6 +108,7 @@ def document(records: Records) -> dict[str, Any]:
                 "edges": [list(edge) for edge in records.edges],
             },
             "settings": records.scenario,
+            **({"live": dict(records.live)} if records.live else {}),
         }
     )
     return made

@@ -221,5 +221,6 @@ def _records(document: dict[str, Any], tables: dict[str, pl.DataFrame]) -> Recor
         points=document["points"],
         invariants_checked=document["invariants"]["checked"],
         violations=document["invariants"]["violations"],
+        live=document.get("live", {}),
         **tables,
     )

@@ -59,8 +59,13 @@ def run(
     set: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    bus: str = "simulated",
+    broker: str | None = None,
 ) -> Run:
     """Run a scenario and return what it left behind.
+
+    `bus`: "simulated" (virtual time), "local" (real members in this process) or "mqtt" (each member a process
+    of its own, over `broker` or a broker that the run starts).
 
     `scenario` is the name of a built-in scenario or the path of a TOML file; `set` overrides dotted keys,
     such as {"consensus.batch_size": 10}; `out` is a folder to write the results to. Ctrl-C during the
@@ -70,15 +75,16 @@ def run(
     Raises ScenarioError (the scenario cannot run; one line) and ResultsError (`out` cannot be written).
     """
     from tradebft.lab import varied
-    from tradebft.scenarios import expect, schema
+    from tradebft.scenarios import expect, live, schema
     from tradebft.scenarios.run import execute
 
     report_progress = progress or silent
     loaded = schema.load(scenario, dict(set or {}), seed)
     if out is not None:
         results.check_writable(out)  # before the minutes of work, not after
+    live.check(loaded, bus, broker)
     varied.check(loaded)
-    records = execute(loaded, report_progress)
+    records = execute(loaded, report_progress, bus, broker)
     if loaded.vary:
         varied.vary(loaded, records, report_progress)
     document = metrics.document(records)

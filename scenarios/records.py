@@ -1,7 +1,8 @@
 """What a run leaves behind: the one contract between running (`scenarios`) and learning (`lab`).
 
 Records are plain data. `lab` computes every metric, figure and report from them and never touches a replica, a ledger
-or a clock. Times are integer nanoseconds of virtual time; days are calendar days as floats.
+or a clock. Times are integer nanoseconds, of virtual time or since the load began on a real bus; days are calendar days
+as floats.
 """
 
 from __future__ import annotations
@@ -125,3 +126,4 @@ class Records:
     points: list[dict[str, Any]] = field(default_factory=list)  # of a scenario that varies: a row a run
     invariants_checked: list[str] = field(default_factory=list)
     violations: list[dict[str, Any]] = field(default_factory=list)
+    live: dict[str, Any] = field(default_factory=dict)  # of a run over a real bus only: docs/results.md

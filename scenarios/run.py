@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tradebft.network.virtual_time import rare_collections
-from tradebft.scenarios import simulation
+from tradebft.scenarios import live, simulation
 from tradebft.scenarios.collect import Progress, collect, drive, settling_time
 from tradebft.scenarios.membership import govern
 from tradebft.scenarios.records import Records
@@ -14,19 +14,25 @@ from tradebft.scenarios.synthetic import SyntheticLoad, client_names
 from tradebft.scenarios.trade.run import run_trade_finance
 
 
-def execute(scenario: Scenario, progress: Progress) -> Records:
-    """Run *scenario* and return what it left behind.
+def execute(
+    scenario: Scenario, progress: Progress, bus: str = "simulated", broker: str | None = None
+) -> Records:
+    """Run *scenario* over *bus* (see `live.BUSES`) and return what it left behind.
 
-    Ctrl-C during a simulation gives the records up to then, with ``complete`` False.
+    *broker* is the address of an MQTT broker; without one, the run brings its own. Ctrl-C during a run gives the
+    records up to then, with ``complete`` False.
 
     Raises:
         ScenarioError: the scenario names something that cannot be built; one line.
     """
     begun = time.perf_counter()
+    live.check(scenario, bus, broker)
     workload = scenario.workload
-    records = empty_records(scenario)
+    records = empty_records(scenario, bus)
     with rare_collections():
-        if isinstance(workload, Synthetic):
+        if bus != "simulated":
+            live.run_live(scenario, records, bus, broker, progress)
+        elif isinstance(workload, Synthetic):
             _synthetic(scenario, workload, records, progress)
         elif isinstance(workload, TradeFinance):
             run_trade_finance(scenario, workload, records, progress)
@@ -36,15 +42,15 @@ def execute(scenario: Scenario, progress: Progress) -> Records:
     return records
 
 
-def empty_records(scenario: Scenario) -> Records:
+def empty_records(scenario: Scenario, bus: str = "simulated") -> Records:
     """Records that know their scenario and nothing else yet."""
     return Records(
         scenario=scenario.resolved(),
         name=scenario.name,
         seed=scenario.seed,
         protocol=scenario.consensus.protocol,
-        bus="simulated",
-        engine="reference",
+        bus=bus,
+        engine="reference" if bus == "simulated" else "live",
         nodes=scenario.node_names,
         quorum=scenario.quorum,
         faults_tolerated=scenario.faults_tolerated,

@@ -6,7 +6,7 @@ or not, and each counts from the moment at which it was meant to be submitted (n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 from tradebft.network.chance import Chance, exponential
@@ -67,21 +67,26 @@ class SyntheticLoad:
             self._next(client)
 
     def _arrivals(self) -> Generator[Any, Any, None]:
-        env, rate = self._cluster.env, self._workload.rate
-        assert rate is not None
-        gap_ns = SECOND_NS / rate
-        stream = self._chance.stream("arrivals")
-        due = 0.0  # kept in full precision, so that rounding does not add up
-        for k in range(self.total):
-            if self._workload.spacing == "poisson":
-                if k % _BLOCK == 0:
-                    gaps = exponential(stream.uniforms(k, _BLOCK), gap_ns).tolist()
-                due += gaps[k % _BLOCK]
-            else:
-                due += gap_ns
-            at = round(due)
+        env = self._cluster.env
+        for k, at in enumerate(arrivals(self._workload, self._chance)):
             if at > env.time:
                 yield env.timeout(at - env.time)
             client = k % len(self._clients)
             self.submitted += 1
             self._clients[client].submit(env.time, self._operation, "", self._on_answer(client), at)
+
+
+def arrivals(workload: Synthetic, chance: Chance) -> Iterator[int]:
+    """When each request of an open load is meant to be submitted, in ns since the start."""
+    assert workload.rate is not None
+    gap_ns = SECOND_NS / workload.rate
+    stream = chance.stream("arrivals")
+    due = 0.0  # kept in full precision, so that rounding does not add up
+    for k in range(workload.transactions):
+        if workload.spacing == "poisson":
+            if k % _BLOCK == 0:
+                gaps = exponential(stream.uniforms(k, _BLOCK), gap_ns).tolist()
+            due += gaps[k % _BLOCK]
+        else:
+            due += gap_ns
+        yield round(due)

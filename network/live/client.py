@@ -44,6 +44,7 @@ class LiveClient:
         self.client, self.port = client, port
         self.counts: Counter[str] = Counter()
         self.evidence: list[Evidence] = []
+        port.others = client.config.nodes
         self._clock = clock
         self._waiting: dict[int, tuple[asyncio.Future[Answer], int]] = {}
         self._tags = 0

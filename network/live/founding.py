@@ -16,6 +16,7 @@ from tradebft.chain.ledger import Ledger
 from tradebft.chain.store import Store, StoreError
 from tradebft.consensus.interface import Config
 from tradebft.network.application import Application, HashChain, LedgerApplication
+from tradebft.network.recorded import RecordedLedger
 
 NAME: Final = "founding"
 _BYTES_MAX: Final = 1 << 28
@@ -25,7 +26,8 @@ class Founding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of replica i, `replicas[i]` are the public keys: its first, and those that it may come to use later.
 
     Replicas beyond ``config.nodes`` may be admitted later. *epoch_ns* and *validators* are the ledger's (see
-    `LedgerApplication`); without a *ledger* the application is a hash chain.
+    `LedgerApplication`); without a *ledger* the application is a hash chain. *recorded*: the ledger takes whole blocks
+    of another run (`RecordedLedger`).
     """
 
     config: Config
@@ -34,6 +36,7 @@ class Founding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ledger: Genesis | None = None
     epoch_ns: int = 0
     validators: tuple[str, ...] = ()
+    recorded: bool = False
 
     @property
     def identity(self) -> bytes:
@@ -59,6 +62,8 @@ class Founding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the members execute, as it is before the first block."""
         if self.ledger is None:
             return HashChain()
+        if self.recorded:
+            return RecordedLedger(Ledger(self.ledger, self.keyring()))
         return LedgerApplication(
             Ledger(self.ledger, self.keyring()), None, self.epoch_ns, self.validators, self.key_of
         )

@@ -31,6 +31,9 @@ class LocalHub:
         self._chance = random.Random(seed)
         self._endpoints: dict[str, LocalBus] = {}
         self.cut: Callable[[str, str], bool] = lambda sender, receiver: False  # who does not reach whom
+        self.between: Callable[[str, str], float] = lambda sender, receiver: (
+            0.0
+        )  # seconds more, from whom to whom
 
     def bus(self) -> LocalBus:
         """A connection for one endpoint."""
@@ -45,7 +48,8 @@ class LocalHub:
                 sender.counts["lost"] += 1
                 continue
             for _ in range(1 + self._happens(self.duplicates)):
-                receiver.arrive(topic, data, 0.0 if self._delay_s is None else self._delay_s(self._chance))
+                delay = 0.0 if self._delay_s is None else self._delay_s(self._chance)
+                receiver.arrive(topic, data, delay + self.between(sender.name, receiver.name))
 
     def join(self, bus: LocalBus) -> None:
         """*bus* is there, in place of whoever had its name."""

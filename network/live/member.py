@@ -70,6 +70,7 @@ class Member:
         self.counts: Counter[str] = Counter()  # of inputs, by kind; of what was dropped, by reason
         self.ignored: Counter[str] = Counter()
         self.evidence: deque[Evidence] = deque(maxlen=EVIDENCE_KEPT)
+        port.others = replica.config.nodes - 1
         self._inbox: deque[Any] = deque()
         self._waiting: Counter[Address] = Counter()
         self._answers: deque[Executed | Installed] = deque()
@@ -117,6 +118,13 @@ class Member:
         """Until the member's task ends, which it does not by itself; raises what ended it."""
         if self._task is not None:
             await self._task
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the member's task; None while it runs."""
+        if self._task is None or not self._task.done() or self._task.cancelled():
+            return None
+        return self._task.exception()
 
     def _resume(self) -> None:
         """Bring the application to where the disk is: the newest snapshot, then every block after it once more."""

@@ -5,6 +5,7 @@ Everything that the turn of a member sends to one topic leaves in one envelope, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -42,6 +43,10 @@ class Port:
         self._out: dict[str, list[bytes]] = {}
         self._sizes: dict[str, int] = {}
         self._receive: Receive = lambda data, sealed_by: None
+        self.others = 0  # whom a broadcast reaches; only the counts below depend on it
+        self.sent: Counter[str] = Counter()  # messages by kind, one a receiver as the simulator counts them
+        self.sent_bytes = 0  # of them, envelopes apart
+        self.watch: Callable[[Message], None] = lambda message: None  # called with what is sent
 
     async def open(self, receive: Receive) -> None:
         """Join the bus; *receive* is called with each message's bytes and with who sealed them."""
@@ -56,18 +61,23 @@ class Port:
 
     def broadcast(self, message: Message, to: tuple[int, ...] | None = None) -> None:
         """For every replica but this one. *to* is no secret: whoever is not meant ignores what it gets."""
-        self._add(topic_all(self._net, self.name), encode(message))
+        copies = self.others if to is None else sum(endpoint(one) != self.name for one in to)
+        self._add(topic_all(self._net, self.name), message, copies)
 
     def send(self, to: Address, message: Message) -> None:
         """For one replica or client."""
-        self._add(topic_to(self._net, self.name, endpoint(to)), encode(message))
+        self._add(topic_to(self._net, self.name, endpoint(to)), message, 1)
 
     def flush(self) -> None:
         """Seal and hand over what waits."""
         for topic in list(self._out):
             self._seal(topic)
 
-    def _add(self, topic: str, data: bytes) -> None:
+    def _add(self, topic: str, message: Message, copies: int) -> None:
+        data = encode(message)
+        self.sent[type(message).__name__] += copies
+        self.sent_bytes += len(data) * copies
+        self.watch(message)
         waiting = self._out.get(topic)
         if waiting and (self._sizes[topic] + len(data) > ENVELOPE_BYTES or len(waiting) == MESSAGES_MAX):
             self._seal(topic)

@@ -1,0 +1,225 @@
+"""A scenario for real: members with Ed25519 keys and disks over a real bus, in real time, and the same records.
+
+What only virtual time can do is refused; what a real bus does in its own way is said beforehand (`remarks`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from tradebft.chain.crypto import Signer, make_identities
+from tradebft.chain.genesis import Genesis
+from tradebft.network.live.assembly import Gathering, InProcess, client_of
+from tradebft.network.live.client import LiveClient
+from tradebft.network.live.clock import Clock
+from tradebft.network.live.envelope import address_of
+from tradebft.network.live.founding import Founding
+from tradebft.network.live.local import LocalHub
+from tradebft.network.live.observed import Seen
+from tradebft.scenarios import records as tables
+from tradebft.scenarios import simulation
+from tradebft.scenarios.collect import Progress, settling_time
+from tradebft.scenarios.errors import ScenarioError, one_of, suggestion
+from tradebft.scenarios.live_load import LiveLoad, request_rows
+from tradebft.scenarios.live_records import collect_live
+from tradebft.scenarios.records import Records
+from tradebft.scenarios.schema import Scenario, Synthetic
+from tradebft.scenarios.synthetic import client_names
+
+BUSES: Final = ("simulated", "local", "mqtt")
+LEVEL_SECONDS: Final = 10.0  # at most, for the last batch to reach the last member
+_LOOK_SECONDS: Final = 0.1
+
+
+class Cast(NamedTuple):
+    """Who takes part: what they agree on, and everybody's keys."""
+
+    founding: Founding
+    signers: dict[Any, Signer]
+    clients: list[str]
+    clock: Clock
+
+
+class Outcome(NamedTuple):
+    """What is left of a network when it has gone."""
+
+    seen: list[Seen]
+    clients: list[LiveClient]
+    complete: bool
+
+
+def check(scenario: Scenario, bus: str, broker: str | None = None) -> None:
+    """ScenarioError, in one line, where *scenario* cannot run over *bus*."""
+    if bus not in BUSES:
+        raise ScenarioError(f"{scenario.name}: bus {bus!r}: {one_of(BUSES)}{suggestion(bus, BUSES)}")
+    if broker is not None and bus != "mqtt":
+        raise ScenarioError(f"{scenario.name}: a broker is for bus mqtt, not {bus}")
+    if bus == "simulated":
+        return
+    virtual = {
+        "[[fault]]": scenario.faults,
+        "[[byzantine]]": scenario.byzantine,
+        "[[membership]]": scenario.membership,
+        "[vary]": scenario.vary,
+        f"consensus.protocol = {scenario.consensus.protocol!r}": scenario.consensus.protocol != "pbft",
+        "network.topology other than mesh": scenario.network.topology != "mesh",
+        f"workload.kind = {scenario.workload.kind!r}": scenario.workload.kind
+        not in ("synthetic", "trade-finance"),
+    }
+    for what, there in virtual.items():
+        if there:
+            raise ScenarioError(f"{scenario.name}: {what} needs the simulated bus, expected none over {bus}")
+
+
+def remarks(scenario: Scenario, bus: str) -> list[str]:
+    """What a real bus does in its own way, one line each."""
+    if bus == "simulated":
+        return []
+    found = []
+    if scenario.network.bandwidth_bps is not None:
+        found.append(f"network.bandwidth does not bind over {bus}: the machine's own does")
+    if bus == "mqtt" and not _instant(scenario):
+        found.append("network.links and network.loss are not added over mqtt: the broker's own delay counts")
+    return found
+
+
+def run_live(scenario: Scenario, records: Records, bus: str, broker: str | None, progress: Progress) -> None:
+    """Run a scenario that passed `check` over a real *bus*, and fill *records*."""
+    gather = locally(scenario)
+    if isinstance(scenario.workload, Synthetic):
+        run_synthetic_live(scenario, scenario.workload, records, gather, progress)
+
+
+def run_synthetic_live(
+    scenario: Scenario, workload: Synthetic, records: Records, gather: Gather, progress: Progress
+) -> None:
+    """Run synthetic load over the network that *gather* makes, and fill *records*."""
+    cast = cast_of(scenario, client_names(workload))
+    loads: list[LiveLoad] = []
+
+    async def play(clients: Sequence[LiveClient], gathering: Gathering) -> None:
+        load = LiveLoad(scenario, workload, clients, cast.clock)
+        loads.append(load)
+        await watched(load.run(), gathering, lambda: progress("running", load.answered, load.total), scenario)
+
+    outcome = perform(scenario, cast, gather, play)
+    records.complete = outcome.complete
+    began = loads[0].began_ns if loads else cast.clock.now()
+    collect_live(records, outcome.seen, outcome.clients, began)
+    done = loads[0].records if loads else []
+    records.requests = tables.table(tables.REQUEST_COLUMNS, request_rows(done))
+    answered = [r.replied_ns for r in done if r.replied_ns >= 0]
+    records.virtual_ns = max(answered, default=0) if len(answered) == len(done) else cast.clock.now() - began
+
+
+# --- putting it together ---
+
+
+def cast_of(
+    scenario: Scenario, clients: list[str], ledger: Genesis | None = None, recorded: bool = False
+) -> Cast:
+    """Keys for everybody, made from the scenario's seed: they serve for one run on one machine."""
+    config = simulation.config(scenario)
+    signers, keyring = make_identities([*range(config.nodes), *clients], "real", scenario.seed)
+    founding = Founding(
+        config,
+        tuple((keyring.public_key(i),) for i in range(config.nodes)),
+        tuple((name, keyring.public_key(name)) for name in clients),
+        ledger,
+        recorded=recorded,
+    )
+    return Cast(founding, signers, clients, Clock(time.time_ns()))
+
+
+Gather = Callable[[Cast, Path], Gathering]
+Play = Callable[[Sequence[LiveClient], Gathering], Awaitable[None]]
+
+
+def locally(scenario: Scenario) -> Gather:
+    """All members in this process; links and loss are those of *scenario*, in real time."""
+
+    def gather(cast: Cast, folder: Path) -> Gathering:
+        hub = LocalHub(loss=scenario.network.loss, seed=scenario.seed % 2**32)
+        if not _instant(scenario):
+            hub.between = _delays(scenario, cast.clients)
+        return InProcess(cast.founding, cast.signers, folder, hub, cast.clock)
+
+    return gather
+
+
+def perform(scenario: Scenario, cast: Cast, gather: Gather, play: Play) -> Outcome:
+    """Bring the network up, let *play* use it, and take it down again, also after Ctrl-C."""
+    with tempfile.TemporaryDirectory(prefix="tradebft-") as folder:
+        return asyncio.run(_perform(scenario, cast, gather(cast, Path(folder)), play))
+
+
+async def _perform(scenario: Scenario, cast: Cast, gathering: Gathering, play: Play) -> Outcome:
+    clients: list[LiveClient] = []
+    complete = False
+    try:
+        await gathering.start()
+        timeout = scenario.consensus.client_timeout_ns
+        for name in cast.clients:
+            clients.append(
+                client_of(cast.founding, name, cast.signers[name], gathering.bus(), cast.clock, timeout)
+            )
+            await clients[-1].start()
+        await play(clients, gathering)
+        await gathering.level(min(LEVEL_SECONDS, settling_time(scenario) / 1e9))
+        complete = True
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        pass  # Ctrl-C: what there is, is shown
+    finally:
+        for client in clients:
+            await client.stop()
+        seen = await gathering.stop()
+    return Outcome(seen, clients, complete)
+
+
+async def watched(work: Any, gathering: Gathering, look: Callable[[], None], scenario: Scenario) -> None:
+    """Await *work* for as long as the scenario lasts, and *look* on the way. ScenarioError where a member ends."""
+    task = asyncio.ensure_future(work)
+    deadline = time.monotonic() + scenario.duration_ns / 1e9
+    try:
+        while not task.done() and time.monotonic() < deadline:
+            await asyncio.wait({task}, timeout=_LOOK_SECONDS)
+            look()
+            if why := gathering.failed:
+                raise ScenarioError(f"{scenario.name}: a member ended: {' '.join(why.split())}")
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _instant(scenario: Scenario) -> bool:
+    """Whether the scenario adds no delay and no loss of its own."""
+    links, outer = scenario.network.links, scenario.network.client_links
+    still = all(getattr(one, "delay_ns", 1) == 0 for one in (links, outer) if one is not None)
+    return still and not scenario.network.loss
+
+
+def _delays(scenario: Scenario, clients: list[str]) -> Callable[[str, str], float]:
+    """Seconds from one endpoint to another, drawn from the scenario's link models."""
+    model = simulation.wire(scenario, clients).links
+    chance = random.Random(scenario.seed)
+    first = len(scenario.node_names)
+    places = {name: first + k for k, name in enumerate(clients)}
+
+    def index(name: str) -> int:
+        address = address_of(name)
+        return address if isinstance(address, int) else places[address]
+
+    def between(sender: str, receiver: str) -> float:
+        to = np.array([index(receiver)], dtype=np.int64)
+        return float(model.delays(index(sender), to, np.array([chance.random()]))[0]) / 1e9
+
+    return between
