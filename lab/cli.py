@@ -64,6 +64,11 @@ def cli() -> None:
 @click.option("--quiet", is_flag=True, help="No progress, no comparison; failed expectations only.")
 @click.option("--bus", default="simulated", show_default=True, help="simulated, local or mqtt.")
 @click.option("--broker", metavar="URL", help="mqtt://HOST:PORT or mqtts://  [default: one of its own]")
+@click.option(
+    "--broker-ca",
+    type=click.Path(path_type=Path),
+    help="Certificates that an mqtts broker must descend from.",
+)
 def run(
     scenario: str,
     seed: int | None,
@@ -73,6 +78,7 @@ def run(
     quiet: bool,
     bus: str,
     broker: str | None,
+    broker_ca: Path | None,
 ) -> int:
     """Run SCENARIO, a built-in name or the path of a TOML file."""
     from tradebft.lab import results
@@ -82,15 +88,16 @@ def run(
 
     overrides = _overrides(settings)
     loaded = load(scenario, overrides, seed)
-    live.check(loaded, bus, broker)
+    live.check(loaded, bus, live.broker_of(broker, broker_ca))
     for warning in [*loaded.warnings, *live.remarks(loaded, bus)]:
         click.echo(f"warning: {warning}", err=True)
     stem = f"{loaded.name}-seed{loaded.seed}"
     if out is not None or not as_json:
         results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")
     with _progress(quiet) as progress:
-        over: dict[str, Any] = {} if bus == "simulated" else {"bus": bus, "broker": broker}
-        finished = run_scenario(scenario, seed=seed, set=overrides, progress=progress, **over)
+        finished = run_scenario(
+            scenario, seed=seed, set=overrides, progress=progress, bus=bus, broker=broker, broker_ca=broker_ca
+        )
         folder: Path | None = None
         if out is not None:
             folder = finished.save(out, progress)

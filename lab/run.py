@@ -61,11 +61,13 @@ def run(
     progress: Progress | None = None,
     bus: str = "simulated",
     broker: str | None = None,
+    broker_ca: str | Path | None = None,
 ) -> Run:
     """Run a scenario and return what it left behind.
 
     `bus`: "simulated" (virtual time), "local" (real members in this process) or "mqtt" (each member a process
-    of its own, over `broker` or a broker that the run starts).
+    of its own, over `broker` or a broker that the run starts; `broker_ca`: a file of certificates that it must
+    descend from).
 
     `scenario` is the name of a built-in scenario or the path of a TOML file; `set` overrides dotted keys,
     such as {"consensus.batch_size": 10}; `out` is a folder to write the results to. Ctrl-C during the
@@ -82,9 +84,10 @@ def run(
     loaded = schema.load(scenario, dict(set or {}), seed)
     if out is not None:
         results.check_writable(out)  # before the minutes of work, not after
-    live.check(loaded, bus, broker)
+    given = live.broker_of(broker, broker_ca)
+    live.check(loaded, bus, given)
     varied.check(loaded)
-    records = execute(loaded, report_progress, bus, broker)
+    records = execute(loaded, report_progress, bus, given)
     if loaded.vary:
         varied.vary(loaded, records, report_progress)
     document = metrics.document(records)

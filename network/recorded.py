@@ -7,13 +7,17 @@ replicas make of the requests, the ledger sees the blocks as they were.
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import msgspec
 from tradebft.chain.codec import CodecError, decode, encode
 from tradebft.chain.ledger import Ledger
 from tradebft.consensus.interface import Executed
 from tradebft.consensus.messages import Decided, Request, result_digest
+from tradebft.network.application import LedgerApplication
 
-BLOCK_BYTES_MAX = 1 << 26
+BLOCK_BYTES_MAX: Final = 1 << 26
+SNAPSHOT_BYTES_MAX: Final = 1 << 32
 
 
 class RecordedBlock(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -22,6 +26,21 @@ class RecordedBlock(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     height: int
     time_ns: int
     operations: tuple[bytes, ...]
+
+
+class RecordingLedger(LedgerApplication):
+    """The ledger as ever; every block that it executes is added to *blocks*."""
+
+    def __init__(self, blocks: list[RecordedBlock], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._blocks = blocks
+
+    def execute(self, decided: Decided, fresh: tuple[Request, ...]) -> Executed:
+        """Apply the batch, and note it."""
+        executed = super().execute(decided, fresh)
+        operations = tuple(request.operation for request in fresh)
+        self._blocks.append(RecordedBlock(decided.seq, self.ledger.time_ns, operations))
+        return executed
 
 
 class RecordedLedger:
@@ -54,7 +73,7 @@ class RecordedLedger:
 
     def restore(self, data: bytes) -> bytes:
         """Go on from there. ValueError where the ledger does not have that root."""
-        root, kept = decode(data, tuple[bytes, bytes], limit=1 << 32)
+        root, kept = decode(data, tuple[bytes, bytes], limit=SNAPSHOT_BYTES_MAX)
         ledger = self.ledger.restored(kept)
         if ledger.state_root != root:
             raise ValueError("the ledger in the snapshot has another root")

@@ -6,6 +6,7 @@ What only virtual time can do is refused; what a real bus does in its own way is
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import tempfile
 import time
@@ -17,21 +18,26 @@ import numpy as np
 from tradebft.chain.crypto import Signer, make_identities
 from tradebft.chain.genesis import Genesis
 from tradebft.network.live.assembly import Gathering, InProcess, client_of
+from tradebft.network.live.broker import BrokerError
 from tradebft.network.live.client import LiveClient
 from tradebft.network.live.clock import Clock
 from tradebft.network.live.envelope import address_of
-from tradebft.network.live.founding import Founding
+from tradebft.network.live.founding import Founding, Signatories
 from tradebft.network.live.local import LocalHub
+from tradebft.network.live.mqtt import Tls, address_in
 from tradebft.network.live.observed import Seen
+from tradebft.network.live.process import MemberError, Processes
 from tradebft.scenarios import records as tables
 from tradebft.scenarios import simulation
 from tradebft.scenarios.collect import Progress, settling_time
 from tradebft.scenarios.errors import ScenarioError, one_of, suggestion
 from tradebft.scenarios.live_load import LiveLoad, request_rows
-from tradebft.scenarios.live_records import collect_live
+from tradebft.scenarios.live_records import collect_live, compare_roots, forget_consensus
+from tradebft.scenarios.live_replay import REPLAYER, Replay
 from tradebft.scenarios.records import Records
-from tradebft.scenarios.schema import Scenario, Synthetic
+from tradebft.scenarios.schema import Scenario, Synthetic, TradeFinance
 from tradebft.scenarios.synthetic import client_names
+from tradebft.scenarios.trade.run import Recording, run_trade_finance
 
 BUSES: Final = ("simulated", "local", "mqtt")
 LEVEL_SECONDS: Final = 10.0  # at most, for the last batch to reach the last member
@@ -55,7 +61,21 @@ class Outcome(NamedTuple):
     complete: bool
 
 
-def check(scenario: Scenario, bus: str, broker: str | None = None) -> None:
+class Broker(NamedTuple):
+    """A broker that is there already: its address, and the file of certificates that it must descend from."""
+
+    url: str
+    ca: Path | None = None
+
+
+def broker_of(url: str | None, ca: str | Path | None) -> Broker | None:
+    """What a command line names. ScenarioError for certificates of no broker."""
+    if url is None and ca is not None:
+        raise ScenarioError(f"broker: {ca} holds certificates, expected the broker's address too")
+    return None if url is None else Broker(url, None if ca is None else Path(ca))
+
+
+def check(scenario: Scenario, bus: str, broker: Broker | None = None) -> None:
     """ScenarioError, in one line, where *scenario* cannot run over *bus*."""
     if bus not in BUSES:
         raise ScenarioError(f"{scenario.name}: bus {bus!r}: {one_of(BUSES)}{suggestion(bus, BUSES)}")
@@ -63,6 +83,7 @@ def check(scenario: Scenario, bus: str, broker: str | None = None) -> None:
         raise ScenarioError(f"{scenario.name}: a broker is for bus mqtt, not {bus}")
     if bus == "simulated":
         return
+    _check_broker(scenario, broker)
     virtual = {
         "[[fault]]": scenario.faults,
         "[[byzantine]]": scenario.byzantine,
@@ -78,6 +99,17 @@ def check(scenario: Scenario, bus: str, broker: str | None = None) -> None:
             raise ScenarioError(f"{scenario.name}: {what} needs the simulated bus, expected none over {bus}")
 
 
+def _check_broker(scenario: Scenario, broker: Broker | None) -> None:
+    if broker is None:
+        return
+    try:
+        address_in(broker.url)
+        Tls(broker.ca).context()
+    except (OSError, ValueError) as error:  # of what is no certificate, too
+        where = f"{broker.ca}: " if broker.ca is not None and not isinstance(error, ValueError) else ""
+        raise ScenarioError(f"{scenario.name}: {where}{' '.join(str(error).split())}") from None
+
+
 def remarks(scenario: Scenario, bus: str) -> list[str]:
     """What a real bus does in its own way, one line each."""
     if bus == "simulated":
@@ -90,11 +122,15 @@ def remarks(scenario: Scenario, bus: str) -> list[str]:
     return found
 
 
-def run_live(scenario: Scenario, records: Records, bus: str, broker: str | None, progress: Progress) -> None:
+def run_live(
+    scenario: Scenario, records: Records, bus: str, broker: Broker | None, progress: Progress
+) -> None:
     """Run a scenario that passed `check` over a real *bus*, and fill *records*."""
-    gather = locally(scenario)
+    gather = locally(scenario) if bus == "local" else over_mqtt(broker)
     if isinstance(scenario.workload, Synthetic):
         run_synthetic_live(scenario, scenario.workload, records, gather, progress)
+    elif isinstance(scenario.workload, TradeFinance):
+        run_trade_live(scenario, scenario.workload, records, gather, progress)
 
 
 def run_synthetic_live(
@@ -119,11 +155,44 @@ def run_synthetic_live(
     records.virtual_ns = max(answered, default=0) if len(answered) == len(done) else cast.clock.now() - began
 
 
+def run_trade_live(
+    scenario: Scenario, demand: TradeFinance, records: Records, gather: Gather, progress: Progress
+) -> None:
+    """Simulate the scenario, have real members execute the chain arm's blocks, and compare the ledgers that they come
+    to. What *records* say of applications and frauds is the simulation's; of consensus, the real network's."""
+    recording = Recording()
+    run_trade_finance(scenario, demand, records, progress, recording)
+    if recording.genesis is None or not records.complete:
+        return
+    signed = Signatories(scenario.nodes.crypto, scenario.seed, recording.signatories)
+    cast = cast_of(scenario, [REPLAYER], recording.genesis, signed)
+    replays: list[Replay] = []
+
+    async def play(clients: Sequence[LiveClient], gathering: Gathering) -> None:
+        replay = Replay(clients[0], recording.blocks, cast.clock)
+        replays.append(replay)
+        await watched(replay.run(), gathering, lambda: progress("replaying", replay.done, replay.total), None)
+
+    outcome = perform(scenario, cast, gather, play)
+    records.complete = outcome.complete
+    forget_consensus(records)
+    began = replays[0].began_ns if replays else cast.clock.now()
+    collect_live(records, outcome.seen, outcome.clients, began)
+    rows = replays[0].rows if replays else []
+    records.requests = tables.table(tables.REQUEST_COLUMNS, rows)
+    records.virtual_ns = max((row[4] for row in rows), default=0)
+    if outcome.complete:
+        compare_roots(records, outcome.seen, len(recording.blocks))
+
+
 # --- putting it together ---
 
 
 def cast_of(
-    scenario: Scenario, clients: list[str], ledger: Genesis | None = None, recorded: bool = False
+    scenario: Scenario,
+    clients: list[str],
+    ledger: Genesis | None = None,
+    recorded: Signatories | None = None,
 ) -> Cast:
     """Keys for everybody, made from the scenario's seed: they serve for one run on one machine."""
     config = simulation.config(scenario)
@@ -154,6 +223,16 @@ def locally(scenario: Scenario) -> Gather:
     return gather
 
 
+def over_mqtt(broker: Broker | None) -> Gather:
+    """Each member in a process of its own, over *broker* or one that comes along."""
+
+    def gather(cast: Cast, folder: Path) -> Gathering:
+        urls, ca = ([], None) if broker is None else ([broker.url], broker.ca)
+        return Processes(cast.founding, cast.signers, folder, cast.clock, urls, ca)
+
+    return gather
+
+
 def perform(scenario: Scenario, cast: Cast, gather: Gather, play: Play) -> Outcome:
     """Bring the network up, let *play* use it, and take it down again, also after Ctrl-C."""
     with tempfile.TemporaryDirectory(prefix="tradebft-") as folder:
@@ -176,6 +255,8 @@ async def _perform(scenario: Scenario, cast: Cast, gathering: Gathering, play: P
         complete = True
     except (asyncio.CancelledError, KeyboardInterrupt):
         pass  # Ctrl-C: what there is, is shown
+    except (BrokerError, MemberError) as error:
+        raise ScenarioError(f"{scenario.name}: {error}") from None
     finally:
         for client in clients:
             await client.stop()
@@ -183,16 +264,19 @@ async def _perform(scenario: Scenario, cast: Cast, gathering: Gathering, play: P
     return Outcome(seen, clients, complete)
 
 
-async def watched(work: Any, gathering: Gathering, look: Callable[[], None], scenario: Scenario) -> None:
-    """Await *work* for as long as the scenario lasts, and *look* on the way. ScenarioError where a member ends."""
+async def watched(
+    work: Any, gathering: Gathering, look: Callable[[], None], scenario: Scenario | None
+) -> None:
+    """Await *work*, for as long as *scenario* lasts if there is one, and *look* on the way. ScenarioError where a
+    member ends."""
     task = asyncio.ensure_future(work)
-    deadline = time.monotonic() + scenario.duration_ns / 1e9
+    deadline = time.monotonic() + (scenario.duration_ns / 1e9 if scenario is not None else math.inf)
     try:
         while not task.done() and time.monotonic() < deadline:
             await asyncio.wait({task}, timeout=_LOOK_SECONDS)
             look()
             if why := gathering.failed:
-                raise ScenarioError(f"{scenario.name}: a member ended: {' '.join(why.split())}")
+                raise ScenarioError(f"a member ended: {' '.join(why.split())}")
         if task.done():
             task.result()
     finally:

@@ -13,6 +13,7 @@ from tradebft.scenarios.records import Records
 
 CHECKED: Final = ("agreement", "state-roots")
 """The invariants that can be judged from what members tell at the end; the simulator sees more."""
+SAME_AS_SIMULATED: Final = "same ledger as simulated"
 
 
 def collect_live(
@@ -91,3 +92,27 @@ def _violations(seen: Sequence[Seen], began_ns: int) -> list[dict[str, Any]]:
                 what = f"sequence {seq} is not what replica {commits[0][0]} has there"
                 found.append({"invariant": differs, "at_ns": at, "replica": member, "what": what})
     return found
+
+
+def forget_consensus(records: Records) -> None:
+    """Drop what a simulation left about consensus: real members did it over."""
+    records.bytes_sent = records.view_changes = 0
+    records.messages, records.ignored, records.dropped = {}, {}, {}
+    records.evidence, records.trace_digest = [], ""
+
+
+def compare_roots(records: Records, seen: Sequence[Seen], blocks: int) -> None:
+    """Note the ledger that real members came to beside the simulated one; a violation where they differ."""
+    simulated = records.ledger["state_root"]
+    roots = sorted({one.root.hex() for one in seen})
+    same = roots == [simulated]
+    records.live |= {
+        "replayed_blocks": blocks,
+        "simulated_state_root": simulated,
+        "state_root": roots[0] if len(roots) == 1 else "",
+        "same_as_simulated": same,
+    }
+    records.invariants_checked.append(SAME_AS_SIMULATED)
+    if not same:
+        what = f"real members came to {', '.join(roots) or 'nothing'}, the simulation to {simulated}"
+        records.violations.append({"invariant": SAME_AS_SIMULATED, "at_ns": -1, "replica": -1, "what": what})

@@ -15,11 +15,11 @@ from tradebft.scenarios.trade.run import run_trade_finance
 
 
 def execute(
-    scenario: Scenario, progress: Progress, bus: str = "simulated", broker: str | None = None
+    scenario: Scenario, progress: Progress, bus: str = "simulated", broker: live.Broker | None = None
 ) -> Records:
     """Run *scenario* over *bus* (see `live.BUSES`) and return what it left behind.
 
-    *broker* is the address of an MQTT broker; without one, the run brings its own. Ctrl-C during a run gives the
+    *broker*: for bus mqtt; without one, the run brings its own. Ctrl-C during a run gives the
     records up to then, with ``complete`` False.
 
     Raises:

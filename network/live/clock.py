@@ -15,6 +15,7 @@ class Clock:
     """
 
     def __init__(self, origin_ns: int = 0) -> None:
+        self.origin_ns = origin_ns
         self._offset = time.time_ns() - origin_ns - time.monotonic_ns()
 
     def now(self) -> int:

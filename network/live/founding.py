@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 from tradebft.chain.codec import CodecError, decode, encode
-from tradebft.chain.crypto import Ed25519Keyring, digest
+from tradebft.chain.crypto import Ed25519Keyring, digest, make_identities
 from tradebft.chain.genesis import Genesis
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.store import Store, StoreError
@@ -22,12 +22,20 @@ NAME: Final = "founding"
 _BYTES_MAX: Final = 1 << 28
 
 
+class Signatories(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who signed the transactions of a recorded run, and how: keys of this *kind*, made from *seed*."""
+
+    kind: Literal["modelled", "real"]
+    seed: int
+    names: tuple[str, ...]
+
+
 class Founding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of replica i, `replicas[i]` are the public keys: its first, and those that it may come to use later.
 
     Replicas beyond ``config.nodes`` may be admitted later. *epoch_ns* and *validators* are the ledger's (see
     `LedgerApplication`); without a *ledger* the application is a hash chain. *recorded*: the ledger takes whole blocks
-    of another run (`RecordedLedger`).
+    of another run (`RecordedLedger`), with transactions that these have signed.
     """
 
     config: Config
@@ -36,7 +44,7 @@ class Founding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ledger: Genesis | None = None
     epoch_ns: int = 0
     validators: tuple[str, ...] = ()
-    recorded: bool = False
+    recorded: Signatories | None = None
 
     @property
     def identity(self) -> bytes:
@@ -62,8 +70,10 @@ class Founding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the members execute, as it is before the first block."""
         if self.ledger is None:
             return HashChain()
-        if self.recorded:
-            return RecordedLedger(Ledger(self.ledger, self.keyring()))
+        if self.recorded is not None:
+            by = self.recorded
+            _, keyring = make_identities(by.names, by.kind, by.seed)
+            return RecordedLedger(Ledger(self.ledger, keyring))
         return LedgerApplication(
             Ledger(self.ledger, self.keyring()), None, self.epoch_ns, self.validators, self.key_of
         )

@@ -47,16 +47,16 @@ class Address(NamedTuple):
 
 
 class Tls(NamedTuple):
-    """How a broker proves itself (*ca*: the certificates that it must descend from), and, where it asks for that, how
-    this endpoint does. Files in PEM."""
+    """How a broker proves itself (*ca*: the certificates that it must descend from; None: those that the system
+    trusts), and, where it asks for that, how this endpoint does. Files in PEM."""
 
-    ca: Path
+    ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
 
     def context(self) -> ssl.SSLContext:
         """OSError or ssl.SSLError where a file is missing or is none of the kind."""
-        context = ssl.create_default_context(cafile=str(self.ca))
+        context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.certificate is not None:
             context.load_cert_chain(str(self.certificate), None if self.key is None else str(self.key))
@@ -79,8 +79,8 @@ def address_in(url: str) -> Address:
 class MqttBus:
     """One endpoint's connection to the brokers at *brokers* (see `address_in`).
 
-    With *username* and *password*, where a broker asks for them; *tls* for ``mqtts``. ValueError for no broker, for an
-    address that is none, and for ``mqtts`` without *tls*.
+    With *username* and *password*, where a broker asks for them; *tls* for ``mqtts``. Raises ValueError for no broker
+    and for an address that is none, OSError or ssl.SSLError for certificates that cannot be read.
     """
 
     def __init__(
@@ -95,11 +95,10 @@ class MqttBus:
         addresses = [address_in(url) for url in brokers]
         if not addresses:
             raise ValueError("broker: expected at least one address")
-        if tls is None and any(address.encrypted for address in addresses):
-            raise ValueError("broker: mqtts:// needs the certificate that the broker descends from")
         self.counts: Counter[str] = Counter()
         self._username, self._password, self._patience_s = username, password, patience_s
-        context = tls.context() if tls is not None else None
+        encrypted = any(address.encrypted for address in addresses)
+        context = (tls or Tls()).context() if encrypted else None
         self._links = [_Link(self, a, context if a.encrypted else None) for a in addresses]
         self._deliver: Deliver = lambda topic, data: None
         self._tasks: list[asyncio.Task[None]] = []

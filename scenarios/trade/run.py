@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 import simpy
+from tradebft.chain.genesis import Genesis
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.rules import invariants
 from tradebft.network.application import LedgerApplication
 from tradebft.network.cluster import Cluster
+from tradebft.network.recorded import RecordedBlock, RecordingLedger
 from tradebft.scenarios import records as tables
 from tradebft.scenarios import simulation
 from tradebft.scenarios.collect import Progress, collect, drive, settling_time
@@ -27,10 +30,23 @@ from tradebft.scenarios.trade.workload import Workload, generate
 GATEWAYS: Final = ("administrator", "customs")
 
 
+@dataclass(slots=True)
+class Recording:
+    """The chain arm's ledger as it began, and every block that was executed."""
+
+    genesis: Genesis | None = None
+    signatories: tuple[str, ...] = ()
+    blocks: list[RecordedBlock] = field(default_factory=list)
+
+
 def run_trade_finance(
-    scenario: Scenario, demand: TradeFinance, records: Records, progress: Progress
+    scenario: Scenario,
+    demand: TradeFinance,
+    records: Records,
+    progress: Progress,
+    recording: Recording | None = None,
 ) -> Records:
-    """Run the arms that *demand* names, in the order paper, database, chain, and fill *records*."""
+    """Run the arms that *demand* names, in the order paper, database, chain, and fill *records* and *recording*."""
     workload = generate(scenario, demand)
     rows: list[Rows] = []
     try:
@@ -42,7 +58,7 @@ def run_trade_finance(
         if "database" in demand.arms or demand.coverage_points:
             _database(workload, demand, rows, records, progress)
         if "chain" in demand.arms:
-            _chain(scenario, workload, rows, records, progress)
+            _chain(scenario, workload, rows, records, progress, recording)
     except KeyboardInterrupt:
         records.complete = False
     records.applications = _applications(rows, workload)
@@ -95,7 +111,12 @@ def _run_database(workload: Workload, feed: bool) -> tuple[LedgerArm, DatabaseLe
 
 
 def _chain(
-    scenario: Scenario, workload: Workload, rows: list[Rows], records: Records, progress: Progress
+    scenario: Scenario,
+    workload: Workload,
+    rows: list[Rows],
+    records: Records,
+    progress: Progress,
+    recording: Recording | None,
 ) -> None:
     office = Office(workload)
     ledgers: list[Ledger] = []
@@ -111,6 +132,9 @@ def _chain(
         ledger = Ledger(office.genesis(), office.keyring)
         first = not ledgers
         ledgers.append(ledger)
+        if first and recording is not None:
+            recording.genesis, recording.signatories = ledger.genesis, tuple(office.signers)
+            return RecordingLedger(recording.blocks, ledger, observe, workload.epoch_ns)
         return LedgerApplication(ledger, observe if first else None, workload.epoch_ns)
 
     gateways = [*GATEWAYS, *sorted(workload.members)]

@@ -209,11 +209,11 @@ def test_no_addresses(url):
         address_in(url)
 
 
-def test_a_bus_needs_a_broker_and_for_encryption_somebody_to_trust():
+def test_a_bus_needs_a_broker_and_for_encryption_somebody_to_trust(tmp_path):
     with pytest.raises(ValueError, match="at least one address"):
         MqttBus([])
-    with pytest.raises(ValueError, match="mqtts:// needs the certificate"):
-        MqttBus(["mqtts://broker"])
+    with pytest.raises(OSError, match="No such file"):
+        MqttBus(["mqtts://broker"], tls=Tls(tmp_path / "nowhere.crt"))
 
 
 def test_a_port_that_is_taken_is_no_place_for_a_broker():
