@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -249,16 +249,59 @@ def bench() -> None:
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
 def engine(nodes: int, batches: int, as_json: bool) -> int:
     """Messages a second, beside a bare heapq loop that counts votes in bit masks."""
-    import json
-
     from tradebft.lab import bench as benches
 
-    measured: dict[str, Any] = dict(benches.engine(nodes, batches))
+    _print(benches.engine(nodes, batches), as_json)
+    return OK
+
+
+def _print(measured: Mapping[str, Any], as_json: bool) -> None:
+    """What a bench found: one JSON document, or a line a figure."""
+    import json
+
     if as_json:
         click.echo(json.dumps(measured, indent=1, allow_nan=False))
-    else:
-        for name, value in measured.items():
-            click.echo(f"{name:28} {f'{value:,.6g}' if isinstance(value, float) else value}")
+        return
+    for name, value in measured.items():
+        click.echo(f"{name:28} {f'{value:,.6g}' if isinstance(value, float) else value}")
+
+
+@bench.command()
+@click.option("--nodes", type=click.IntRange(1, 100), default=4, show_default=True, help="Member processes.")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=200, show_default=True, help="Most a batch holds."
+)
+@click.option("--transactions", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option(
+    "--outstanding",
+    type=click.IntRange(1, 4000),
+    default=1600,
+    show_default=True,
+    help="Submitted, not answered.",
+)
+@click.option("--broker", metavar="URL", help="[default: Mosquitto, or the broker that comes along]")
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def network(
+    nodes: int,
+    batch: int,
+    transactions: int,
+    outstanding: int,
+    broker: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """What member processes commit over a broker, beside what this machine's Ed25519 checks allow."""
+    from tradebft.lab import bench_network
+    from tradebft.network.live.broker import BrokerError
+    from tradebft.network.live.process import MemberError
+
+    try:
+        with _progress(quiet) as progress:
+            measured = bench_network.network(nodes, batch, transactions, outstanding, broker, progress)
+    except (MemberError, BrokerError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    _print(measured, as_json)
     return OK
 
 
