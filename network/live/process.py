@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +62,10 @@ class Stand(msgspec.Struct, frozen=True):
 
 
 class Processes:
-    """All members of *founding*, a process each, with what they keep in *folder*. Without *brokers* one comes along."""
+    """All members of *founding*, a process each, with what they keep in *folder*. Without *brokers* one comes along.
+
+    *before*: words before the command of a member, such as those that put it into a network namespace.
+    """
 
     def __init__(
         self,
@@ -72,11 +75,12 @@ class Processes:
         clock: Clock,
         brokers: Sequence[str] = (),
         ca: Path | None = None,
+        before: Callable[[int], Sequence[str]] = lambda index: (),
     ) -> None:
         self.founding, self._signers, self.folder, self._clock = founding, signers, folder, clock
         self.own_broker = None if brokers else EmbeddedBroker()
         self.brokers = list(brokers)
-        self._ca = ca
+        self._ca, self._before = ca, before
         self.members: dict[int, _Child] = {}
 
     async def start(self) -> None:
@@ -113,7 +117,7 @@ class Processes:
             ca=str(self._ca or ""),
             origin_ns=self._clock.origin_ns,
         )
-        self.members[index] = await _Child.started(task)
+        self.members[index] = await _Child.started(task, self._before(index))
 
     def store(self, index: int) -> Path:
         """Where member *index* keeps what must survive."""
@@ -189,10 +193,10 @@ class _Child:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def started(cls, task: Task) -> _Child:
+    async def started(cls, task: Task, before: Sequence[str]) -> _Child:
         """A child that has joined the bus. MemberError where it does not come to that."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", __name__,
+            *before, sys.executable, "-m", __name__,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES_MAX, start_new_session=True,
         )  # fmt: skip
