@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tradebft.chain.codec import encode
 from tradebft.consensus.byzantine.behaviour import Behaviour, message_of
 from tradebft.consensus.byzantine.forgeries import certificate
-from tradebft.consensus.interface import Committed, Effect, Send, SendBlocks, SendChunk
+from tradebft.consensus.interface import Committed, Effect, KeepSnapshot, Send, SendBlocks, SendChunk
 from tradebft.consensus.messages import Batch, Chunk, Decided, FetchReply, SnapshotHead
 from tradebft.consensus.snapshot import Table
 
@@ -18,16 +18,22 @@ from tradebft.consensus.snapshot import Table
 class LyingTransfer(Behaviour):
     """Helps those who fell behind with what nobody decided (OSDI 1999, section 4.3: why what is fetched must prove
     itself): blocks whose batch was exchanged, whose certificate has too few votes, repeated ones or another
-    sequence's; bodies and chunks that nobody asked for; wrong chunks; snapshots of its own making."""
+    sequence's; bodies and chunks that nobody asked for; wrong chunks; snapshots of its own making; an old
+    state under a new number, chunk by chunk as it once was."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._decided: deque[Decided] = deque(maxlen=64)
+        self._kept: deque[KeepSnapshot] = deque(maxlen=2)  # its last snapshots, the older one first
+        self._shows_old = False
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """What comes from the disk, and what answers a question, is replaced by inventions."""
         if isinstance(effect, Committed):
             self._decided.append(effect.decided)
+            return (effect,)
+        if isinstance(effect, KeepSnapshot):
+            self._kept.append(effect)
             return (effect,)
         if isinstance(effect, SendBlocks):
             return (Send(effect.to, self._blocks(effect)),)
@@ -44,6 +50,9 @@ class LyingTransfer(Behaviour):
 
     def _chunk(self, seq: int, index: int) -> Chunk:
         """No state at all, or a client table that knows of nothing: whoever took that would execute all once more."""
+        old = (*self._kept[0].table, *self._kept[0].application) if self._shows_old else ()
+        if index < len(old):
+            return self.signed(Chunk(seq, index, old[index], self.me))
         lie = b"a lie" if index or self.draw(4) == 0 else encode(Table((), ()))
         return self.signed(Chunk(seq, index, lie, self.me))
 
@@ -80,6 +89,10 @@ class LyingTransfer(Behaviour):
     def _head(self, head: SnapshotHead) -> SnapshotHead:
         manifest = replace(head.manifest, root=bytes(32))
         proof = head.certificate
+        self._shows_old = len(self._kept) > 1 and self.draw(2) == 0
+        if self._shows_old:
+            old = self._kept[0].manifest
+            manifest = replace(head.manifest, root=old.root, table=old.table, chunks=old.chunks)
         if self.draw(2):
             value = manifest.standing.binds(manifest.digest)
             proof = certificate(
