@@ -131,9 +131,11 @@ class MqttBus:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await asyncio.gather(*(link.drained() for link in self._links if link.up))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        left = set(self._tasks)
+        while left:  # asyncio.wait_for of Python 3.11 loses a cancellation that meets its result: say it again
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=0.2)
         self._tasks = []
 
     def joined(self) -> None:

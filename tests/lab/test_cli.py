@@ -120,7 +120,7 @@ def lab(tmp_path, monkeypatch):
     class Lab:
         complete, failed, error = True, (), None
 
-        def run(self, scenario, *, seed=None, set=None, out=None, progress=None):
+        def run(self, scenario, *, seed=None, set=None, out=None, progress=None, **bus):
             self.calls.append({"scenario": scenario, "seed": seed, "set": set})
             progress("simulating", 1, 2)
             if self.error:

@@ -184,7 +184,7 @@ def test_run_goes_from_a_name_to_a_folder(
 ) -> None:
     seen = []
 
-    def execute(scenario: schema.Scenario, progress: Any) -> Records:
+    def execute(scenario: schema.Scenario, progress: Any, *bus: Any) -> Records:
         progress("simulating", 1, 1)
         records: Records = fake.synthetic_records(seed=scenario.seed, nodes=4, transactions=20)
         records.scenario = scenario.resolved()

@@ -1,5 +1,5 @@
-"""A network of member processes under load, and what goes wrong with it. Afterwards nothing that was acknowledged may be
-missing from any member's chain, and all chains must be one."""
+"""A network of member processes under load, and what goes wrong with it. Afterwards nothing that was acknowledged may
+be missing from any member's chain, and all chains must be one."""
 
 from __future__ import annotations
 
