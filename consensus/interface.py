@@ -1,7 +1,7 @@
 """The one central abstraction: ``effects = step(now, input)``.
 
-Inputs are wire messages (`messages`), and the structs ``Start``, ``TimerFired``, ``Executed``, ``Installed`` and
-``Submit`` below. Effects are data; the caller performs them in order. The same shape serves the simulator, a real
+Inputs are wire messages (`messages`), and the structs ``Start``, ``TimerFired``, ``Idle``, ``Executed``, ``Installed``
+and ``Submit`` below. Effects are data; the caller performs them in order. The same shape serves the simulator, a real
 network, a fuzzer and plain-text transcripts, and makes a new protocol one class (see `Protocol`).
 
 Times are integer nanoseconds. They are handed in; no implementation may ask for them elsewhere.
@@ -33,6 +33,11 @@ class TimerFired(msgspec.Struct, frozen=True, gc=False):
     """A timer set by ``SetTimer`` ran out and was neither cancelled nor set again since."""
 
     name: str
+
+
+class Idle(msgspec.Struct, frozen=True, gc=False):
+    """Nothing was executed for a while. On a network that loses messages the last one of a burst may be among them,
+    and whoever missed it does not know: now is the time to say where one stands."""
 
 
 class Executed(msgspec.Struct, frozen=True, gc=False):

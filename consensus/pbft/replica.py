@@ -20,6 +20,7 @@ from tradebft.consensus.interface import (
     Effects,
     Evidence,
     Executed,
+    Idle,
     Ignored,
     Installed,
     Persist,
@@ -89,6 +90,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
             Installed: self.on_installed,
             EpochChange: self.on_epoch_change,
             Start: self.on_start,
+            Idle: lambda now, event: self.ask_now(),
         }
 
     def step(self, now: int, event: Any) -> Effects:

@@ -50,6 +50,7 @@ class LiveClient:
         self._tags = 0
         self._timers = Timers(lambda name: self._step(TimerFired(name)))
         self._flushing = False
+        self._leaving = False
 
     async def start(self) -> None:
         """Join the bus."""
@@ -57,6 +58,7 @@ class LiveClient:
 
     async def stop(self) -> None:
         """Leave it; what waits for an answer is cancelled."""
+        self._leaving = True
         self._timers.close()
         for answer, _ in self._waiting.values():
             answer.cancel()
@@ -72,6 +74,8 @@ class LiveClient:
         return answer
 
     def _receive(self, data: bytes, sealed_by: str) -> None:
+        if self._leaving:
+            return  # nobody waits for it any more
         try:
             message = decoded(data)
         except CodecError:

@@ -25,6 +25,7 @@ from tradebft.consensus.interface import (
     Effects,
     Evidence,
     Executed,
+    Idle,
     Ignored,
     Install,
     Installed,
@@ -47,6 +48,7 @@ from tradebft.network.live.kept import Kept
 from tradebft.network.live.port import Port
 
 INPUTS_A_TURN: Final = 256  # then what they led to is made durable and sent
+IDLE_SECONDS: Final = 2.0  # without a block: then say where the member stands
 INBOX_PER_SENDER: Final = 1024  # as in the simulator: a flood of one sender delays nobody else for long
 EVIDENCE_KEPT: Final = 1000
 
@@ -78,6 +80,7 @@ class Member:
         self._dirty = False
         self._timers = Timers(self._timer)
         self._task: asyncio.Task[None] | None = None
+        self._reminding: asyncio.Task[None] | None = None
         self._do: dict[type, Callable[[Any], None]] = {
             Broadcast: lambda effect: self.port.broadcast(effect.message, effect.to),
             Send: lambda effect: self.port.send(effect.to, effect.message),
@@ -103,13 +106,15 @@ class Member:
         await self.port.open(self.receive)
         self._wake.set()
         self._task = asyncio.create_task(self._run(), name=f"member {self.replica.me}")
+        self._reminding = asyncio.create_task(self._remind(), name=f"reminder of member {self.replica.me}")
 
     async def stop(self) -> None:
         """Leave. What a turn led to is durable when the turn is over, so nothing is lost."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in (self._task, self._reminding):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._task = self._reminding = None
         self._timers.close()
         await self.port.close()
         self.disk.close()
@@ -158,6 +163,14 @@ class Member:
             self._waiting[sender] += 1
             self._inbox.append(message)
             self._wake.set()
+
+    async def _remind(self) -> None:
+        while True:
+            before = self.height
+            await asyncio.sleep(IDLE_SECONDS)
+            if self.height == before:
+                self._inbox.append(Idle())
+                self._wake.set()
 
     def _timer(self, name: str) -> None:
         self._inbox.append(TimerFired(name))

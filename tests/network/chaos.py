@@ -47,6 +47,7 @@ class Chaos:
         self.down: set[int] = set()
         self._loading: asyncio.Task[None] | None = None
         self._asked = 0
+        self._enough = False
 
     async def __aenter__(self) -> Chaos:
         for broker in self.brokers:
@@ -61,11 +62,11 @@ class Chaos:
         return self
 
     async def __aexit__(self, kind, error, trace) -> None:
+        assert self._loading is not None
         try:
             if kind is None:
                 await self._recover()
         finally:
-            assert self._loading is not None
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
             await self.client.stop()
@@ -79,7 +80,7 @@ class Chaos:
 
     async def _load(self) -> None:
         async def one() -> None:
-            while True:
+            while not self._enough:
                 self._asked += 1
                 operation = b"transfer %d" % self._asked
                 answer = await self.client.submit(operation)
@@ -127,23 +128,19 @@ class Chaos:
     # --- the verdict ---
 
     async def _recover(self) -> None:
-        """Whoever is down comes up, the network serves, and with single requests everybody gets level: an idle network
-        is silent, so that whoever missed the last votes learns of them with the next request only."""
+        """Whoever is down comes up, the network serves, and without another request everybody gets level."""
         await self.restart(*sorted(self.down))
         await self.served(20)
+        self._enough = True
         assert self._loading is not None
-        self._loading.cancel()
-        await asyncio.gather(self._loading, return_exceptions=True)
-        level = 0
         async with asyncio.timeout(60):
-            while level < 3:
-                self._asked += 1
-                operation = b"settle %d" % self._asked
-                self.acknowledged[operation] = (await self.client.submit(operation)).seq
-                await asyncio.sleep(0.1)
+            await self._loading
+        async with asyncio.timeout(60):
+            while True:
                 stands = await self.network.stands()
-                same = len(stands) == self.n and len({(s.height, s.root) for s in stands.values()}) == 1
-                level = level + 1 if same else 0
+                if len(stands) == self.n and len({(s.height, s.root) for s in stands.values()}) == 1:
+                    return
+                await asyncio.sleep(0.1)
 
     def judge(self) -> None:
         """Every store holds every acknowledged request once; all are one chain; each verifies by itself."""
