@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["MutantError", "Prey", "Task", "find", "hunt", "hunt_all", "plant"]
 
 SEEDS_FIRST: Final = 20  # of the swarm, before anything else: half of the mutants live no longer
-SEEDS_THEN: Final = 400  # after the corpus
 SCENARIOS_FIRST: Final = 500  # of the Twins kind, for each number of views
 SECONDS_EACH: Final = 900.0  # a mutant that lives so long is a survivor
 GRACE_SECONDS: Final = 30.0  # for the start of a process, and for a trial that was begun
@@ -128,7 +127,6 @@ def _baits(task: Task) -> Iterator[_Bait]:
     for path in sorted(planting.folder().parent.glob("lab/fuzz_corpus/*.json")):
         case = load(path).case
         yield _Bait(f"corpus: {path.stem}", case.seed, case)
-    yield from islice(swarm, SEEDS_THEN)
     for views in (5, 4, 3):  # several changes of view, which the swarm draws rarely
         for number, drawn in enumerate(islice(twins.drawn(views, 0, False), SCENARIOS_FIRST)):
             yield _Bait("twins", number, twins.scenario_of(drawn))

@@ -132,7 +132,9 @@ class MqttBus:
             async with asyncio.timeout(1.0):
                 await asyncio.gather(*(link.drained() for link in self._links if link.up))
         left = set(self._tasks)
-        while left:  # asyncio.wait_for of Python 3.11 loses a cancellation that meets its result: say it again
+        while (
+            left
+        ):  # asyncio.wait_for of Python 3.11 loses a cancellation that meets its result: say it again
             for task in left:
                 task.cancel()
             _, left = await asyncio.wait(left, timeout=0.2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from replicas import Network, of, sent
-from tradebft.consensus.interface import Broadcast, Evidence, Start
+from tradebft.consensus.interface import Broadcast, Evidence, Idle, Start
 from tradebft.consensus.messages import (
     Checkpoint,
     Fetch,
@@ -46,6 +46,23 @@ def test_who_is_behind_the_watermarks_learns_it_from_votes_above_them():
     assert [len(net.executed(i)) for i in range(4)] == [7, 7, 7, 0]
     until(net, 7)
     assert {net.replicas[i].view for i in range(4)} == {0}
+
+
+def test_whoever_missed_the_last_votes_of_all_learns_it_when_it_says_where_it_stands():
+    """Nothing comes after them that would tell; no timer runs, and nobody is asked for anything."""
+    net = Network()
+    net.step(0, net.request(1))
+    while net.bag:
+        to, message = net.bag.pop(0)
+        if to != 3:
+            net.step(to, message)
+    for i in net.running:
+        net.fire(i, "status")
+    net.settle()
+    assert [len(net.executed(i)) for i in range(4)] == [1, 1, 1, 0]
+    assert sent(Status, net.step(3, Idle()))
+    net.settle()
+    assert [len(net.executed(i)) for i in range(4)] == [1, 1, 1, 1]
 
 
 def test_who_slept_through_a_view_change_learns_it_from_messages_of_the_new_view():

@@ -4,7 +4,10 @@ import pytest
 from tradebft.lab.run import run
 from tradebft.scenarios import catalogue
 
-LONG = {"guizhou", "national"}  # half a minute each; the first is also the demo
+LONG = {  # twenty seconds to a minute each; the first is also the demo
+    "guizhou", "national", "coverage",
+    "crashed-members", "flooding", "lossy-network", "recovery-time", "rolling-restarts",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [n for n in catalogue.names() if n not in LONG])
