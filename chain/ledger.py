@@ -257,6 +257,10 @@ class Ledger:
         number = self._answered.get(sender, {}).get(sequence)
         return None if number is None else self.audit[number].receipt
 
+    def next_sequence(self, sender: str) -> int:
+        """The lowest sequence number above all that *sender* has used."""
+        return max(self._answered.get(sender, ()), default=self._floors.get(sender, 0)) + 1
+
     def view(self, member: str) -> dict[str, Any]:
         """What this member may see, as plain maps and lists: a bank its own customers, the regulator
         everything.

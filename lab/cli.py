@@ -15,28 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tradebft.lab import fuzz_cli
+from tradebft.lab import fuzz_cli, service_cli
+from tradebft.lab.suggesting import Suggesting
 
 if TYPE_CHECKING:
     from tradebft.lab.run import Run
 
 OK, EXPECTATION_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-
-
-class Suggesting(click.Group):
-    """A group that answers a misspelt command with the nearest one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command of that name; for a misspelt one, a line that names the nearest."""
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from tradebft.scenarios.errors import suggestion
-
-            visible = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
-            hint = suggestion(args[0], visible) or f"; expected one of {', '.join(visible)}"
-            raise click.UsageError(f"no such command {args[0]!r}{hint}")
-        return super().resolve_command(ctx, args)
 
 
 class Seed(click.IntRange):
@@ -334,6 +319,8 @@ def verify(store: Path, identity: str | None, as_json: bool) -> int:
 
 cli.add_command(fuzz_cli.fuzz)
 cli.add_command(fuzz_cli.replay)
+for command in service_cli.COMMANDS:
+    cli.add_command(command)
 
 
 @cli.command("docs-reference", hidden=True)
@@ -378,8 +365,9 @@ def _is_bad_input(error: Exception) -> bool:
     from tradebft.lab.results import ResultsError
     from tradebft.lab.verify import VerifyError
     from tradebft.scenarios.errors import ScenarioError
+    from tradebft.service.errors import ServiceError
 
-    return isinstance(error, ScenarioError | ResultsError | VerifyError)
+    return isinstance(error, ScenarioError | ResultsError | VerifyError | ServiceError)
 
 
 def _refuse(line: str, prefix: str = "tradebft: ") -> int:

@@ -14,6 +14,7 @@ from tradebft.chain.rules.objects import NEVER
 from tradebft.consensus.interface import Executed
 from tradebft.consensus.membership import Members, plausible
 from tradebft.consensus.messages import Decided, Request, result_digest
+from tradebft.network.queries import answer, is_query
 
 SNAPSHOT_BYTES_MAX: Final = 1 << 32
 
@@ -86,7 +87,8 @@ class HashChain:
 
 
 class LedgerApplication:
-    """The trade-finance ledger: one block a batch, receipts as results, the block's hash as state root.
+    """The trade-finance ledger: one block a batch, receipts as results, the block's hash as state root. A query
+    (`network.queries`) is answered from the state after the batch and is no transaction.
 
     Block time is *epoch_ns* plus the time that the primary proposed, never earlier than the parent's.
 
@@ -117,8 +119,15 @@ class LedgerApplication:
         """Apply the batch's transactions to the ledger."""
         self._time_ns = max(self._time_ns, self._epoch_ns + decided.batch.timestamp_ns)
         operations = [request.operation for request in fresh]
-        applied = self.ledger.apply(decided.seq, self._time_ns, operations)
-        results = tuple(receipt.encode() for receipt in applied.receipts)
+        transactions = [operation for operation in operations if not is_query(operation)]
+        applied = self.ledger.apply(decided.seq, self._time_ns, transactions)
+        receipts = iter([receipt.encode() for receipt in applied.receipts])
+        results = tuple(
+            answer(self.ledger, request.client, request.operation)
+            if is_query(request.operation)
+            else next(receipts)
+            for request in fresh
+        )
         header = Header(
             height=decided.seq,
             parent=self._header.hash if self._header is not None else GENESIS_PARENT,

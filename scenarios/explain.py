@@ -45,11 +45,15 @@ class Locator(Protocol):
     def line(self, path: KeyPath) -> int: ...
 
 
-def explain(error: ValidationError, source: Locator) -> str:
-    """`file:line: field: what was expected; what was found`, of the first problem, and how many more."""
+def explain(error: ValidationError, source: Locator, root: type[BaseModel] | None = None) -> str:
+    """`file:line: field: what was expected; what was found`, of the first problem, and how many more.
+
+    *root*: what the file should have been; a scenario, if nothing else is said.
+    """
+    root = root or _scenario()
     problems: list[Problem] = []
     for details in error.errors(include_url=False):
-        problems += _problems(details)
+        problems += _problems(details, root)
     # A misspelt key is also a missing one: say what was written before what was not.
     problems.sort(key=lambda problem: (problem.text.startswith("missing"), source.line(problem.path)))
     seen: dict[KeyPath, Problem] = {}
@@ -61,23 +65,29 @@ def explain(error: ValidationError, source: Locator) -> str:
     return f"{source.locate(first.path)}: {field}{first.text}{more}".replace("\n", " ")
 
 
-def _problems(details: ErrorDetails) -> list[Problem]:
+def _scenario() -> type[BaseModel]:
+    from tradebft.scenarios.schema import Scenario
+
+    return Scenario
+
+
+def _problems(details: ErrorDetails, root: type[BaseModel]) -> list[Problem]:
     context = details.get("ctx", {})
     if details["type"] == "inconsistent":
         return list(context["problems"])
     path = tuple(part for part in details["loc"] if not (isinstance(part, str) and part.startswith("<")))
     if path and path[-1] == "[key]":
         path = path[:-1]
-    return [Problem(path, _text(details, context, path))]
+    return [Problem(path, _text(details, context, path, root))]
 
 
-def _text(details: ErrorDetails, context: Mapping[str, Any], path: KeyPath) -> str:
+def _text(details: ErrorDetails, context: Mapping[str, Any], path: KeyPath, root: type[BaseModel]) -> str:
     kind, found = details["type"], details["input"]
     if kind == "extra_forbidden":
-        known = known_keys(path[:-1], details["loc"])
-        return f"unknown key; {one_of(known)}{suggestion(str(path[-1]), known) or _elsewhere(str(path[-1]))}"
+        known, word = known_keys(path[:-1], details["loc"], root), str(path[-1])
+        return f"unknown key; {one_of(known)}{suggestion(word, known) or _elsewhere(word, root)}"
     if kind == "missing":
-        return f"missing; expected {_describe(path, details['loc'])}"
+        return f"missing; expected {_describe(path, details['loc'], root)}"
     if kind == "literal_error":
         choices = _choices(context["expected"])
         more = _ALTERNATIVES.get(path[-1], "") if path else ""
@@ -108,15 +118,17 @@ def _text(details: ErrorDetails, context: Mapping[str, Any], path: KeyPath) -> s
     return f"{message[:1].lower()}{message[1:]}; found {_shown(found)}"
 
 
-def _elsewhere(word: str) -> str:
+def _elsewhere(word: str, root: type[BaseModel]) -> str:
     """Where a key of this name may stand, for one that was written into the wrong table."""
-    from tradebft.scenarios.schema import Scenario
-
-    for name, info in Scenario.model_fields.items():
+    for name, info in root.model_fields.items():
         model = _single_model(info.annotation)
-        if model is not None and name in ("network", "nodes", "consensus") and word in keys_of(model):
+        if (
+            model is not None
+            and name in ("network", "nodes", "consensus", "broker")
+            and word in keys_of(model)
+        ):
             return f"; did you mean {name}.{word}?"
-    return f"; {word} stands at the top of the file" if word in keys_of(Scenario) else ""
+    return f"; {word} stands at the top of the file" if word in keys_of(root) else ""
 
 
 def _shown(value: Any) -> str:
@@ -139,16 +151,14 @@ def keys_of(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
-def known_keys(path: KeyPath, location: tuple[str | int, ...]) -> list[str]:
+def known_keys(path: KeyPath, location: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:
     """The keys a table may have. `location` is pydantic's path to it, with the branch taken in a choice."""
-    model = _model_at(location[:-1])
+    model = _model_at(location[:-1], root)
     return keys_of(model) if model is not None else list(map(str, path))
 
 
-def _model_at(location: tuple[str | int, ...]) -> type[BaseModel] | None:
-    from tradebft.scenarios.schema import Scenario
-
-    annotation: Any = Scenario
+def _model_at(location: tuple[str | int, ...], root: type[BaseModel]) -> type[BaseModel] | None:
+    annotation: Any = root
     for part in location:
         if isinstance(part, int):
             continue
@@ -190,9 +200,9 @@ def _single_model(annotation: Any) -> type[BaseModel] | None:
     return models[0] if models else None
 
 
-def _describe(path: KeyPath, location: tuple[str | int, ...]) -> str:
+def _describe(path: KeyPath, location: tuple[str | int, ...], root: type[BaseModel]) -> str:
     """What a missing field is for, from its own description."""
-    model = _model_at(location[:-1])
+    model = _model_at(location[:-1], root)
     if model is not None:
         for name, info in model.model_fields.items():
             if (info.alias or name) == path[-1]:

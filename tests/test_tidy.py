@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("chain", "consensus", "network", "scenarios", "lab")  # a room may import what stands to its left
+ROOMS = (
+    "chain",
+    "consensus",
+    "network",
+    "scenarios",
+    "service",
+    "lab",
+)  # a room may import those to its left
 OTHER_FOLDERS = ("tests", "docs", "examples", "scripts", ".ci", ".github")
 TOP_FILES = (
     "Makefile",

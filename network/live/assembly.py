@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import msgspec
 from tradebft.chain.crypto import Keyring, Signer
 from tradebft.chain.store import Store
 from tradebft.consensus.client import Client
+from tradebft.consensus.interface import Committed, Executed
 from tradebft.consensus.pbft import Replica
 from tradebft.network.live.bus import LiveBus
 from tradebft.network.live.client import LiveClient
@@ -33,26 +34,41 @@ def door(founding: Founding, bus: LiveBus, address: int | str, signer: Signer, k
     return Port(bus, NET, chain, endpoint(address), signer, keyring, time.time_ns())
 
 
-def member_of(
-    founding: Founding, index: int, signer: Signer, store: Path, bus: LiveBus, clock: Clock
-) -> tuple[Member, Observer]:
-    """Replica *index* with its disk at *store*, not yet started, and who watches it."""
+def member_with(
+    founding: Founding,
+    index: int,
+    signer: Signer,
+    store: Path,
+    bus: LiveBus,
+    clock: Clock,
+    observe: Callable[[Committed, Executed], None],
+    archive: bool = False,
+) -> Member:
+    """Replica *index* with its disk at *store*, not yet started. *observe* is told of every batch; *archive*: see
+    `Kept`."""
     keyring = founding.keyring()
     kept = Store.open(store, founding.identity)
     try:
         founding.write_to(kept)
-        observer = Observer(clock)
-        member = Member(
+        return Member(
             Replica(index, founding.config, signer, keyring),
             door(founding, bus, index, signer, keyring),
-            Kept(kept),
+            Kept(kept, archive),
             founding.application(),
             clock,
-            observer.committed,
+            observe,
         )
     except BaseException:
         kept.close()
         raise
+
+
+def member_of(
+    founding: Founding, index: int, signer: Signer, store: Path, bus: LiveBus, clock: Clock
+) -> tuple[Member, Observer]:
+    """Replica *index* for a run, and who writes down what it does."""
+    observer = Observer(clock)
+    member = member_with(founding, index, signer, store, bus, clock, observer.committed)
     observer.attach(member)
     return member, observer
 

@@ -67,7 +67,7 @@ def address_in(url: str) -> Address:
     """``mqtt://host[:port]`` or ``mqtts://host[:port]``, or ValueError, which says what was expected."""
     try:
         parts = urlsplit(url)
-        port = parts.port or PORTS.get(parts.scheme, 0)
+        port = (parts.port or PORTS[parts.scheme]) if parts.scheme in PORTS else 0
     except ValueError:
         port = 0
     extra = bool(port) and (parts.path not in ("", "/") or parts.query or parts.username or parts.fragment)

@@ -1,0 +1,375 @@
+"""Commands for those who run a member: `tradebft node`, `keys`, `network` and `client`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from tradebft.lab.suggesting import Suggesting
+
+if TYPE_CHECKING:
+    from tradebft.chain.crypto import Ed25519Signer
+    from tradebft.service.asking import Asker
+
+OK, NO, BAD_INPUT = 0, 1, 2
+T = TypeVar("T")
+FILE = click.Path(path_type=Path)
+
+
+def _show(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1))
+
+
+# --- node ---
+
+
+@click.command()
+@click.option("--config", type=FILE, required=True, help="The node's settings, a TOML file.")
+@click.option("--check", is_flag=True, help="Read everything and start nothing.")
+def node(config: Path, check: bool) -> int:
+    """Run one replica as a service, until SIGTERM.
+
+    Exit code 1 where its disk fails it, or its store has lost what only this member knew.
+    """
+    from tradebft.chain.store import StoreError
+    from tradebft.service.node import Node
+
+    made = Node(config)
+    if check:
+        click.echo(f"{config}: ok: replica {made.settings.replica} of {made.founding.identity.hex()}")
+        return OK
+    try:
+        asyncio.run(made.run())
+    except StoreError as error:
+        click.echo(f"tradebft: {' '.join(str(error).split())}", err=True)
+        return NO
+    return OK
+
+
+# --- keys ---
+
+
+@click.group(cls=Suggesting)
+def keys() -> None:
+    """Make a key, or show the public part of one."""
+
+
+@keys.command("new")
+@click.argument("file", type=FILE)
+def new_key(file: Path) -> int:
+    """Make a new Ed25519 key in FILE, readable by its owner only, and print the public part."""
+    from tradebft.chain.crypto import Ed25519Signer
+    from tradebft.service.errors import ServiceError
+
+    signer = Ed25519Signer(file.stem, secrets.token_bytes(32))
+    try:
+        signer.save(file)
+    except FileExistsError:
+        raise ServiceError(f"{file}: there is a file already: a key is never overwritten") from None
+    except OSError as error:
+        raise ServiceError(f"{file}: {error.strerror or error}") from None
+    click.echo(signer.public_key.hex())
+    return OK
+
+
+@keys.command("show")
+@click.argument("file", type=FILE)
+def show_key(file: Path) -> int:
+    """Print the public part of the key in FILE."""
+    click.echo(_key(file, file.stem).public_key.hex())
+    return OK
+
+
+def _key(file: Path, member: str) -> Ed25519Signer:
+    from tradebft.chain.crypto import Ed25519Signer
+    from tradebft.service.errors import ServiceError
+
+    try:
+        return Ed25519Signer.load(member, file)
+    except OSError as error:
+        raise ServiceError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ServiceError(f"{file}: {str(error).removeprefix(str(file)).strip()}") from None
+
+
+# --- network ---
+
+
+@click.group(cls=Suggesting)
+def network() -> None:
+    """Make a new network of members, or show what one agreed on."""
+
+
+@network.command("new")
+@click.argument("folder", type=FILE)
+@click.option("--chain", default="guizhou", show_default=True, help="The chain's name.")
+@click.option(
+    "--broker",
+    "urls",
+    multiple=True,
+    default=("mqtt://127.0.0.1:1883",),
+    show_default=True,
+    help="How nodes reach a broker; repeatable.",
+)
+@click.option(
+    "--tls-name", "hosts", multiple=True, help="A name of the broker in its certificate; repeatable."
+)
+@click.option(
+    "--validators", metavar="A,B,...", help="Who runs a replica  [default: the model's seven members]"
+)
+@click.option(
+    "--members", metavar="A,B,...", help="Other members of the ledger  [default: customs,tax,insurer]"
+)
+@click.option("--batch-size", type=click.IntRange(1, 10_000), default=200, show_default=True)
+@click.option("--http-port", type=click.IntRange(0, 65_000), default=0, help="Of replica 0; 1 more each.")
+@click.option(
+    "--public", "given", metavar="NAME=HEX", multiple=True, help="A public key that is there already."
+)
+def new_network(
+    folder: Path,
+    chain: str,
+    urls: Sequence[str],
+    hosts: Sequence[str],
+    validators: str | None,
+    members: str | None,
+    batch_size: int,
+    http_port: int,
+    given: Sequence[str],
+) -> int:
+    """Make keys, the founding file, settings and a broker's configuration in FOLDER."""
+    from tradebft.service import consortium
+
+    plan = consortium.Plan(
+        chain,
+        urls,
+        hosts,
+        _names(validators, consortium.VALIDATORS),
+        _names(members, consortium.OFFICES),
+        batch_size,
+        http_port,
+        public=_public(given),
+    )
+    founding = consortium.create(folder, plan)
+    click.echo(f"network {founding.identity.hex()}: {founding.config.nodes} replicas, in {folder}")
+    return OK
+
+
+def _names(text: str | None, otherwise: Sequence[str]) -> tuple[str, ...]:
+    return (
+        tuple(otherwise) if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+    )
+
+
+def _public(given: Sequence[str]) -> Mapping[str, bytes]:
+    found = {}
+    for text in given:
+        name, _, digits = text.partition("=")
+        try:
+            found[name] = bytes.fromhex(digits)
+        except ValueError:
+            raise click.UsageError(f"--public {text}: expected NAME=HEX") from None
+    return found
+
+
+@network.command("show")
+@click.argument("founding", type=FILE)
+def show_network(founding: Path) -> int:
+    """Print what the members of a network agreed on, from its FOUNDING file."""
+    from tradebft.service.consortium import described
+    from tradebft.service.node import founding_at
+
+    _show(described(founding_at(founding)))
+    return OK
+
+
+# --- client ---
+
+
+@click.group(cls=Suggesting)
+@click.option("--config", type=FILE, required=True, help="The client's settings, a TOML file.")
+@click.option("--wait", type=click.FloatRange(min=0.1), default=30.0, show_default=True, help="Seconds.")
+@click.pass_context
+def client(ctx: click.Context, config: Path, wait: float) -> None:
+    """Submit a transaction, or ask what f+1 replicas answer alike."""
+    ctx.obj = (config, wait)
+
+
+def _do(ctx: click.Context, work: Callable[[Asker, Ed25519Signer], Coroutine[Any, Any, T]]) -> T:
+    from tradebft.service import asking
+
+    config, wait = ctx.obj
+
+    async def connected() -> T:
+        async with asking.connected(config, wait) as (asker, signer):
+            return await work(asker, signer)
+
+    try:
+        return asyncio.run(connected())
+    except asking.NoAnswer as error:
+        click.echo(f"tradebft: {error}", err=True)
+        ctx.exit(NO)
+
+
+@client.command()
+@click.argument("payload", type=click.File("r"))
+@click.option("--sender", metavar="NAME=KEYFILE", help="Who sends it, if not the client: a firm, say.")
+@click.option(
+    "--cosigner", "cosigners", metavar="NAME=KEYFILE", multiple=True, help="Who signs too; repeatable."
+)
+@click.pass_context
+def submit(ctx: click.Context, payload: Any, sender: str | None, cosigners: Sequence[str]) -> int:
+    """Submit the transaction whose PAYLOAD is a JSON file (-: standard input), and print its receipt.
+
+    PAYLOAD has the key "type" (docs/ledger.md lists them) and that type's fields; bytes in hexadecimal. Exit code 1
+    where the ledger refuses it.
+    """
+    from tradebft.chain.rules.views import plain
+    from tradebft.network.queries import texts
+    from tradebft.service.asking import payload_of
+
+    what = payload_of(payload.read(), payload.name)
+    others = [_named(text, "--cosigner") for text in cosigners]
+    by = None if sender is None else _named(sender, "--sender")
+
+    async def work(asker: Asker, own: Ed25519Signer) -> Any:
+        return await asker.submit(await asker.signed(what, [by or own, *others]))
+
+    receipt = _do(ctx, work)
+    _show(texts(plain(receipt)))
+    return OK if receipt.ok else NO
+
+
+def _named(text: str, option: str) -> Ed25519Signer:
+    name, equals, file = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"{option} {text}: expected NAME=KEYFILE")
+    return _key(Path(file), name)
+
+
+def _id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise click.UsageError(f"{text}: expected an id in hexadecimal digits") from None
+
+
+@client.command()
+@click.argument("financing")
+@click.pass_context
+def status(ctx: click.Context, financing: str) -> int:
+    """Where the application FINANCING (its id) stands."""
+    from tradebft.network.queries import Query
+
+    query = Query("financing", _id(financing))
+    _show(_do(ctx, lambda asker, signer: asker.ask(query)))
+    return OK
+
+
+@client.command()
+@click.argument("transaction")
+@click.pass_context
+def receipt(ctx: click.Context, transaction: str) -> int:
+    """The receipt of TRANSACTION (its id)."""
+    from tradebft.network.queries import Query
+
+    query = Query("receipt", _id(transaction))
+    _show(_do(ctx, lambda asker, signer: asker.ask(query)))
+    return OK
+
+
+@client.command()
+@click.pass_context
+def view(ctx: click.Context) -> int:
+    """Everything that this member may see. For the regulator and auditors the look goes on record first."""
+    from tradebft.chain.genesis import role_of
+    from tradebft.chain.rules.objects import AUDITOR, REGULATOR
+    from tradebft.network.queries import Query
+
+    async def work(asker: Asker, signer: Ed25519Signer) -> Any:
+        everything = role_of(str(signer.member)) in (REGULATOR, AUDITOR)
+        return await asker.ask(Query("view", await asker.looked("view", signer) if everything else b""))
+
+    _show(_do(ctx, work))
+    return OK
+
+
+@client.command()
+@click.option("--firm", default="", help="Records about this firm.")
+@click.option("--bank", default="", help="Records about this bank, or sent by it.")
+@click.option("--token", default="", metavar="HEX", help="Records about this declaration or invoice.")
+@click.option("--since", type=click.DateTime(), help="From this block time on (UTC).")
+@click.option("--until", type=click.DateTime(), help="Before this block time (UTC).")
+@click.pass_context
+def audit(ctx: click.Context, firm: str, bank: str, token: str, since: Any, until: Any) -> int:
+    """The audit trail, for the regulator and auditors; the look itself goes on record first."""
+    from tradebft.network.queries import Query
+
+    def ns(moment: Any, otherwise: int) -> int:
+        from datetime import UTC
+
+        return otherwise if moment is None else int(moment.replace(tzinfo=UTC).timestamp()) * 10**9
+
+    async def work(asker: Asker, signer: Ed25519Signer) -> Any:
+        look = await asker.looked("audit", signer)
+        records: list[Any] = []
+        first: int | None = 0
+        while first is not None:
+            query = Query("audit", look, firm, bank, _id(token), ns(since, 0), ns(until, 1 << 62), first)
+            told = await asker.ask(query)
+            records += told["records"]
+            first = told["next"]
+        return records
+
+    _show(_do(ctx, work))
+    return OK
+
+
+@client.command()
+@click.argument("transaction")
+@click.option("--node", "url", required=True, metavar="URL", help="Any node's HTTP address.")
+@click.option("--out", type=FILE, required=True, help="Where the proof goes.")
+@click.pass_context
+def proof(ctx: click.Context, transaction: str, url: str, out: Path) -> int:
+    """Fetch the proof that TRANSACTION (its id) was committed, check it, and write it to a file for others."""
+    import msgspec
+    from tradebft.network.queries import Query
+    from tradebft.service import proof as proofs
+    from tradebft.service.errors import ServiceError
+    from tradebft.service.node import founding_at
+    from tradebft.service.settings import ClientSettings, load
+
+    id = _id(transaction)
+    told = _do(ctx, lambda asker, signer: asker.ask(Query("receipt", id)))
+    found = proofs.fetched(url, id, int(told["receipt"]["height"]))
+    proofs.checked(found, founding_at(load(ctx.obj[0], ClientSettings).founding))
+    try:
+        out.write_bytes(msgspec.json.encode(found) + b"\n")
+    except OSError as error:
+        raise ServiceError(f"{out}: {error.strerror or error}") from None
+    click.echo(f"{out}: block {found.seq}")
+    return OK
+
+
+@click.command("check-proof")
+@click.argument("file", type=FILE)
+@click.option("--founding", type=FILE, required=True, help="The founding of the network that it is of.")
+def check_proof(file: Path, founding: Path) -> int:
+    """Check the proof of a transaction, offline. Exit code 2, with the reason, where it proves nothing."""
+    from tradebft.service import proof as proofs
+    from tradebft.service.node import founding_at
+
+    proven = proofs.checked(proofs.read(file), founding_at(founding))
+    signers = ", ".join(map(str, proven.signers))
+    click.echo(
+        f"{proven.type} of {proven.sender}: committed in block {proven.seq}, place {proven.place};"
+        f" signed by replicas {signers}"
+    )
+    return OK
+
+
+COMMANDS: tuple[click.Command, ...] = (node, keys, network, client, check_proof)
