@@ -13,7 +13,16 @@ import msgspec
 from tradebft.chain.crypto import Keyring, MemberId, QuorumCertificate
 from tradebft.consensus.interface import Committed, Config
 from tradebft.consensus.membership import Membership, epoch_of, genesis
-from tradebft.consensus.messages import Checkpoint, Commit, Message, Prepare, PrePrepare, Request, authentic
+from tradebft.consensus.messages import (
+    Checkpoint,
+    Commit,
+    Message,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Request,
+    authentic,
+)
 from tradebft.consensus.watched_views import VIEW_NAMES, Members, Views, members_of
 
 NAMES: Final = (
@@ -69,6 +78,11 @@ class Checker:
         """*replica* sends *message* to one other, who may have missed it."""
         if type(message) is Commit and message.replica == replica and replica in self._honest:
             self._one_vote(now, replica, message)
+
+    def opened(self, now: int, replica: int, message: NewView) -> None:
+        """*replica* believed *message*, and acts on it."""
+        if replica in self._honest:
+            self._views.opened(now, replica, message)
 
     def _one_vote(self, now: int, replica: int, message: Prepare | Commit | PrePrepare | Checkpoint) -> None:
         votes = self._votes[replica]

@@ -28,7 +28,7 @@ VIEW_NAMES: Final = (
     "prepared-unique",  # no two honest replicas hold prepared certificates for different batches at one (view, seq)
     "view-change-preserves",  # what an honest replica committed is what honest ones vote for in every later view
     "monotone",  # view, stable checkpoint and executions of an honest replica never fall, restarts included
-    "certificate-well-formed",  # what honest replicas show: distinct members, their keys, a quorum, one thing
+    "certificate-well-formed",  # what honest ones show or act on: distinct members, their keys, a quorum, one thing
 )
 _IN_EPOCH: Final = (1 << EPOCH_BITS) - 1
 _WINDOWS_KEPT: Final = 4
@@ -88,6 +88,12 @@ class Views:
             self._open(now, replica, message)  # type: ignore[arg-type]
         elif kind is Status:
             self._standing(now, replica, message)  # type: ignore[arg-type]
+
+    def opened(self, now: int, replica: int, message: NewView) -> None:
+        """Honest *replica* acts on *message*, whoever sent it. [S13]"""
+        if fault := self._fault_of_opening(message):
+            what = f"believed a NewView of {message.view}: {fault}"
+            self._report("certificate-well-formed", now, replica, what)
 
     def committed(self, now: int, seq: int, proof: QuorumCertificate) -> None:
         """An honest replica committed what *proof* is for. [S5]"""

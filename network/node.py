@@ -252,7 +252,9 @@ class ReplicaNode:
             fail()
             return
         self._disk.write(effect.record)
-        if isinstance(effect.record, EpochProof):
+        if isinstance(effect.record, NewView):
+            self._checker.opened(now, self.index, effect.record)
+        elif isinstance(effect.record, EpochProof):
             self._checker.entered(now, self.index, effect.record.standing.next)
             self._recorder.entered(effect.record.standing.next)
 

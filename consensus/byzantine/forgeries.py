@@ -119,38 +119,41 @@ class FalseNewView(Behaviour):
         return (replace(effect, message=self.signed(self._false(message, self.draw(9)))),)
 
     def _false(self, message: NewView, lie: int) -> NewView:
-        proposals, shown = message.proposals, message.view_changes
+        made, shown = message.proposals, message.view_changes
         low = max(change.stable for change in shown)
         match lie:
-            case 0:  # one member's ViewChange in place of a quorum's
-                return replace(message, view_changes=shown[:1] * len(shown))
+            case 0:  # one member's ViewChange in place of a quorum's, with what follows from it
+                return self._following(message, shown[:1] * len(shown))
             case 1:  # the last proposal dropped
-                return replace(
-                    message, proposals=proposals[:-1] if proposals else (self._null(message, low + 1),)
-                )
+                return replace(message, proposals=made[:-1] if made else (self._null(message, low + 1),))
             case 2:  # null batches in place of what was prepared
-                return replace(message, proposals=tuple(self._null(message, p.seq) for p in proposals))
+                return replace(message, proposals=tuple(self._null(message, p.seq) for p in made))
             case 3:  # one more
-                return replace(message, proposals=(*proposals, self._null(message, low + 1 + len(proposals))))
+                return replace(message, proposals=(*made, self._null(message, low + 1 + len(made))))
             case 4:  # one ViewChange too few
                 return replace(message, view_changes=shown[:-1])
             case 5:  # min-s lowered: begins where everybody is past
-                return replace(message, proposals=(self._null(message, max(1, low)), *proposals))
+                return replace(message, proposals=(self._null(message, max(1, low)), *made))
             case 6:  # two digests exchanged
-                swapped = [p.digest for p in proposals[1:]] + [p.digest for p in proposals[:1]]
+                swapped = [p.digest for p in made[1:]] + [p.digest for p in made[:1]]
                 signed = [
-                    self.signed(replace(p, digest=value)) for p, value in zip(proposals, swapped, strict=True)
+                    self.signed(replace(p, digest=value)) for p, value in zip(made, swapped, strict=True)
                 ]
                 return replace(message, proposals=tuple(signed))
             case 7:  # null batches left out, so that there is a gap
-                return replace(message, proposals=tuple(p for p in proposals if p.digest != NULL_DIGEST))
+                return replace(message, proposals=tuple(p for p in made if p.digest != NULL_DIGEST))
             case (
                 _
-            ):  # what others prepared taken out of their ViewChanges, whose signatures do not hold any more
-                emptied = tuple(
-                    change if change.replica == self.me else replace(change, prepared=()) for change in shown
+            ):  # what others prepared taken out of their ViewChanges: their signatures do not hold any more
+                return self._following(
+                    message, tuple(c if c.replica == self.me else replace(c, prepared=()) for c in shown)
                 )
-                return replace(message, view_changes=emptied, proposals=())
+
+    def _following(self, message: NewView, shown: tuple[ViewChange, ...]) -> NewView:
+        """The NewView that would be right if *shown* were."""
+        _, expected = proposals(shown)
+        carried = tuple(self.signed(PrePrepare(message.view, s, value, self.me)) for s, value in expected)
+        return replace(message, view_changes=shown, proposals=carried)
 
     def _null(self, message: NewView, seq: int) -> PrePrepare:
         return self.signed(PrePrepare(message.view, seq, NULL_DIGEST, self.me))

@@ -30,7 +30,7 @@ from tradebft.consensus.interface import (
     TimerFired,
 )
 from tradebft.consensus.invariants import Checker, Violation
-from tradebft.consensus.messages import Decided, FetchReply, Reply, Request, authentic, result_digest
+from tradebft.consensus.messages import Decided, FetchReply, NewView, Reply, Request, authentic, result_digest
 from tradebft.consensus.pbft import Replica
 from tradebft.lab.fuzz import limits
 
@@ -216,6 +216,8 @@ class Lockstep:
                 self.evidence.append((self.seats[seat], effect))
                 if effect.culprit in self.judged or isinstance(effect.culprit, str):
                     self.report("accused", self.seats[seat], f"accuses {effect.culprit}: {effect.what}")
+        elif kind is Persist and isinstance(effect.record, NewView):
+            self.checker.opened(self.now, self.seats[seat], effect.record)
         else:
             assert kind in (Persist, Ignored), f"no disk, no snapshots and no epochs here: {effect}"
 

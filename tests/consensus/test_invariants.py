@@ -343,6 +343,15 @@ def test_certificate_well_formed_in_a_new_view(net, checker, case):
     assert fired(checker) == ["certificate-well-formed"]
 
 
+@pytest.mark.parametrize("case", range(7))
+def test_certificate_well_formed_in_a_new_view_that_is_believed(net, checker, case):
+    """Whoever sent it: an honest replica must not act on it."""
+    checker.opened(1, 2, net.new_view([net.view_change(i) for i in (1, 2, 3)]))
+    assert checker.violations == []
+    checker.opened(2, 2, list(ill_formed_openings(net))[case])
+    assert fired(checker) == ["certificate-well-formed"]
+
+
 def test_certificate_well_formed_by_members_only():
     """Somebody whose key is known, and who is no member yet, makes no quorum."""
     net = Network(4, spare=1)

@@ -197,6 +197,7 @@ def test_addresses(url, expected):
         "",
         "broker:1883",
         "http://broker",
+        "amqp://b:1883",
         "mqtt://",
         "mqtt://b:x",
         "mqtt://b:99999",
