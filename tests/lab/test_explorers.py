@@ -355,8 +355,8 @@ def test_lies_and_cuts_are_survived(tmp_path):
     ("mutant", "about", "invariant"),
     [
         ("new-view-trusted", "NewView/1/0#0", "view-change-preserves"),
-        ("view-changes-counted-by-length", "NewView/1/0#0", "view-change-preserves"),
-        ("view-changes-not-authentic", "NewView/1/0#0", "view-change-preserves"),
+        ("view-changes-counted-by-length", "NewView/1/0#0", "certificate-well-formed"),
+        ("view-changes-not-authentic", "NewView/1/0#0", "certificate-well-formed"),
         ("prepared-certificate-not-verified", "NewView/1/0#0", "view-change-preserves"),
         ("duplicate-commits-counted", "Commit/2/7#0", "certificates"),
         ("request-signature-not-checked", "PrePrepare/1/5#0", "validity"),
