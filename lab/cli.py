@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from tradebft.lab import fuzz_cli, service_cli
+from tradebft.lab.overrides import overrides_of
 from tradebft.lab.suggesting import Suggesting
 
 if TYPE_CHECKING:
     from tradebft.lab.run import Run
+    from tradebft.scenarios.live import There
 
 OK, EXPECTATION_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -54,6 +56,12 @@ def cli() -> None:
     type=click.Path(path_type=Path),
     help="Certificates that an mqtts broker must descend from.",
 )
+@click.option(
+    "--network",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The client's settings of a network that runs already (`network new --scenario`).",
+)
 def run(
     scenario: str,
     seed: int | None,
@@ -64,6 +72,7 @@ def run(
     bus: str,
     broker: str | None,
     broker_ca: Path | None,
+    network: Path | None,
 ) -> int:
     """Run SCENARIO, a built-in name or the path of a TOML file."""
     from tradebft.lab import results
@@ -71,18 +80,20 @@ def run(
     from tradebft.scenarios import live
     from tradebft.scenarios.schema import load
 
-    overrides = _overrides(settings)
+    overrides = overrides_of(settings)
     loaded = load(scenario, overrides, seed)
-    live.check(loaded, bus, live.broker_of(broker, broker_ca))
+    with _running(network) as there:
+        live.check(loaded, bus, live.broker_of(broker, broker_ca), there)
     for warning in [*loaded.warnings, *live.remarks(loaded, bus)]:
         click.echo(f"warning: {warning}", err=True)
     stem = f"{loaded.name}-seed{loaded.seed}"
     if out is not None or not as_json:
         results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")
-    with _progress(quiet) as progress:
+    with _progress(quiet) as progress, _running(network) as there:
         finished = run_scenario(
-            scenario, seed=seed, set=overrides, progress=progress, bus=bus, broker=broker, broker_ca=broker_ca
-        )
+            scenario, seed=seed, set=overrides, progress=progress, bus=bus, broker=broker,
+            broker_ca=broker_ca, network=there,
+        )  # fmt: skip
         folder: Path | None = None
         if out is not None:
             folder = finished.save(out, progress)
@@ -92,19 +103,16 @@ def run(
     return _show(finished, folder, as_json, quiet)
 
 
-def _overrides(settings: Sequence[str]) -> dict[str, object]:
-    """`KEY=VALUE` texts as a mapping; the last of two for one key counts."""
-    overrides: dict[str, object] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise click.UsageError(
-                f"--set {setting}: expected KEY=VALUE, such as consensus.batch_size=10; found no '='"
-                if not equals
-                else f"--set {setting}: expected KEY=VALUE, such as consensus.batch_size=10; found no key"
-            )
-        overrides[key.strip()] = value
-    return overrides
+@contextlib.contextmanager
+def _running(client: Path | None) -> Iterator[There | None]:
+    """The network that a client's settings lead to, if there are any."""
+    if client is None:
+        yield None
+        return
+    from tradebft.service.asking import network_at
+
+    with network_at(client) as there:
+        yield there
 
 
 @contextlib.contextmanager
@@ -168,7 +176,7 @@ def check(file: str, settings: Sequence[str]) -> int:
     """Check a scenario, a path or a built-in name, without running it."""
     from tradebft.scenarios.schema import load
 
-    scenario = load(file, _overrides(settings))
+    scenario = load(file, overrides_of(settings))
     for warning in scenario.warnings:
         click.echo(f"warning: {warning}", err=True)
     faults = f", {len(scenario.faults)} fault(s)" if scenario.faults else ""

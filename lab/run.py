@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 from tradebft.lab import metrics, results
 from tradebft.lab.progress import Progress, silent
+from tradebft.scenarios.live import There
 from tradebft.scenarios.records import Records
 
 
@@ -62,12 +63,13 @@ def run(
     bus: str = "simulated",
     broker: str | None = None,
     broker_ca: str | Path | None = None,
+    network: There | None = None,
 ) -> Run:
     """Run a scenario and return what it left behind.
 
     `bus`: "simulated" (virtual time), "local" (real members in this process) or "mqtt" (each member a process
     of its own, over `broker` or a broker that the run starts; `broker_ca`: a file of certificates that it must
-    descend from).
+    descend from). `network`: one that runs already (`tradebft.service.asking.network_at`), over "mqtt".
 
     `scenario` is the name of a built-in scenario or the path of a TOML file; `set` overrides dotted keys,
     such as {"consensus.batch_size": 10}; `out` is a folder to write the results to. Ctrl-C during the
@@ -85,9 +87,9 @@ def run(
     if out is not None:
         results.check_writable(out)  # before the minutes of work, not after
     given = live.broker_of(broker, broker_ca)
-    live.check(loaded, bus, given)
+    live.check(loaded, bus, given, network)
     varied.check(loaded)
-    records = execute(loaded, report_progress, bus, given)
+    records = execute(loaded, report_progress, bus, given, network)
     if loaded.vary:
         varied.vary(loaded, records, report_progress)
     document = metrics.document(records)

@@ -15,6 +15,7 @@ from tradebft.lab.suggesting import Suggesting
 if TYPE_CHECKING:
     from tradebft.chain.crypto import Ed25519Signer
     from tradebft.service.asking import Asker
+    from tradebft.service.consortium import Recorded
 
 OK, NO, BAD_INPUT = 0, 1, 2
 T = TypeVar("T")
@@ -126,7 +127,19 @@ def network() -> None:
     "--members", metavar="A,B,...", help="Other members of the ledger  [default: customs,tax,insurer]"
 )
 @click.option("--batch-size", type=click.IntRange(1, 10_000), default=200, show_default=True)
-@click.option("--http-port", type=click.IntRange(0, 65_000), default=0, help="Of replica 0; 1 more each.")
+@click.option(
+    "--http-port", type=click.IntRange(0, 65_000), default=0, help="Of replica 0; on one machine 1 more each."
+)
+@click.option(
+    "--http-host", default="127.0.0.1", show_default=True, help="Where nodes serve health and metrics."
+)
+@click.option("--broker-address", default="127.0.0.1", show_default=True, help="Where the broker listens.")
+@click.option("--broker-folder", default="", metavar="PATH", help="Where the broker will find its files.")
+@click.option(
+    "--scenario", help="Take this scenario's blocks (`run --bus mqtt --network`), and nothing else."
+)
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of that scenario.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Of that scenario; repeatable.")
 @click.option(
     "--public", "given", metavar="NAME=HEX", multiple=True, help="A public key that is there already."
 )
@@ -139,6 +152,12 @@ def new_network(
     members: str | None,
     batch_size: int,
     http_port: int,
+    http_host: str,
+    broker_address: str,
+    broker_folder: str,
+    scenario: str | None,
+    seed: int | None,
+    settings: Sequence[str],
     given: Sequence[str],
 ) -> int:
     """Make keys, the founding file, settings and a broker's configuration in FOLDER."""
@@ -152,7 +171,11 @@ def new_network(
         _names(members, consortium.OFFICES),
         batch_size,
         http_port,
-        public=_public(given),
+        http_host,
+        _recorded(scenario, seed, settings),
+        _public(given),
+        broker_address,
+        broker_folder,
     )
     founding = consortium.create(folder, plan)
     click.echo(f"network {founding.identity.hex()}: {founding.config.nodes} replicas, in {folder}")
@@ -163,6 +186,19 @@ def _names(text: str | None, otherwise: Sequence[str]) -> tuple[str, ...]:
     return (
         tuple(otherwise) if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
     )
+
+
+def _recorded(scenario: str | None, seed: int | None, settings: Sequence[str]) -> Recorded | None:
+    if scenario is None:
+        return None
+    from tradebft.lab.overrides import overrides_of
+    from tradebft.scenarios.live import recorded_founding
+    from tradebft.scenarios.live_replay import REPLAYER
+    from tradebft.scenarios.schema import load
+    from tradebft.service.consortium import Recorded
+
+    config, ledger, signed = recorded_founding(load(scenario, overrides_of(settings), seed))
+    return Recorded(ledger, signed, REPLAYER, config)
 
 
 def _public(given: Sequence[str]) -> Mapping[str, bytes]:

@@ -18,6 +18,7 @@ from tradebft.network.application import LedgerApplication
 
 BLOCK_BYTES_MAX: Final = 1 << 26
 SNAPSHOT_BYTES_MAX: Final = 1 << 32
+DONE: Final = b"done"
 
 
 class RecordedBlock(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -44,8 +45,8 @@ class RecordingLedger(LedgerApplication):
 
 
 class RecordedLedger:
-    """The application: the result of a request is the ledger's state root after it, or nothing if the block is not the
-    next one or is no block."""
+    """The application: the result of a request is the ledger's state root after it; `DONE` for a block that is further
+    back, and nothing if the block's turn has not come or it is no block."""
 
     checks = 1
 
@@ -63,6 +64,8 @@ class RecordedLedger:
             block = decode(operation, RecordedBlock, limit=BLOCK_BYTES_MAX)
         except CodecError:
             return b""
+        if block.height <= self.ledger.height:
+            return self.ledger.state_root if block.height == self.ledger.height else DONE
         if block.height != self.ledger.height + 1:
             return b""
         return self.ledger.apply(block.height, block.time_ns, block.operations).state_root

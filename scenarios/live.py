@@ -17,8 +17,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from tradebft.chain.crypto import Signer, make_identities
 from tradebft.chain.genesis import Genesis
+from tradebft.consensus.interface import Config
 from tradebft.network.live.assembly import Gathering, InProcess, client_of
 from tradebft.network.live.broker import BrokerError
+from tradebft.network.live.bus import LiveBus
 from tradebft.network.live.client import LiveClient
 from tradebft.network.live.clock import Clock
 from tradebft.network.live.envelope import address_of
@@ -37,7 +39,9 @@ from tradebft.scenarios.live_replay import REPLAYER, Replay
 from tradebft.scenarios.records import Records
 from tradebft.scenarios.schema import Scenario, Synthetic, TradeFinance
 from tradebft.scenarios.synthetic import client_names
+from tradebft.scenarios.trade.office import Office
 from tradebft.scenarios.trade.run import Recording, run_trade_finance
+from tradebft.scenarios.trade.workload import generate
 
 BUSES: Final = ("simulated", "local", "mqtt")
 LEVEL_SECONDS: Final = 10.0  # at most, for the last batch to reach the last member
@@ -45,12 +49,22 @@ _LOOK_SECONDS: Final = 0.1
 
 
 class Cast(NamedTuple):
-    """Who takes part: what they agree on, and everybody's keys."""
+    """Who takes part: what they agree on, and everybody's keys. *number*: see `LiveClient`."""
 
     founding: Founding
     signers: dict[Any, Signer]
     clients: list[str]
     clock: Clock
+    number: Callable[[], int] | None = None
+
+
+class There(NamedTuple):
+    """A network that runs already, founded for a scenario (`recorded_founding`), and how to reach it as its client."""
+
+    founding: Founding
+    signer: Signer
+    bus: Callable[[], LiveBus]
+    number: Callable[[], int]
 
 
 class Outcome(NamedTuple):
@@ -75,12 +89,18 @@ def broker_of(url: str | None, ca: str | Path | None) -> Broker | None:
     return None if url is None else Broker(url, None if ca is None else Path(ca))
 
 
-def check(scenario: Scenario, bus: str, broker: Broker | None = None) -> None:
+def check(scenario: Scenario, bus: str, broker: Broker | None = None, there: There | None = None) -> None:
     """ScenarioError, in one line, where *scenario* cannot run over *bus*."""
     if bus not in BUSES:
         raise ScenarioError(f"{scenario.name}: bus {bus!r}: {one_of(BUSES)}{suggestion(bus, BUSES)}")
     if broker is not None and bus != "mqtt":
         raise ScenarioError(f"{scenario.name}: a broker is for bus mqtt, not {bus}")
+    if there is not None and (bus != "mqtt" or broker is not None):
+        raise ScenarioError(
+            f"{scenario.name}: a network that is there is for bus mqtt, and names its brokers"
+        )
+    if there is not None:
+        _with_ledger(scenario)
     if bus == "simulated":
         return
     _check_broker(scenario, broker)
@@ -94,8 +114,8 @@ def check(scenario: Scenario, bus: str, broker: Broker | None = None) -> None:
         f"workload.kind = {scenario.workload.kind!r}": scenario.workload.kind
         not in ("synthetic", "trade-finance"),
     }
-    for what, there in virtual.items():
-        if there:
+    for what, present in virtual.items():
+        if present:
             raise ScenarioError(f"{scenario.name}: {what} needs the simulated bus, expected none over {bus}")
 
 
@@ -123,11 +143,19 @@ def remarks(scenario: Scenario, bus: str) -> list[str]:
 
 
 def run_live(
-    scenario: Scenario, records: Records, bus: str, broker: Broker | None, progress: Progress
+    scenario: Scenario,
+    records: Records,
+    bus: str,
+    broker: Broker | None,
+    progress: Progress,
+    there: There | None = None,
 ) -> None:
-    """Run a scenario that passed `check` over a real *bus*, and fill *records*."""
+    """Run a scenario that passed `check` over a real *bus*, or on the network that is *there*, and fill *records*."""
     gather = locally(scenario) if bus == "local" else over_mqtt(broker)
-    if isinstance(scenario.workload, Synthetic):
+    if there is not None:
+        demand = _with_ledger(scenario)
+        run_trade_live(scenario, demand, records, lambda cast, folder: Elsewhere(there), progress, there)
+    elif isinstance(scenario.workload, Synthetic):
         run_synthetic_live(scenario, scenario.workload, records, gather, progress)
     elif isinstance(scenario.workload, TradeFinance):
         run_trade_live(scenario, scenario.workload, records, gather, progress)
@@ -156,7 +184,12 @@ def run_synthetic_live(
 
 
 def run_trade_live(
-    scenario: Scenario, demand: TradeFinance, records: Records, gather: Gather, progress: Progress
+    scenario: Scenario,
+    demand: TradeFinance,
+    records: Records,
+    gather: Gather,
+    progress: Progress,
+    there: There | None = None,
 ) -> None:
     """Simulate the scenario, have real members execute the chain arm's blocks, and compare the ledgers that they come
     to. What *records* say of applications and frauds is the simulation's; of consensus, the real network's."""
@@ -165,7 +198,10 @@ def run_trade_live(
     if recording.genesis is None or not records.complete:
         return
     signed = Signatories(scenario.nodes.crypto, scenario.seed, recording.signatories)
-    cast = cast_of(scenario, [REPLAYER], recording.genesis, signed)
+    if there is None:
+        cast = cast_of(scenario, [REPLAYER], recording.genesis, signed)
+    else:
+        cast = _cast_there(scenario, there, recording.genesis, signed)
     replays: list[Replay] = []
 
     async def play(clients: Sequence[LiveClient], gathering: Gathering) -> None:
@@ -182,7 +218,8 @@ def run_trade_live(
     records.requests = tables.table(tables.REQUEST_COLUMNS, rows)
     records.virtual_ns = max((row[4] for row in rows), default=0)
     if outcome.complete:
-        compare_roots(records, outcome.seen, len(recording.blocks))
+        roots = [one.root for one in outcome.seen] if there is None else [replays[0].root]
+        compare_roots(records, roots, len(recording.blocks))
 
 
 # --- putting it together ---
@@ -205,6 +242,50 @@ def cast_of(
         recorded=recorded,
     )
     return Cast(founding, signers, clients, Clock(time.time_ns()))
+
+
+def recorded_founding(scenario: Scenario) -> tuple[Config, Genesis, Signatories]:
+    """What a network must be founded with to take *scenario*'s blocks. ScenarioError where it has no ledger."""
+    office = Office(generate(scenario, _with_ledger(scenario)))
+    signed = Signatories(scenario.nodes.crypto, scenario.seed, tuple(office.signers))
+    return simulation.config(scenario), office.genesis(), signed
+
+
+def _with_ledger(scenario: Scenario) -> TradeFinance:
+    if not isinstance(scenario.workload, TradeFinance):
+        raise ScenarioError(f"{scenario.name}: expected a scenario of trade finance, which has a ledger")
+    return scenario.workload
+
+
+def _cast_there(scenario: Scenario, there: There, ledger: Genesis, signed: Signatories) -> Cast:
+    founding = there.founding
+    if (founding.ledger, founding.recorded) != (ledger, signed):
+        raise ScenarioError(
+            f"{scenario.name}: the network was founded for another scenario, seed or version of one"
+        )
+    return Cast(founding, {REPLAYER: there.signer}, [REPLAYER], Clock(), there.number)
+
+
+class Elsewhere:
+    """A network that others run: it is there, and what its members do is for them to tell."""
+
+    def __init__(self, there: There) -> None:
+        self._there = there
+        self.failed = ""
+
+    async def start(self) -> None:
+        """It runs already."""
+
+    def bus(self) -> LiveBus:
+        """A connection for the client."""
+        return self._there.bus()
+
+    async def level(self, seconds: float) -> None:
+        """Nobody here can tell."""
+
+    async def stop(self) -> list[Seen]:
+        """It goes on."""
+        return []
 
 
 Gather = Callable[[Cast, Path], Gathering]
@@ -249,6 +330,7 @@ async def _perform(scenario: Scenario, cast: Cast, gathering: Gathering, play: P
             clients.append(
                 client_of(cast.founding, name, cast.signers[name], gathering.bus(), cast.clock, timeout)
             )
+            clients[-1].number = cast.number
             await clients[-1].start()
         await play(clients, gathering)
         await gathering.level(min(LEVEL_SECONDS, settling_time(scenario) / 1e9))

@@ -40,7 +40,7 @@ def collect_live(
     records.ignored, records.dropped = dict(sorted(ignored.items())), dict(sorted(dropped.items()))
     records.view_changes = max((c.view for one in seen for c in one.commits), default=0)
     records.decisions = tables.table(tables.DECISION_COLUMNS, _decisions(records, seen, began_ns))
-    records.invariants_checked += CHECKED
+    records.invariants_checked += [name for name in CHECKED if name not in records.invariants_checked]
     records.violations += _violations(seen, began_ns)
     records.live |= {
         "members": [
@@ -101,10 +101,10 @@ def forget_consensus(records: Records) -> None:
     records.evidence, records.trace_digest = [], ""
 
 
-def compare_roots(records: Records, seen: Sequence[Seen], blocks: int) -> None:
-    """Note the ledger that real members came to beside the simulated one; a violation where they differ."""
+def compare_roots(records: Records, found: Iterable[bytes], blocks: int) -> None:
+    """Note the ledger that real members came to beside the simulated one; a violation where their roots differ."""
     simulated = records.ledger["state_root"]
-    roots = sorted({one.root.hex() for one in seen})
+    roots = sorted({root.hex() for root in found})
     same = roots == [simulated]
     records.live |= {
         "replayed_blocks": blocks,

@@ -20,7 +20,7 @@ class Replay:
     """Submits *blocks* through *client*, each once the network can take it.
 
     A block whose turn has not come is refused by the ledger (an empty result): then it is submitted again. So the order
-    is kept whatever becomes of requests on the way.
+    is kept whatever becomes of requests on the way, and a replay that was broken off can be done over.
     """
 
     def __init__(self, client: LiveClient, blocks: Sequence[RecordedBlock], clock: Clock) -> None:
@@ -28,6 +28,7 @@ class Replay:
         self.began_ns = clock.now()
         self.total, self.done = len(blocks), 0
         self.rows: list[tuple[Any, ...]] = []  # of the requests table
+        self.root = b""  # of the ledger after the last block
 
     async def run(self) -> None:
         """Submit everything; return when every block was executed."""
@@ -41,3 +42,4 @@ class Replay:
                     (REPLAYER, answer.sequence, submitted, submitted, replied, answer.seq, "", "")
                 )
             self.done += sum(bool(answer.result) for answer in answers)
+            self.root = answers[-1].result

@@ -15,23 +15,27 @@ from tradebft.scenarios.trade.run import run_trade_finance
 
 
 def execute(
-    scenario: Scenario, progress: Progress, bus: str = "simulated", broker: live.Broker | None = None
+    scenario: Scenario,
+    progress: Progress,
+    bus: str = "simulated",
+    broker: live.Broker | None = None,
+    there: live.There | None = None,
 ) -> Records:
     """Run *scenario* over *bus* (see `live.BUSES`) and return what it left behind.
 
-    *broker*: for bus mqtt; without one, the run brings its own. Ctrl-C during a run gives the
-    records up to then, with ``complete`` False.
+    *broker*: for bus mqtt; without one, the run brings its own. *there*: a network that runs already.
+    Ctrl-C during a run gives the records up to then, with ``complete`` False.
 
     Raises:
         ScenarioError: the scenario names something that cannot be built; one line.
     """
     begun = time.perf_counter()
-    live.check(scenario, bus, broker)
+    live.check(scenario, bus, broker, there)
     workload = scenario.workload
     records = empty_records(scenario, bus)
     with rare_collections():
         if bus != "simulated":
-            live.run_live(scenario, records, bus, broker, progress)
+            live.run_live(scenario, records, bus, broker, progress, there)
         elif isinstance(workload, Synthetic):
             _synthetic(scenario, workload, records, progress)
         elif isinstance(workload, TradeFinance):

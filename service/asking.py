@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import time
 import typing
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -26,10 +24,14 @@ from tradebft.chain.transaction import Transaction
 from tradebft.network.live.assembly import client_of
 from tradebft.network.live.client import LiveClient
 from tradebft.network.live.clock import Clock
+from tradebft.network.live.founding import Founding
 from tradebft.network.queries import Query
 from tradebft.scenarios.errors import one_of, suggestion
+from tradebft.scenarios.live import There
+from tradebft.scenarios.live_replay import REPLAYER
 from tradebft.service.errors import ServiceError
 from tradebft.service.node import founding_at, key_at
+from tradebft.service.numbers import numbers_at
 from tradebft.service.settings import ClientSettings, bus_of, load
 
 LIFETIME_BLOCKS: Final = 1000  # that a transaction may wait, at most
@@ -42,8 +44,8 @@ class NoAnswer(Exception):
 class Asker:
     """A client that is connected. Make one with `connected`."""
 
-    def __init__(self, client: LiveClient, numbers: _Numbers, chain_id: bytes, seconds: float) -> None:
-        self._client, self._numbers, self._chain_id, self._seconds = client, numbers, chain_id, seconds
+    def __init__(self, client: LiveClient, chain_id: bytes, seconds: float) -> None:
+        self._client, self._chain_id, self._seconds = client, chain_id, seconds
 
     async def ask(self, query: Query) -> dict[str, Any]:
         """What f+1 replicas answered; ServiceError where that is a refusal, NoAnswer where they did not."""
@@ -82,7 +84,6 @@ class Asker:
         return signed.id
 
     async def _request(self, operation: bytes) -> bytes:
-        self._client.client.sequence = self._numbers.next() - 1
         try:
             async with asyncio.timeout(self._seconds):
                 return (await self._client.submit(operation)).result
@@ -92,62 +93,42 @@ class Asker:
             raise NoAnswer(f"{why} within {self._seconds:g} s") from None
 
 
-@contextlib.asynccontextmanager
-async def connected(path: Path, seconds: float) -> AsyncIterator[tuple[Asker, Ed25519Signer]]:
-    """The client that the settings at *path* describe, and its key; it waits at most *seconds* for an answer."""
+def _client_at(path: Path) -> tuple[ClientSettings, Founding, Ed25519Signer]:
     settings = load(path, ClientSettings)
     founding = founding_at(settings.founding)
     known = dict(founding.clients)
     if settings.name not in known:
         hint = suggestion(settings.name, known)
         raise ServiceError(f"{path}: name: {settings.name!r}: {one_of(known)}{hint}")
-    signer = key_at(settings.key, settings.name, known[settings.name])
-    with _numbers(settings.state) as numbers:
+    return settings, founding, key_at(settings.key, settings.name, known[settings.name])
+
+
+@contextlib.contextmanager
+def network_at(path: Path) -> Iterator[There]:
+    """The network that the client's settings at *path* lead to, for a scenario's blocks (`tradebft run --network`)."""
+    settings, founding, signer = _client_at(path)
+    if settings.name != REPLAYER:
+        raise ServiceError(f"{path}: name: expected {REPLAYER!r}, the client of `network new --scenario`")
+    bus_of(settings.broker, path)  # what is wrong with it is told before the minutes of work
+    with numbers_at(settings.state) as numbers:
+        yield There(founding, signer, lambda: bus_of(settings.broker, path), numbers.next)
+
+
+@contextlib.asynccontextmanager
+async def connected(path: Path, seconds: float) -> AsyncIterator[tuple[Asker, Ed25519Signer]]:
+    """The client that the settings at *path* describe, and its key; it waits at most *seconds* for an answer."""
+    settings, founding, signer = _client_at(path)
+    with numbers_at(settings.state) as numbers:
         client = client_of(
             founding, settings.name, signer, bus_of(settings.broker, path), Clock(),
             int(settings.timeout_seconds * 1e9),
         )  # fmt: skip
+        client.number = numbers.next
         await client.start()
         try:
-            yield Asker(client, numbers, founding.config.chain_id, seconds), signer
+            yield Asker(client, founding.config.chain_id, seconds), signer
         finally:
             await client.stop()
-
-
-class _Numbers:
-    """The numbers of requests, in a file that is locked while this lives."""
-
-    def __init__(self, descriptor: int, last: int) -> None:
-        self._descriptor, self._last = descriptor, last
-
-    def next(self) -> int:
-        """A number that was never used, on the disk before it is."""
-        self._last += 1
-        data = msgspec.json.encode({"request": self._last})
-        os.pwrite(self._descriptor, data.ljust(64) + b"\n", 0)
-        os.fsync(self._descriptor)
-        return self._last
-
-
-@contextlib.contextmanager
-def _numbers(path: Path) -> Iterator[_Numbers]:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ServiceError(f"{path}: {error.strerror or error}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ServiceError(f"{path}: another client of this member is at work") from None
-        text = os.pread(descriptor, 4096, 0)
-        try:
-            last = msgspec.json.decode(text, type=dict[str, int])["request"] if text.strip() else 0
-        except (msgspec.DecodeError, KeyError):
-            raise ServiceError(f'{path}: expected {{"request": NUMBER}}') from None
-        yield _Numbers(descriptor, last)
-    finally:
-        os.close(descriptor)
 
 
 # --- payloads as people write them ---

@@ -34,6 +34,7 @@ from tradebft.service.errors import ServiceError
 
 VALIDATORS: Final = ("administrator", "policy_bank", *(f"commercial_bank.{k}" for k in range(1, 6)))
 """Who runs a replica, unless something else is said: the model's seven members."""
+LOOPBACK: Final = "127.0.0.1"
 OFFICES: Final = ("customs", "tax", "insurer")
 """Members of the ledger that run none."""
 
@@ -58,10 +59,11 @@ class Plan(NamedTuple):
     offices: Sequence[str] = OFFICES
     batch_size: int = 200
     http_port: int = 0
-    http_host: str = "127.0.0.1"
+    http_host: str = LOOPBACK
     recorded: Recorded | None = None
     public: Mapping[str, bytes] = {}
-    broker: mosquitto.Broker | None = None
+    broker_address: str = LOOPBACK  # where it listens; empty: everywhere
+    broker_folder: str = ""  # where it finds its files, if not where they are written
 
 
 def create(folder: Path, plan: Plan) -> Founding:
@@ -158,7 +160,7 @@ class _Maker:
     def _broker(self, passwords: Mapping[str, str], members: Sequence[str]) -> mosquitto.Files:
         plan = self._plan
         port = address_in(plan.urls[0]).port
-        broker = plan.broker or mosquitto.Broker(port, plan.hosts)
+        broker = mosquitto.Broker(port, plan.hosts, plan.broker_address, seen_at=plan.broker_folder)
         return mosquitto.write(self._folder / "broker", NET, passwords, members, broker)
 
     def _node(self, index: int, founding: Founding, password: str, ca: Path | None) -> None:
@@ -166,7 +168,10 @@ class _Maker:
         folder = self._folder / "nodes" / name
         self._institution(folder, "replica.key", self._signers.get(index), password, ca)
         (folder / "founding").write_bytes(encode(founding))
-        http = f'\n[http]\nhost = "{self._plan.http_host}"\nport = {self._plan.http_port + index}\n'
+        apart = (
+            0 if self._plan.http_host != LOOPBACK else index
+        )  # on one machine each needs a port of its own
+        http = f'\n[http]\nhost = "{self._plan.http_host}"\nport = {self._plan.http_port + apart}\n'
         (folder / "node.toml").write_text(
             f'replica = {index}\nfounding = "founding"\nkey = "replica.key"\nstore = "store.db"\n'
             + self._connection(name, ca)

@@ -13,14 +13,16 @@ from tradebft.lab import cli, run, wording
 from tradebft.scenarios import catalogue, schema
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("chain", "consensus", "network", "scenarios", "lab")
+ROOMS = ("chain", "consensus", "network", "scenarios", "service", "lab")
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
 SOURCES = ROOT / "docs" / "sources.md"
 
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 SOURCE_ID = re.compile(r"\b[SPK]\d+[a-z]?\b")
 BRACKETS = re.compile(r"\[([^\[\]\n]*\b[SP]\d+[a-z]?\b[^\[\]\n]*)\](?!\()")
-PATH = re.compile(r"`((?:chain|consensus|network|scenarios|lab|tests|docs|examples|typings)/[\w./-]+)`")
+PATH = re.compile(
+    r"`((?:chain|consensus|network|scenarios|service|lab|tests|docs|examples|typings)/[\w./-]+)`"
+)
 BLOCK = re.compile(r"<!-- (\w+)(?:: (\S+))? -->\n```\w+\n(.*?)```", re.DOTALL)
 
 

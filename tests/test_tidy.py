@@ -20,7 +20,7 @@ ROOMS = (
     "service",
     "lab",
 )  # a room may import those to its left
-OTHER_FOLDERS = ("tests", "docs", "examples", "scripts", ".ci", ".github")
+OTHER_FOLDERS = ("tests", "docs", "examples", "scripts", "docker", ".ci", ".github")
 TOP_FILES = (
     "Makefile",
     "README.md",
@@ -29,6 +29,8 @@ TOP_FILES = (
     "CITATION.cff",
     "LICENSE",
     "pyproject.toml",
+    "Dockerfile",
+    "docker-compose.yml",
 )
 
 FILE_LINES_MAX = 500

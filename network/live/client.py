@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tradebft.chain.codec import CodecError
@@ -51,6 +52,9 @@ class LiveClient:
         self._timers = Timers(lambda name: self._step(TimerFired(name)))
         self._flushing = False
         self._leaving = False
+        self.number: Callable[[], int] | None = (
+            None  # gives each request its number, where not all are this client's
+        )
 
     async def start(self) -> None:
         """Join the bus."""
@@ -70,6 +74,8 @@ class LiveClient:
         self._tags += 1
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[self._tags] = answer, self._clock.now()
+        if self.number is not None:
+            self.client.sequence = self.number() - 1
         self._step(Submit(operation, self._tags))
         return answer
 

@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,14 +73,13 @@ class Broker:
 class Consortium:
     """Four nodes, started by `start` as an operator would."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, plan: Callable[[str, int], Plan] | None = None) -> None:
         self.folder = folder
         self.broker = Broker()
         self.http = _free_ports(len(VALIDATORS))
-        plan = Plan(
-            "pilot", [f"mqtt://127.0.0.1:{self.broker.port}"], (), VALIDATORS, OFFICES, http_port=self.http
-        )
-        self.founding = create(folder, plan)
+        url = f"mqtt://127.0.0.1:{self.broker.port}"
+        usual = Plan("pilot", [url], (), VALIDATORS, OFFICES, http_port=self.http)
+        self.founding = create(folder, usual if plan is None else plan(url, self.http))
         self.nodes: dict[int, subprocess.Popen[bytes]] = {}
 
     def settings(self, index: int) -> Path:
