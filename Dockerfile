@@ -8,7 +8,7 @@ RUN python3 -m venv /opt/tradebft \
  && cp /src/docker/found /src/docker/healthy /usr/local/bin/ \
  && chmod 755 /usr/local/bin/found /usr/local/bin/healthy \
  && rm -rf /src \
- && useradd --uid 10001 --create-home tradebft
-ENV PATH=/opt/tradebft/bin:$PATH MPLCONFIGDIR=/tmp/matplotlib
+ && useradd --uid 10001 --create-home --home-dir /var/lib/tradebft tradebft
+ENV PATH=/opt/tradebft/bin:$PATH
 USER tradebft
-WORKDIR /home/tradebft
+WORKDIR /var/lib/tradebft
