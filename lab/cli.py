@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from tradebft.lab import fuzz_cli, service_cli
-from tradebft.lab.overrides import overrides_of
+from tradebft.lab.overrides import overrides_of, profile_in
 from tradebft.lab.suggesting import Suggesting
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ def cli() -> None:
     help="Certificates that an mqtts broker must descend from.",
 )
 @click.option(
+    "--profile",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Costs of computing, as `calibrate` wrote them, for nodes.cpu.",
+)
+@click.option(
     "--network",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -72,6 +78,7 @@ def run(
     bus: str,
     broker: str | None,
     broker_ca: Path | None,
+    profile: Path | None,
     network: Path | None,
 ) -> int:
     """Run SCENARIO, a built-in name or the path of a TOML file."""
@@ -81,6 +88,8 @@ def run(
     from tradebft.scenarios.schema import load
 
     overrides = overrides_of(settings)
+    if profile is not None:
+        overrides["nodes.cpu"] = profile_in(profile)
     loaded = load(scenario, overrides, seed)
     with _running(network) as there:
         live.check(loaded, bus, live.broker_of(broker, broker_ca), there)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
+from tradebft.scenarios.errors import ScenarioError
 
 
 def overrides_of(settings: Sequence[str]) -> dict[str, object]:
@@ -20,3 +24,13 @@ def overrides_of(settings: Sequence[str]) -> dict[str, object]:
             )
         overrides[key.strip()] = value
     return overrides
+
+
+def profile_in(path: Path) -> dict[str, Any]:
+    """The costs that `tradebft calibrate` wrote to *path*, for `nodes.cpu`. ScenarioError for a file that is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path}: expected a profile of `tradebft calibrate`: {error}") from None

@@ -93,7 +93,7 @@ def run(
     if loaded.vary:
         varied.vary(loaded, records, report_progress)
     document = metrics.document(records)
-    failed = expect.failures(loaded.expect, document)
+    failed = expect.failures(live.judged(loaded, bus), document)
     document["expectations_failed"] = failed
     finished = Run(document, records, failed)
     if out is not None:

@@ -408,4 +408,37 @@ def check_proof(file: Path, founding: Path) -> int:
     return OK
 
 
-COMMANDS: tuple[click.Command, ...] = (node, keys, network, client, check_proof)
+# --- the machine ---
+
+
+@click.command()
+@click.option("--out", type=FILE, help="Where the profile goes, for `run --profile`.")
+@click.option("--broker", metavar="URL", help="Whose hop to measure  [default: one that comes along]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, in ns.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def calibrate(out: Path | None, broker: str | None, as_json: bool, quiet: bool) -> int:
+    """Measure what computing costs on this machine, for the simulator's cost model."""
+    import contextlib
+
+    from tradebft.lab import progress
+    from tradebft.service import calibrate as measuring
+    from tradebft.service.errors import ServiceError
+
+    with contextlib.nullcontext(progress.silent) if quiet else progress.bar() as drawn:
+        costs = measuring.calibrate(broker, drawn)
+    text = measuring.profile_text(costs)
+    if out is not None:
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ServiceError(f"{out}: {error.strerror or error}") from None
+    if as_json:
+        _show(costs._asdict())
+    elif out is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"{out}: tradebft run SCENARIO --profile {out}")
+    return OK
+
+
+COMMANDS: tuple[click.Command, ...] = (node, keys, network, client, check_proof, calibrate)

@@ -112,7 +112,7 @@ def test_the_ledger_goes_on_while_containers_are_killed_and_cut_off(engine: Engi
     result = json.loads(shown[shown.index("{") :])
     assert result["live"]["same_as_simulated"] is True
     assert result["invariants"]["violations"] == []
-    assert told["height"] >= result["live"]["replayed_blocks"] // 100
+    assert told["height"] > before
     report = engine.compose(
         "run", "--rm", "-T", "driver", "head", "-c", "200", "/report/guizhou/report.html"
     ).stdout
