@@ -441,4 +441,42 @@ def calibrate(out: Path | None, broker: str | None, as_json: bool, quiet: bool) 
     return OK
 
 
-COMMANDS: tuple[click.Command, ...] = (node, keys, network, client, check_proof, calibrate)
+@click.command()
+@click.argument("scenario")
+@click.option("--bus", type=click.Choice(["local", "mqtt"]), default="local", show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of every random draw of the prediction.")
+@click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a dotted key; repeatable."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def validate(
+    scenario: str, bus: str, seed: int | None, settings: Sequence[str], as_json: bool, quiet: bool
+) -> int:
+    """Run SCENARIO on real members of this machine, and compare with what the simulator predicts of them.
+
+    SCENARIO: synthetic load, closed loop, with a constant link delay of 0, which stands for the machine's own network.
+    The costs of computing are measured here first.
+    """
+    import contextlib
+
+    from tradebft.lab import progress
+    from tradebft.lab import validate as comparing
+    from tradebft.lab.overrides import overrides_of
+    from tradebft.scenarios.schema import load
+
+    loaded = load(scenario, overrides_of(settings), seed)
+    with contextlib.nullcontext(progress.silent) if quiet else progress.bar() as drawn:
+        found = comparing.validate(loaded, bus, progress=drawn)
+    if as_json:
+        _show(found)
+    else:
+        for line in comparing.lines(found):
+            click.echo(line)
+    return OK
+
+
+COMMANDS: tuple[click.Command, ...] = (
+    *(node, keys, network, client, check_proof),
+    *(calibrate, validate),
+)

@@ -30,6 +30,7 @@ from tradebft.network.misbehaviour import Misbehaviour, dishonest, misbehaving
 from tradebft.network.node import ClientNode, Processor, ReplicaNode, Shared
 from tradebft.network.recorder import Recorder
 from tradebft.network.simulated import SimulatedBus, Wire
+from tradebft.network.turns import Machine, MachineCosts, TurnClient, TurnNode
 from tradebft.network.twists import Twists
 from tradebft.network.virtual_time import VirtualTime
 
@@ -50,6 +51,7 @@ class Settings:
     protocol: MakeReplica = Pbft
     application: Callable[[], Application] = HashChain
     costs: CpuCosts | None = None
+    machine: MachineCosts | None = None  # everybody shares one machine, in turns; *costs* are not used then
     faults: list[Fault] = field(default_factory=list)
     byzantine: list[Misbehaviour] = field(default_factory=list)
     dishonest_clients: dict[str, str] = field(default_factory=dict)  # client -> its behaviour
@@ -102,14 +104,15 @@ class Cluster:
         keep = 4 * config.log_window if calm else None
         chronicle = Chronicle(settings.application, keep, settings.apart)
         self._shared = Shared(self.bus, self.recorder, self.checker, chronicle, settings.costs)
-        self._queued = settings.costs is not None
+        self._queued = settings.costs is not None or settings.machine is not None
+        self._machine = self._shared_machine()
         self._live = (1 << n) - 1
-        self.nodes = [ReplicaNode(i, self._maker(i), self._shared, self._live_bits) for i in range(n)]
+        self.nodes = [self._node(i) for i in range(n)]
         self.clients = {name: self._client(n + k, name) for k, name in enumerate(settings.clients)}
         for node in self.nodes:
             self.bus.attach(node, self._queued)
         for client in self.clients.values():
-            self.bus.attach(client, queued=False)
+            self.bus.attach(client, queued=settings.machine is not None)
         if not settings.wire.topology.direct:
             # Members forward for one another, and so do nodes that do nothing else.
             for index in [*range(n), *range(n + len(settings.clients), self.bus.endpoints)]:
@@ -181,8 +184,24 @@ class Cluster:
 
         return make
 
+    def _shared_machine(self) -> Machine | None:
+        settings = self.settings
+        if settings.machine is None:
+            return None
+        if settings.faults or settings.byzantine or settings.dishonest_clients or settings.spare:
+            raise ValueError("a shared machine plays no faults, no adversaries and no change of members")
+        machine = Machine(settings.machine, Chance(settings.seed))
+        machine.later = self.bus.later
+        return machine
+
+    def _node(self, index: int) -> ReplicaNode:
+        parts = index, self._maker(index), self._shared, self._live_bits
+        return ReplicaNode(*parts) if self._machine is None else TurnNode(*parts, self._machine)
+
     def _client(self, index: int, name: str) -> ClientNode:
         client = Client(name, self.config, self.signers[name], self.keyring, self.settings.client_timeout_ns)
+        if self._machine is not None:
+            return TurnClient(index, client, self._shared, self._machine)
         behaviour = self.settings.dishonest_clients.get(name)
         return ClientNode(index, dishonest(client, behaviour) if behaviour else client, self._shared)
 

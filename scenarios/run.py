@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from tradebft.network.cluster import Cluster
+from tradebft.network.turns import MachineCosts, TurnNode
 from tradebft.network.virtual_time import rare_collections
 from tradebft.scenarios import live, simulation
 from tradebft.scenarios.collect import Progress, collect, drive, settling_time
@@ -46,6 +48,17 @@ def execute(
     return records
 
 
+def on_one_machine(
+    scenario: Scenario, workload: Synthetic, machine: MachineCosts, progress: Progress
+) -> tuple[Records, list[float]]:
+    """What *scenario* would do if all of it ran on *machine*: its records, and processor seconds of each node."""
+    records = empty_records(scenario)
+    with rare_collections():
+        cluster = _synthetic(scenario, workload, records, progress, machine)
+    busy = [node.busy_ns / 1e9 for node in cluster.nodes if isinstance(node, TurnNode)]
+    return records, busy
+
+
 def empty_records(scenario: Scenario, bus: str = "simulated") -> Records:
     """Records that know their scenario and nothing else yet."""
     return Records(
@@ -61,8 +74,14 @@ def empty_records(scenario: Scenario, bus: str = "simulated") -> Records:
     )
 
 
-def _synthetic(scenario: Scenario, workload: Synthetic, records: Records, progress: Progress) -> None:
-    cluster = simulation.cluster(scenario, client_names(workload))
+def _synthetic(
+    scenario: Scenario,
+    workload: Synthetic,
+    records: Records,
+    progress: Progress,
+    machine: MachineCosts | None = None,
+) -> Cluster:
+    cluster = simulation.cluster(scenario, client_names(workload), machine=machine)
     load = SyntheticLoad(scenario, workload, cluster)
     govern(scenario, cluster)
     try:
@@ -76,6 +95,7 @@ def _synthetic(scenario: Scenario, workload: Synthetic, records: Records, progre
     cluster.finish()
     collect(records, scenario, cluster)
     records.virtual_ns = load.last_answer_ns if load.answered == load.total else cluster.env.time
+    return cluster
 
 
 def _custom(scenario: Scenario, workload: CustomWorkload, records: Records, progress: Progress) -> None:

@@ -13,6 +13,7 @@ from tradebft.network.chance import Chance
 from tradebft.network.cities import CITIES, placement
 from tradebft.network.cluster import Cluster, MakeReplica, Settings
 from tradebft.network.simulated import Wire
+from tradebft.network.turns import MachineCosts
 from tradebft.scenarios import adversaries, membership
 from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.loading import own_class
@@ -161,9 +162,15 @@ def protocol(scenario: Scenario) -> MakeReplica:
 
 
 def cluster(
-    scenario: Scenario, clients: list[str], application: Callable[[], Application] = HashChain
+    scenario: Scenario,
+    clients: list[str],
+    application: Callable[[], Application] = HashChain,
+    machine: MachineCosts | None = None,
 ) -> Cluster:
-    """The simulated network of *scenario* with these clients (and a governor, if members change), at time 0."""
+    """The simulated network of *scenario* with these clients (and a governor, if members change), at time 0.
+
+    *machine*: all of it runs on one, whose costs count in place of the scenario's.
+    """
     clients = [*clients, membership.GOVERNOR] if scenario.membership else clients
     return Cluster(
         Settings(
@@ -175,7 +182,8 @@ def cluster(
             crypto=scenario.nodes.crypto,
             protocol=protocol(scenario),
             application=application,
-            costs=cpu_costs(scenario),
+            costs=cpu_costs(scenario) if machine is None else None,
+            machine=machine,
             faults=schedule(scenario),
             byzantine=adversaries.misbehaviours(scenario),
             dishonest_clients=adversaries.dishonest_clients(scenario),

@@ -1,13 +1,15 @@
 """`tradebft calibrate`: what computing, a durable write and a hop cost on this machine.
 
 The five costs of `nodes.cpu` (scenario reference) are measured as `network.costs` defines them, each as the median of
-some rounds, with the code that a real member runs. A durable write and a hop over a bus are measured too and told; the
-simulator does not know them (disks take no time there, hops are the links' matter).
+some rounds, with the code that a real member runs, one at a time among other work (`disturbance`). A durable write and
+a hop over a bus are measured too and told; the simulator does not know them (disks take no time there, hops are the
+links' matter).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import tempfile
@@ -19,13 +21,14 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from tradebft.chain.codec import decode, encode
-from tradebft.chain.crypto import make_identities
+from tradebft.chain.crypto import QuorumCertificate, make_identities
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.store import Store
 from tradebft.consensus.decoding import decoded
 from tradebft.consensus.interface import Broadcast, Committed, Config, Executed, Send, Start
-from tradebft.consensus.messages import Batch, Request, result_digest
+from tradebft.consensus.messages import Batch, Decided, Request, authentic, result_digest
 from tradebft.consensus.pbft import Replica
+from tradebft.network.application import HashChain
 from tradebft.network.live.broker import EmbeddedBroker
 from tradebft.network.live.bus import LiveBus
 from tradebft.network.live.local import LocalHub
@@ -35,13 +38,17 @@ from tradebft.scenarios.collect import Progress
 from tradebft.scenarios.run import empty_records
 from tradebft.scenarios.schema import TradeFinance, load
 from tradebft.scenarios.trade.run import Recording, run_trade_finance
+from tradebft.service.disturbance import disturb
 
 ROUNDS: Final = 7
 MESSAGE_BYTES: Final = 200
 BATCH_REQUESTS: Final = 500
-DECISIONS: Final = 150  # a round, of four replicas, to see what handling a message costs
+TIMES: Final = 100  # a round
+DECISIONS: Final = 10  # a round, of four replicas, to see what handling a message costs
 HOPS: Final = 200
 WRITES: Final = 100
+CERTIFICATE_BYTES: Final = 400
+RECORDS: Final = ("PrePrepare", "Prepared")
 SCENARIO: Final = "guizhou-pilot"  # whose transactions are executed
 
 
@@ -74,13 +81,25 @@ def calibrate(broker: str | None = None, progress: Progress = lambda *_: None) -
     return Costs(**{name: median(rounds) for name, rounds in found.items()}, spread=spread)
 
 
-def _rounds(work: Callable[[], int]) -> list[float]:
-    """Processor time in ns for one of the units that *work* returns the number of, a round; a first one warms up."""
+def computing() -> dict[str, float]:
+    """What `validate` needs: the same, without disk and hops; *chain* in place of a ledger's transaction, a hash
+    chain's."""
+    works = {"sign": _sign, "verify": _verify, "kilobyte": _kilobyte, "message": _message, "chain": _chain}
+    return {name: median(work()) for name, work in works.items()}
+
+
+def _rounds(work: Callable[[], int], times: int) -> list[float]:
+    """Time in ns of one of the units that *work* returns the number of, a round: the median of so many *times*, each
+    among other work. A first round warms up."""
     took = []
     for _ in range(1 + ROUNDS):
-        begun = time.process_time_ns()
-        units = work()
-        took.append((time.process_time_ns() - begun) / units)
+        single = []
+        for _ in range(times):
+            disturb()
+            begun = time.perf_counter_ns()
+            units = work()
+            single.append((time.perf_counter_ns() - begun) / units)
+        took.append(median(single))
     return took[1:]
 
 
@@ -89,11 +108,10 @@ def _sign() -> list[float]:
     payload = bytes(MESSAGE_BYTES)
 
     def work() -> int:
-        for _ in range(500):
-            signers["a"].sign(payload)
-        return 500
+        signers["a"].sign(payload)
+        return 1
 
-    return _rounds(work)
+    return _rounds(work, TIMES)
 
 
 def _verify() -> list[float]:
@@ -102,11 +120,10 @@ def _verify() -> list[float]:
     signature = signers["a"].sign(payload)
 
     def work() -> int:
-        for _ in range(500):
-            assert keyring.verify("a", payload, signature)
-        return 500
+        assert keyring.verify("a", payload, signature)
+        return 1
 
-    return _rounds(work)
+    return _rounds(work, TIMES)
 
 
 def _kilobyte() -> list[float]:
@@ -115,11 +132,10 @@ def _kilobyte() -> list[float]:
     data = encode(Batch(1, requests))
 
     def work() -> int:
-        for _ in range(10):
-            assert decode(data, Batch, limit=len(data)).digest
-        return 10 * len(data) // 1000
+        assert decode(data, Batch, limit=len(data)).digest
+        return len(data) // 1000
 
-    return _rounds(work)
+    return _rounds(work, 20)
 
 
 class _Believing:
@@ -147,35 +163,43 @@ def _message() -> list[float]:
         replica.step(0, Start())
     numbers = iter(range(1, 1_000_000))
 
-    def work() -> int:
-        return sum(_decide(replicas, config, next(numbers)) for _ in range(DECISIONS))
+    return [
+        median(_decide(replicas, config, next(numbers)) for _ in range(DECISIONS)) for _ in range(1 + ROUNDS)
+    ][1:]
 
-    return _rounds(work)
 
-
-def _decide(replicas: list[Replica], config: Config, number: int) -> int:
-    """Have one request decided; messages handled, in and out."""
+def _decide(replicas: list[Replica], config: Config, number: int) -> float:
+    """Have one request decided; ns for one message that is handled, in or out."""
     flying = [(0, encode(Request("client", number, bytes(MESSAGE_BYTES), bytes(64))))]
-    handled = 0
+    handled = spent = 0
     while flying:
         to, data = flying.pop(0)
-        handled += 1
-        events: list[Any] = [decoded(data)]
-        while events:
-            for effect in replicas[to].step(number, events.pop(0)):
-                if isinstance(effect, Committed):
-                    root = result_digest(b"")
-                    events.append(
-                        Executed(effect.seq, (b"",) * len(effect.fresh), (root,) * len(effect.fresh), root)
-                    )
-                elif isinstance(effect, Broadcast):
-                    handled += 1
-                    flying += [(other, encode(effect.message)) for other in range(4) if other != to]
-                elif isinstance(effect, Send):
-                    handled += 1
-                    if isinstance(effect.to, int):
-                        flying.append((effect.to, encode(effect.message)))
-    return handled
+        disturb()
+        begun = time.perf_counter_ns()
+        message = decoded(data)
+        assert authentic(message, config.chain_id, replicas[to].keyring)
+        sent = _stepped(replicas[to], number, message)
+        encoded = [(effect, encode(effect.message)) for effect in sent]
+        spent += time.perf_counter_ns() - begun
+        handled += 1 + len(sent)
+        for effect, out in encoded:
+            receivers = range(4) if isinstance(effect, Broadcast) else [effect.to]
+            flying += [(other, out) for other in receivers if isinstance(other, int) and other != to]
+    return spent / handled
+
+
+def _stepped(replica: Replica, now: int, event: Any) -> list[Broadcast | Send]:
+    """What *replica* sends when *event* reaches it, and the application has answered."""
+    sent: list[Broadcast | Send] = []
+    events = [event]
+    while events:
+        for effect in replica.step(now, events.pop(0)):
+            if isinstance(effect, Committed):
+                count, root = len(effect.fresh), result_digest(b"")
+                events.append(Executed(effect.seq, (b"",) * count, (root,) * count, root))
+            elif isinstance(effect, Broadcast | Send):
+                sent.append(effect)
+    return sent
 
 
 def _execute() -> list[float]:
@@ -194,23 +218,58 @@ def _execute() -> list[float]:
             ledger.apply(block.height, block.time_ns, block.operations)
         return max(1, len(ledger.audit))
 
-    return _rounds(work)
+    return _rounds(work, 1)
+
+
+def _chain() -> list[float]:
+    """Executing one request of synthetic load."""
+    application = HashChain()
+    requests = tuple(Request("client", k, bytes(MESSAGE_BYTES), bytes(64)) for k in range(100))
+    batch = Batch(1, requests)
+    decided = Decided(1, batch, QuorumCertificate("Commit", 0, 1, batch.digest, ()))
+
+    def work() -> int:
+        application.execute(decided, requests)
+        return len(requests)
+
+    return _rounds(work, 20)
+
+
+class Writes(NamedTuple):
+    """Durable writes, in the folder for temporary files, in ns: *wall* time of each, *processor* time on average."""
+
+    wall: list[float]
+    processor: float
+
+
+def writes(stores: int = 1, count: int = WRITES, batch_bytes: int = 300) -> Writes:
+    """*count* durable writes, in turns on so many stores: what a decision writes, one after the other, that is the
+    proposal, the prepared certificate, the block."""
+    took = []
+    with tempfile.TemporaryDirectory(prefix="tradebft-") as folder, contextlib.ExitStack() as stack:
+        opened = [Store.open(Path(folder) / f"{k}.db", bytes(32)) for k in range(stores)]
+        for store in opened:
+            stack.callback(store.close)
+        used = 0
+        for number in range(count):
+            disturb()
+            before = time.process_time_ns()
+            seq, place = divmod(number // stores, 3)
+            store = opened[number % stores]
+            begun = time.perf_counter_ns()
+            if place == 2:
+                store.put_block(seq + 1, bytes(batch_bytes + CERTIFICATE_BYTES), bytes(32))
+            else:
+                store.put_record(RECORDS[place], seq + 1, bytes((batch_bytes, 0)[place] + CERTIFICATE_BYTES))
+            store.commit()
+            took.append(float(time.perf_counter_ns() - begun))
+            used += time.process_time_ns() - before
+        return Writes(took, used / count)
 
 
 def _write() -> list[float]:
-    """Wall time until one record is durable, in the folder for temporary files; each write is a round."""
-    took = []
-    with tempfile.TemporaryDirectory(prefix="tradebft-") as folder:
-        store = Store.open(Path(folder) / "store.db", bytes(32))
-        try:
-            for number in range(WRITES):
-                begun = time.perf_counter_ns()
-                store.put_record("vote", number, bytes(500))
-                store.commit()
-                took.append(float(time.perf_counter_ns() - begun))
-        finally:
-            store.close()
-    return sorted(took)[WRITES // 20 : -WRITES // 20]
+    """Each write is a round; the fastest and slowest twentieth do not count."""
+    return sorted(writes().wall)[WRITES // 20 : -WRITES // 20]
 
 
 def _hop_local() -> list[float]:
