@@ -1,8 +1,9 @@
-# Five verbs. Everything lives in .venv; nothing outside the checkout is touched.
+# Six verbs. Everything lives in .venv; nothing outside the checkout is touched.
 #
 #   make demo     install what the command needs, run the built-in scenario `guizhou`, say where the report is
 #   make test     the same with the test tools, and run the tests
 #   make slow     the tests that take longer, among them the README's figures against a run
+#   make compose  docker-compose.yml brought up by an engine of its own, with stand-ins for the base images (root)
 #   make check    formatting, lint, types, import rules
 #   make clean    remove .venv, caches and results/
 
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test slow check clean
+.PHONY: help demo test slow compose check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +25,9 @@ test: $(VENV)/installed-test
 
 slow: $(VENV)/installed-test
 	@$(BIN)/pytest -n 2 -m slow
+
+compose: $(VENV)/installed-test
+	@$(BIN)/pytest -m slow tests/service/test_compose.py
 
 check: $(VENV)/installed-dev
 	@scripts/check
