@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from tradebft.lab import metrics, results
 from tradebft.lab.progress import Progress, silent
-from tradebft.scenarios.live import There
 from tradebft.scenarios.records import Records
+
+if TYPE_CHECKING:
+    from tradebft.scenarios.live import There
 
 
 @dataclass(slots=True)

@@ -278,7 +278,8 @@ class TestBadInput:
             (["rnu", "guizhou"], "tradebft: no such command 'rnu'; did you mean 'run'?"),
             (
                 ["docs"],
-                "tradebft: no such command 'docs'; expected one of bench, check, fuzz, replay, report, run, scenarios",
+                "tradebft: no such command 'docs'; expected one of bench, calibrate, check, check-proof, client,"
+                " fuzz, keys, network, node, replay, report, run, scenarios, validate, verify",
             ),
             (["scenarios", "shw"], "tradebft: no such command 'shw'; did you mean 'show'?"),
             (
