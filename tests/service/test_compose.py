@@ -129,6 +129,7 @@ def test_the_ledger_goes_on_while_containers_are_killed_and_cut_off(engine: Engi
 
 def level(engine: Engine) -> dict[str, Any]:
     found = [health(engine, member) for member in MEMBERS]
-    if all(found) and len({(one["height"], one["root"]) for one in found}) == 1:
+    well = all(one.get("status") == "ok" for one in found)
+    if well and len({(one["height"], one["root"]) for one in found}) == 1:
         return found[0]
     return {}
