@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 from tradebft.lab.suggesting import Suggesting
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tradebft.service.asking import Asker
     from tradebft.service.consortium import Recorded
 
-OK, NO, BAD_INPUT = 0, 1, 2
+OK, NO = 0, 1
 T = TypeVar("T")
 FILE = click.Path(path_type=Path)
 
@@ -82,20 +82,10 @@ def new_key(file: Path) -> int:
 @click.argument("file", type=FILE)
 def show_key(file: Path) -> int:
     """Print the public part of the key in FILE."""
-    click.echo(_key(file, file.stem).public_key.hex())
+    from tradebft.service.node import key_in
+
+    click.echo(key_in(file, file.stem).public_key.hex())
     return OK
-
-
-def _key(file: Path, member: str) -> Ed25519Signer:
-    from tradebft.chain.crypto import Ed25519Signer
-    from tradebft.service.errors import ServiceError
-
-    try:
-        return Ed25519Signer.load(member, file)
-    except OSError as error:
-        raise ServiceError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ServiceError(f"{file}: {str(error).removeprefix(str(file)).strip()}") from None
 
 
 # --- network ---
@@ -284,7 +274,9 @@ def _named(text: str, option: str) -> Ed25519Signer:
     name, equals, file = text.partition("=")
     if not equals or not name:
         raise click.UsageError(f"{option} {text}: expected NAME=KEYFILE")
-    return _key(Path(file), name)
+    from tradebft.service.node import key_in
+
+    return key_in(Path(file), name)
 
 
 def _id(text: str) -> bytes:
@@ -294,16 +286,21 @@ def _id(text: str) -> bytes:
         raise click.UsageError(f"{text}: expected an id in hexadecimal digits") from None
 
 
+def _ask(ctx: click.Context, kind: Literal["financing", "receipt"], id: str) -> int:
+    """Print what is answered about *id*."""
+    from tradebft.network.queries import Query
+
+    query = Query(kind, _id(id))
+    _show(_do(ctx, lambda asker, signer: asker.ask(query)))
+    return OK
+
+
 @client.command()
 @click.argument("financing")
 @click.pass_context
 def status(ctx: click.Context, financing: str) -> int:
     """Where the application FINANCING (its id) stands."""
-    from tradebft.network.queries import Query
-
-    query = Query("financing", _id(financing))
-    _show(_do(ctx, lambda asker, signer: asker.ask(query)))
-    return OK
+    return _ask(ctx, "financing", financing)
 
 
 @client.command()
@@ -311,11 +308,7 @@ def status(ctx: click.Context, financing: str) -> int:
 @click.pass_context
 def receipt(ctx: click.Context, transaction: str) -> int:
     """The receipt of TRANSACTION (its id)."""
-    from tradebft.network.queries import Query
-
-    query = Query("receipt", _id(transaction))
-    _show(_do(ctx, lambda asker, signer: asker.ask(query)))
-    return OK
+    return _ask(ctx, "receipt", transaction)
 
 
 @client.command()

@@ -9,13 +9,14 @@ and opening. Used to predict what `tradebft validate` then measures; crashes are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import Broadcast, Committed, Persist, Replica, Send, Start, TimerFired
 from tradebft.consensus.messages import Message, Reply, Request, sender_of, size
+from tradebft.network.bus import Bus
 from tradebft.network.chance import Chance
 from tradebft.network.costs import CpuCosts
 from tradebft.network.node import INBOX_PER_SENDER, ClientNode, ReplicaNode, Shared
@@ -39,26 +40,6 @@ class MachineCosts:
     hop_ns: int
 
 
-class Worker(Protocol):
-    """An endpoint that works in turns."""
-
-    index: int
-    wanted: bool
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is anything to do."""
-        ...
-
-    def turn(self, now: int) -> int:
-        """Do it; how long that takes, in ns."""
-        ...
-
-    def finish(self, now: int) -> None:
-        """The turn is over: what it led to leaves."""
-        ...
-
-
 class Machine:
     """Hands its processors to workers in the order in which they asked."""
 
@@ -66,7 +47,7 @@ class Machine:
         self.costs = costs
         self._draws, self._written = chance.stream("write"), 0
         self._free = costs.cores
-        self._ready: deque[Worker] = deque()
+        self._ready: deque[_InTurns] = deque()
         self.later: Callable[[int, int, Any], None] = lambda at, endpoint, work: None
 
     def write(self) -> int:
@@ -74,14 +55,14 @@ class Machine:
         self._written += 1
         return self.costs.writes_ns[int(self._draws.uniform(self._written) * len(self.costs.writes_ns))]
 
-    def want(self, now: int, worker: Worker) -> None:
+    def want(self, now: int, worker: _InTurns) -> None:
         """*worker* has something to do."""
         if not worker.wanted:
             worker.wanted = True
             self._ready.append(worker)
             self._go(now)
 
-    def over(self, now: int, worker: Worker) -> None:
+    def over(self, now: int, worker: _InTurns) -> None:
         """*worker*'s turn is over."""
         self._free += 1
         worker.wanted = False
@@ -117,7 +98,59 @@ class _Envelopes:
         return made + len(topics) * self._costs.seal_ns
 
 
-class TurnNode(ReplicaNode):
+class _InTurns:
+    """What replicas and clients have in common that work in turns."""
+
+    index: int
+    _bus: Bus
+
+    def _begin(self, machine: Machine) -> None:
+        self._machine, self._costs = machine, machine.costs
+        self._waiting: deque[tuple[Any, int]] = deque()  # input, and what taking it in costs
+        self._envelopes = _Envelopes(machine.costs)
+        self._spent = 0
+        self.wanted = False
+        self.busy_ns = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._waiting or self._envelopes.out)
+
+    def _take(self, now: int, event: Any, cost: int) -> None:
+        self._waiting.append((event, cost))
+        self._machine.want(now, self)
+
+    def timer(self, now: int, name: str) -> None:
+        """A timer ran out."""
+        self._take(now, TimerFired(name), self._costs.cpu.message_ns)
+
+    def process(self, now: int, work: Any) -> None:
+        """The turn is over."""
+        self._machine.over(now, self)
+
+    def _inputs(self) -> Iterator[Any]:
+        """What waits, for one turn; each is charged for as it is taken."""
+        for _ in range(min(INPUTS_A_TURN, len(self._waiting))):
+            event, cost = self._waiting.popleft()
+            self._spent += cost
+            yield event
+
+    if TYPE_CHECKING:  # of whoever works
+
+        def turn(self, now: int) -> int: ...
+
+    def finish(self, now: int) -> None:
+        """What the turn sends leaves."""
+        out, self._envelopes.out = self._envelopes.out, []
+        for effect in out:
+            if isinstance(effect, Broadcast):
+                self._bus.broadcast(now, self.index, effect.message, effect.to)
+            else:
+                self._bus.send(now, self.index, effect.to, effect.message)
+
+
+class TurnNode(_InTurns, ReplicaNode):
     """A replica on a shared machine."""
 
     def __init__(
@@ -129,19 +162,9 @@ class TurnNode(ReplicaNode):
         machine: Machine,
     ) -> None:
         super().__init__(index, make, shared._replace(costs=None), live)
-        self._machine, self._costs = machine, machine.costs
-        self._waiting: deque[tuple[Any, int]] = deque()  # input, and what taking it in costs
-        self._envelopes = _Envelopes(machine.costs)
-        self._spent = 0
+        self._begin(machine)
         self._dirty = False
-        self.wanted = False
-        self.busy_ns = 0
         self._do |= {Broadcast: self._hold, Send: self._hold}
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self._waiting)
 
     def start(self, now: int) -> None:
         """First boot."""
@@ -159,39 +182,16 @@ class TurnNode(ReplicaNode):
         )
         self._take(now, message, cost)
 
-    def timer(self, now: int, name: str) -> None:
-        """A timer ran out."""
-        self._take(now, TimerFired(name), self._costs.cpu.message_ns)
-
-    def _take(self, now: int, event: Any, cost: int) -> None:
-        self._waiting.append((event, cost))
-        self._machine.want(now, self)
-
-    def process(self, now: int, work: Any) -> None:
-        """The turn is over."""
-        self._machine.over(now, self)
-
     def turn(self, now: int) -> int:
         """Step through what waits; make it durable; seal what leaves."""
         self._spent, self._dirty = 0, False
-        for _ in range(min(INPUTS_A_TURN, len(self._waiting))):
-            event, cost = self._waiting.popleft()
-            self._spent += cost
+        for event in self._inputs():
             if hasattr(event, "signature"):
                 self._inbox[sender_of(event)] -= 1
             self.receive(now, event)
         self._spent += self._envelopes.sealed()
         self.busy_ns += self._spent + (self._costs.write_cpu_ns if self._dirty else 0)
         return self._spent + (self._machine.write() if self._dirty else 0)
-
-    def finish(self, now: int) -> None:
-        """What the turn sends leaves."""
-        out, self._envelopes.out = self._envelopes.out, []
-        for effect in out:
-            if isinstance(effect, Broadcast):
-                self._bus.broadcast(now, self.index, effect.message, effect.to)
-            else:
-                self._bus.send(now, self.index, effect.to, effect.message)
 
     def _hold(self, now: int, effect: Broadcast | Send) -> None:
         self._envelopes.out.append(effect)
@@ -207,22 +207,12 @@ class TurnNode(ReplicaNode):
         super()._execute(now, effect)
 
 
-class TurnClient(ClientNode):
+class TurnClient(_InTurns, ClientNode):
     """A client on a shared machine. A reply's seal says as much as its signature, which nobody checks."""
 
     def __init__(self, index: int, client: Client, shared: Shared, machine: Machine) -> None:
         super().__init__(index, client, shared)
-        self._machine, self._costs = machine, machine.costs
-        self._waiting: deque[tuple[Any, int]] = deque()
-        self._envelopes = _Envelopes(machine.costs)
-        self._spent = 0
-        self.wanted = False
-        self.busy_ns = 0
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self._waiting or self._envelopes.out)
+        self._begin(machine)
 
     def queue(self, now: int, message: Any) -> None:
         """A message arrived whose signature holds."""
@@ -230,40 +220,18 @@ class TurnClient(ClientNode):
         cost = (
             self._envelopes.arrived(now, message) + cpu.message_ns + size(message) * cpu.kilobyte_ns // 1000
         )
-        self._waiting.append((message, cost + (0 if isinstance(message, Reply) else cpu.verify_ns)))
-        self._machine.want(now, self)
-
-    def timer(self, now: int, name: str) -> None:
-        """The retry timer ran out."""
-        self._waiting.append((TimerFired(name), self._costs.cpu.message_ns))
-        self._machine.want(now, self)
-
-    def process(self, now: int, work: Any) -> None:
-        """The turn is over."""
-        self._machine.over(now, self)
+        self._take(now, message, cost + (0 if isinstance(message, Reply) else cpu.verify_ns))
 
     def turn(self, now: int) -> int:
         """Take in what waits, and seal what leaves."""
         self._spent = 0
-        for _ in range(min(INPUTS_A_TURN, len(self._waiting))):
-            event, cost = self._waiting.popleft()
-            self._spent += cost
+        for event in self._inputs():
             self.receive(now + self._spent, event)
         signed = sum(isinstance(effect.message, Request) for effect in self._envelopes.out)
-        self._spent += (
-            self._envelopes.sealed() + signed * self._costs.cpu.sign_ns
-        )  # `send` leaves a request's out
+        self._spent += signed * self._costs.cpu.sign_ns  # which `CpuCosts.send` leaves out of a request
+        self._spent += self._envelopes.sealed()
         self.busy_ns += self._spent
         return self._spent
-
-    def finish(self, now: int) -> None:
-        """What the turn sends leaves."""
-        out, self._envelopes.out = self._envelopes.out, []
-        for effect in out:
-            if isinstance(effect, Broadcast):
-                self._bus.broadcast(now, self.index, effect.message, effect.to)
-            else:
-                self._bus.send(now, self.index, effect.to, effect.message)
 
     def perform(self, now: int, effects: Any) -> None:
         """Do what the client asks for; what it sends waits for the end of the turn."""

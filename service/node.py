@@ -40,14 +40,19 @@ def founding_at(path: Path) -> Founding:
         raise ServiceError(f"{path}: expected a founding file: {error}") from None
 
 
-def key_at(path: Path, member: MemberId, public: bytes) -> Ed25519Signer:
-    """The key of *member*; ServiceError where it cannot be read, or is not the one that the founding names."""
+def key_in(path: Path, member: MemberId) -> Ed25519Signer:
+    """The key in *path*, for *member*; ServiceError where it cannot be read, or others could read it."""
     try:
-        signer = Ed25519Signer.load(member, path)
+        return Ed25519Signer.load(member, path)
     except OSError as error:
         raise ServiceError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise ServiceError(f"{path}: {str(error).removeprefix(str(path)).strip()}") from None
+
+
+def key_at(path: Path, member: MemberId, public: bytes) -> Ed25519Signer:
+    """The key of *member*; ServiceError where `key_in` finds none, or another one than the founding names."""
+    signer = key_in(path, member)
     if signer.public_key != public:
         raise ServiceError(
             f"{path}: expected the key of {member} ({public.hex()[:16]}...), found another one"

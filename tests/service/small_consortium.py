@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import signal
@@ -47,6 +48,18 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
         cli.main([str(word) for word in words])
     out, err = capsys.readouterr()
     return Said(int(left.value.code or 0), out, err)
+
+
+def told(*words: object) -> Said:
+    """The same where nothing captures, as in a fixture of a whole module."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as left,
+    ):
+        cli.main([str(word) for word in words])
+    return Said(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
 class Broker:

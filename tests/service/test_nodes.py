@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from small_consortium import OFFICES, VALIDATORS, A, B, Consortium, Said, said
+from small_consortium import OFFICES, VALIDATORS, A, B, Consortium, Said, said, told
 from tradebft.chain.crypto import Ed25519Signer, token
 
 KEY = b"a token key of the regulator's"
@@ -34,15 +34,15 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]
 class Desk:
     """Everybody's client at work."""
 
-    def __init__(self, consortium: Consortium, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-        self.consortium, self._capsys, self._folder = consortium, capsys, folder
+    def __init__(self, consortium: Consortium, folder: Path) -> None:
+        self.consortium, self._folder = consortium, folder
         self.firm_key = consortium.folder / "firm.key"
         if not self.firm_key.exists():
             Ed25519Signer(FIRM, bytes(range(32))).save(self.firm_key)
 
     def says(self, who: str, *words: object) -> Said:
         client = self.consortium.folder / "clients" / who / "client.toml"
-        return said(self._capsys, "client", "--config", client, *words)
+        return told("client", "--config", client, *words)
 
     def submit(self, who: str, type: str, *words: object, **fields: Any) -> Said:
         path = self._folder / "payload.json"
@@ -53,18 +53,15 @@ class Desk:
         return self.submit(A, type, "--sender", f"{FIRM}={self.firm_key}", **fields)
 
 
-@pytest.fixture
-def desk(consortium: Consortium, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Desk:
-    return Desk(consortium, capsys, tmp_path)
-
-
 @pytest.fixture(scope="module")
-def course(consortium: Consortium, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What is left of `test_an_application...`: ids that later tests ask about."""
-    return {}
+def desk(consortium: Consortium, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return Desk(consortium, tmp_path_factory.mktemp("desk"))
 
 
-def test_an_application_from_the_firms_registration_to_the_money(desk: Desk, course: dict[str, str]) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def course(desk: Desk) -> dict[str, str]:
+    """An application from the firm's registration to the money, whichever tests a process runs; its ids."""
+    course: dict[str, str] = {}
     public = Ed25519Signer(FIRM, bytes(range(32))).public_key.hex()
     now = time.time_ns()
     steps = [
@@ -94,8 +91,13 @@ def test_an_application_from_the_firms_registration_to_the_money(desk: Desk, cou
     approved = desk.submit(A, "FIN_APPROVE", "--cosigner", f"{A}/checker={checker}", financing=financing)
     assert approved.code == 0, approved
     assert desk.submit(A, "FIN_DISBURSE", financing=financing, amount=50_000, reference="pay 1").code == 0
-    told = desk.says(A, "status", financing)
-    assert told.json["financing"]["state"] == "DISBURSED"
+    return course
+
+
+def test_an_application_is_shown_to_its_bank_and_to_no_other(desk: Desk, course: dict[str, str]) -> None:
+    financing = course["financing"]
+    shown = desk.says(A, "status", financing)
+    assert shown.json["financing"]["state"] == "DISBURSED"
     other = desk.says(B, "status", financing)
     assert (other.code, other.err) == (2, f"no financing {financing} that {B} may see\n")
 
