@@ -21,7 +21,9 @@ from tradebft.network.live.broker import free_port
 
 SEARCHED = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 MOSQUITTO = shutil.which("mosquitto", path=SEARCHED)
-BRIDGE, HOST = "tbchaos", "10.77.0.254"
+PLACE = os.getpid() % 250  # tests run in several processes: each has a town of its own
+BRIDGE, SUBNET = f"tbc{PLACE}", f"10.77.{PLACE}"
+HOST = f"{SUBNET}.254"
 N = 4
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts need root")
@@ -36,7 +38,7 @@ def do(*words: str) -> None:
 
 
 def space(index: int) -> str:
-    return f"{BRIDGE}{index}"
+    return f"{BRIDGE}-{index}"
 
 
 class Town:
@@ -52,11 +54,11 @@ class Town:
         do("ip", "address", "add", f"{HOST}/24", "dev", BRIDGE)
         do("ip", "link", "set", BRIDGE, "up")
         for index in range(N):
-            inside, wire = space(index), f"tbv{index}"
+            inside, wire = space(index), f"tbv{PLACE}-{index}"
             do("ip", "netns", "add", inside)
             do("ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", inside)
             do("ip", "link", "set", wire, "master", BRIDGE, "up")
-            do("ip", "-n", inside, "address", "add", f"10.77.0.{index + 1}/24", "dev", "eth0")
+            do("ip", "-n", inside, "address", "add", f"{SUBNET}.{index + 1}/24", "dev", "eth0")
             do("ip", "-n", inside, "link", "set", "eth0", "up")
             do("ip", "-n", inside, "link", "set", "lo", "up")
         configuration = self._folder / "mosquitto.conf"
@@ -85,12 +87,12 @@ class Town:
     def cut(self, *members: int) -> Iterator[None]:
         """Their cables are pulled."""
         for index in members:
-            do("ip", "link", "set", f"tbv{index}", "down")
+            do("ip", "link", "set", f"tbv{PLACE}-{index}", "down")
         try:
             yield
         finally:
             for index in members:
-                do("ip", "link", "set", f"tbv{index}", "up")
+                do("ip", "link", "set", f"tbv{PLACE}-{index}", "up")
 
     @contextlib.contextmanager
     def losing(self, index: int, percent: int) -> Iterator[None]:
