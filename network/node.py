@@ -56,8 +56,9 @@ from tradebft.network.trace import short
 
 SEEN_KEPT: Final = 1024
 INBOX_PER_SENDER: Final = 1024
-"""Messages of one sender that may wait for a node's processor (assumption): more than an honest one ever has there,
-few enough that a flood delays the others by milliseconds only."""
+"""Messages of one sender that may wait for a node's processor (assumption), or as many as a client may have outstanding
+if that is more: more than an honest one ever has there, few enough that a flood delays the others by milliseconds only.
+"""
 
 
 class Shared(NamedTuple):
@@ -68,6 +69,7 @@ class Shared(NamedTuple):
     checker: Checker
     chronicle: Chronicle
     costs: CpuCosts | None  # None: computing takes no time
+    inbox: int = INBOX_PER_SENDER  # messages of one sender that may wait
 
 
 class Processor:
@@ -97,7 +99,7 @@ class ReplicaNode:
         self.index = index
         self._live = live  # which replicas are up now, as bits
         self._make = make
-        self._bus, self._recorder, self._checker, self._chronicle, costs = shared
+        self._bus, self._recorder, self._checker, self._chronicle, costs, self._inbox_most = shared
         self.cpu = Processor(costs) if costs is not None else None
         self.up = True
         self._fail: Callable[[], None] | None = None
@@ -125,6 +127,11 @@ class ReplicaNode:
             Install: self._install,
         }
 
+    @property
+    def owes_until_ns(self) -> int:
+        """When the processor will have done what waits for it now, at the speed at which each piece came to it."""
+        return 0 if self.cpu is None else self.cpu.free_at
+
     # --- what the network calls ---
 
     def receive(self, now: int, message: Any) -> None:
@@ -139,7 +146,7 @@ class ReplicaNode:
         """A message arrived; the processor gets to it when it has done what came before."""
         assert self.cpu is not None
         sender = sender_of(message)
-        if self._inbox[sender] >= INBOX_PER_SENDER:
+        if self._inbox[sender] >= self._inbox_most:
             self._recorder.dropped["inbox full"] += 1
             return
         self._inbox[sender] += 1

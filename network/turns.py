@@ -19,7 +19,7 @@ from tradebft.consensus.messages import Message, Reply, Request, sender_of, size
 from tradebft.network.bus import Bus
 from tradebft.network.chance import Chance
 from tradebft.network.costs import CpuCosts
-from tradebft.network.node import INBOX_PER_SENDER, ClientNode, ReplicaNode, Shared
+from tradebft.network.node import ClientNode, ReplicaNode, Shared
 
 INPUTS_A_TURN: Final = 256
 _OVER: Final = object()
@@ -173,7 +173,7 @@ class TurnNode(_InTurns, ReplicaNode):
     def queue(self, now: int, message: Message) -> None:
         """A message arrived whose signature holds."""
         sender = sender_of(message)
-        if self._inbox[sender] >= INBOX_PER_SENDER:
+        if self._inbox[sender] >= self._inbox_most:
             self._recorder.dropped["inbox full"] += 1
             return
         self._inbox[sender] += 1

@@ -373,6 +373,9 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         signature = self.signer.sign(bare.payload(self.config.chain_id))
         vote = Checkpoint(bare.seq, bare.digest, self.me, signature, bare.epoch)
         self.own_checkpoints[event.seq] = vote
+        # Whoever catches up may have none stable for long; nobody honest stands further behind than one window.
+        floor = event.seq - self.config.log_window
+        self.own_checkpoints = {seq: kept for seq, kept in self.own_checkpoints.items() if seq >= floor}
         return [*kept, self.broadcast(vote), *self._on_checkpoint(now, vote)]
 
     def _on_checkpoint(self, now: int, vote: Checkpoint) -> Effects:

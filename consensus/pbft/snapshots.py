@@ -252,11 +252,13 @@ class Snapshots(State):
             # Only if more than f signed a lie, or this software is not theirs.
             return (Ignored("a snapshot whose content is not the state that it names"),)
         effects: list[Effect] = []
-        if load.epochs and self.watched is not None:
+        # While it was fetched, blocks and checkpoints may have led through some of these epochs.
+        ahead = [change for change in load.epochs if change.standing.membership.epoch >= self.committee.epoch]
+        if ahead and self.watched is not None:
             effects.append(CancelTimer(VIEW_TIMER))
-        if load.epochs and self.batch_timer:
+        if ahead and self.batch_timer:
             effects.append(CancelTimer(BATCH_TIMER))
-        effects += self.adopt(load.manifest, load.certificate, table, load.epochs)
+        effects += self.adopt(load.manifest, load.certificate, table, ahead)
         effects += self.next_epoch(now)
         effects += self.execute_in_order()
         effects += self.progressed(True)

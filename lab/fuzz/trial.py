@@ -201,6 +201,7 @@ class _Trial:
         An idle network is silent: a member that was away, or that dropped the last votes because its window had not
         moved yet, learns what it missed with the next request only. So not every round has to end level.
         """
+        self._work_off()
         clients = self.case.honest_clients
         waiting = [r for name in clients for r in self.records[name] if r.replied_ns < 0]
         # Meanwhile others go on asking: progress for them is no reason to let one wait (starvation).
@@ -221,6 +222,12 @@ class _Trial:
         if not self._level():
             self._not_level(f"after {rounds} requests in the calm")
         self._report("views-settle", -1, f"views still change after {rounds} requests in the calm: {views}")
+
+    def _work_off(self) -> None:
+        """What was queued at a member while it was slow it still does slowly: until that is done, it is not healed."""
+        owed = max((node.owes_until_ns for node in self.core), default=0)
+        while self.cluster.env.time < owed:
+            self._advance(min(CALM_STEP_MAX_NS, owed - self.cluster.env.time))
 
     def _ask_more(self) -> None:
         """One request more, of each client in turn."""

@@ -49,7 +49,7 @@ from tradebft.network.live.port import Port
 
 INPUTS_A_TURN: Final = 256  # then what they led to is made durable and sent
 IDLE_SECONDS: Final = 2.0  # without a block: then say where the member stands
-INBOX_PER_SENDER: Final = 1024  # as in the simulator: a flood of one sender delays nobody else for long
+INBOX_PER_SENDER: Final = 1024  # or a client's window; as in the simulator: nobody's flood delays others for long
 EVIDENCE_KEPT: Final = 1000
 
 
@@ -73,6 +73,7 @@ class Member:
         self.ignored: Counter[str] = Counter()
         self.evidence: deque[Evidence] = deque(maxlen=EVIDENCE_KEPT)
         port.others = replica.config.nodes - 1
+        self._inbox_per_sender = max(INBOX_PER_SENDER, replica.config.client_window)
         self._inbox: deque[Any] = deque()
         self._waiting: Counter[Address] = Counter()
         self._answers: deque[Executed | Installed] = deque()
@@ -155,7 +156,7 @@ class Member:
             self.counts["malformed"] += 1
             return
         sender = sender_of(message)
-        if self._waiting[sender] >= INBOX_PER_SENDER:
+        if self._waiting[sender] >= self._inbox_per_sender:
             self.counts["inbox full"] += 1
         elif not authentic(message, self.replica.config.chain_id, self.port.keyring):
             self.counts["bad signature"] += 1

@@ -10,7 +10,6 @@ from tradebft.lab.fuzz.case import load
 from tradebft.lab.fuzz.trial import try_case
 
 CORPUS = sorted(Path(__file__).with_name("fuzz_corpus").glob("*.json"))
-OPEN = sorted(Path(__file__).with_name("fuzz_open").glob("*.json"))
 
 
 def test_the_corpus_is_there():
@@ -22,9 +21,3 @@ def test_what_was_found_once_stays_mended(path):
     case = load(path).case
     assert case.broken_promise() is None
     assert try_case(case).violations == []
-
-
-@pytest.mark.xfail(strict=True, reason="open: see docs/fuzzing.md; once mended, move the case to the corpus")
-@pytest.mark.parametrize("path", OPEN, ids=lambda path: path.stem)
-def test_what_is_open_is_still_open(path):
-    assert try_case(load(path).case).violations == []

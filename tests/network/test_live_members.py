@@ -130,6 +130,19 @@ def test_hostile_bytes_reach_nobody(tmp_path):
     played(LiveNetwork(tmp_path), scene)
 
 
+def test_a_client_may_have_its_whole_window_outstanding_at_once(tmp_path):
+    """It came down to what an inbox held of one sender once, and the rest waited for the client's timeout."""
+
+    async def scene(network):
+        await network.start(0, 1, 2, 3)
+        bank = await network.client()
+        await asyncio.gather(*(bank.submit(b"pay %d" % k) for k in range(1300)))
+        assert not any(member.counts["inbox full"] for member in network.members.values())
+
+    config = {"client_window": 2000, "batch_size": 200, "checkpoint_interval": 64, "log_window": 128}
+    played(LiveNetwork(tmp_path, **config), scene)
+
+
 @pytest.mark.slow
 def test_throughput_of_one_process(tmp_path):
     """A floor far below what is measured; the figure is printed."""

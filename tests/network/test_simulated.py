@@ -181,3 +181,12 @@ def test_without_a_quorum_nobody_promises_liveness():
     cluster = build(faults=[Fault(0, None, "crash", (0, 1))])
     ask(cluster, until=100 * S)
     assert cluster.checker.violations == []
+
+
+def test_a_client_may_have_its_whole_window_outstanding_at_once():
+    """None of it is a flood: whatever the window, nothing finds the inbox full."""
+    costs = CpuCosts()
+    cluster = build(costs=costs, client_window=3000, batch_size=200, view_change_timeout_ns=60 * S)
+    records = ask(cluster, count=2900)
+    assert all(record.replied_ns >= 0 for record in records)
+    assert cluster.recorder.dropped["inbox full"] == 0
