@@ -1,7 +1,8 @@
-# Six verbs. Everything lives in .venv; nothing outside the checkout is touched.
+# Seven verbs. Everything lives in .venv; nothing outside the checkout is touched.
 #
 #   make demo     install what the command needs, run the built-in scenario `guizhou`, say where the report is
 #   make test     the same with the test tools, and run the tests
+#   make gate     a few scenarios against tests/gate.json (GATE_UPDATE=--update keeps new ones): every figure, and roughly what they cost
 #   make slow     the tests that take longer, among them the README's figures against a run
 #   make compose  docker-compose.yml brought up by an engine of its own, with stand-ins for the base images (root)
 #   make check    formatting, lint, types, import rules
@@ -10,8 +11,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+GATE := guizhou-pilot double-financing partition
 
-.PHONY: help demo test slow compose check clean
+.PHONY: help demo test gate slow compose check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +24,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	@$(BIN)/pytest -n 2
+
+gate: $(VENV)/installed-test
+	@$(BIN)/tradebft gate $(GATE) --against tests/gate.json --max-change work=60 $(GATE_UPDATE)
 
 slow: $(VENV)/installed-test
 	@$(BIN)/pytest -n 2 -m slow

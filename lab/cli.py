@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tradebft.lab import fuzz_cli, service_cli
+from tradebft.lab import explore_cli, fuzz_cli, service_cli
 from tradebft.lab.overrides import overrides_of, profile_in
 from tradebft.lab.suggesting import Suggesting
 
@@ -273,11 +273,11 @@ def _print(measured: Mapping[str, Any], as_json: bool) -> None:
 @click.option(
     "--batch", type=click.IntRange(min=1), default=200, show_default=True, help="Most a batch holds."
 )
-@click.option("--transactions", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--transactions", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option(
     "--outstanding",
     type=click.IntRange(1, 4000),
-    default=1600,
+    default=2400,
     show_default=True,
     help="Submitted, not answered.",
 )
@@ -336,7 +336,7 @@ def verify(store: Path, identity: str | None, as_json: bool) -> int:
 
 cli.add_command(fuzz_cli.fuzz)
 cli.add_command(fuzz_cli.replay)
-for command in service_cli.COMMANDS:
+for command in (*explore_cli.COMMANDS, *service_cli.COMMANDS):
     cli.add_command(command)
 
 

@@ -441,15 +441,22 @@ def calibrate(out: Path | None, broker: str | None, as_json: bool, quiet: bool) 
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a dotted key; repeatable."
 )
+@click.option("--repeats", type=click.IntRange(1, 100), default=3, show_default=True, help="Real runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def validate(
-    scenario: str, bus: str, seed: int | None, settings: Sequence[str], as_json: bool, quiet: bool
+    scenario: str,
+    bus: str,
+    seed: int | None,
+    settings: Sequence[str],
+    repeats: int,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Run SCENARIO on real members of this machine, and compare with what the simulator predicts of them.
 
     SCENARIO: synthetic load, closed loop, with a constant link delay of 0, which stands for the machine's own network.
-    The costs of computing are measured here first.
+    The costs of computing are measured here before, between and after some real runs.
     """
     import contextlib
 
@@ -460,7 +467,7 @@ def validate(
 
     loaded = load(scenario, overrides_of(settings), seed)
     with contextlib.nullcontext(progress.silent) if quiet else progress.bar() as drawn:
-        found = comparing.validate(loaded, bus, progress=drawn)
+        found = comparing.validate(loaded, bus, repeats, drawn)
     if as_json:
         _show(found)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,10 +13,15 @@ from rich.table import Table
 from tradebft.lab import wording
 
 if TYPE_CHECKING:
+    from tradebft.lab.gate import Verdict
     from tradebft.lab.run import Run
+    from tradebft.lab.sweep import Sweep
+    from tradebft.lab.tune import Tuned
     from tradebft.scenarios.catalogue import Entry
 
 DAY_MS = 86_400_000.0
+POINTS_SHOWN = 40
+DIGEST_SHOWN = 10
 
 
 def comparison(finished: Run) -> None:
@@ -207,3 +213,77 @@ def questions(entries: Iterable[Entry]) -> None:
     for entry in entries:
         table.add_row(entry.name, entry.question)
     Console(highlight=False, markup=False).print(table)
+
+
+def sweep(found: Sweep) -> None:
+    """Print a sweep's points, each with its 95 % interval, and where everything is."""
+    console = Console(highlight=False)
+    plan = found.plan
+    console.print(
+        f"{plan.name}: {found.runs.height} of {plan.size} runs, {plan.points} points, seeds {plan.first_seed} to"
+        f" {plan.first_seed + plan.seeds - 1}\n",
+        markup=False,
+    )
+    keys = [key for key, _ in plan.grid]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key in keys:
+        table.add_column(key, no_wrap=True)
+    for metric in found.metrics:
+        table.add_column(metric, justify="right")
+    for row in found.points.to_dicts()[:POINTS_SHOWN]:
+        at = [str(row[f"at.{key}"]) for key in keys]
+        table.add_row(*at, *(_with_interval(row, metric) for metric in found.metrics))
+    console.print(table)
+    if found.points.height > POINTS_SHOWN:
+        console.print(f"... and {found.points.height - POINTS_SHOWN} points more", markup=False)
+    console.print(f"\ntable: {found.folder / 'sweep.parquet'}", markup=False, soft_wrap=True)
+
+
+def _with_interval(row: Mapping[str, Any], metric: str) -> str:
+    mean, high = row[metric], row[f"{metric}.high"]
+    if mean is None:
+        return "-"
+    return f"{mean:,.4g}" if high is None else f"{mean:,.4g} \u00b1 {high - mean:,.2g}"
+
+
+def moved(verdict: Verdict) -> None:
+    """Print what moved since the baseline, and why it may have."""
+    console = Console(highlight=False)
+    if not verdict.moved:
+        console.print(f"nothing moved: {', '.join(verdict.now.scenarios)}", markup=False, soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("figure", no_wrap=True)
+    for heading in ("was", "is", "by"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for one in verdict.moved:
+        by = "" if one.percent is None else f"{one.percent:+.3g} %"
+        cells = (f"{one.scenario}: {one.key}", _figure(one.before), _figure(one.now), by)
+        table.add_row(*map(escape, cells), "beyond" if one.beyond else "allowed")
+    console.print(table)
+    for reason in verdict.reasons:
+        console.print(reason, markup=False, soft_wrap=True)
+
+
+def _figure(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)[:DIGEST_SHOWN]
+
+
+def tuned(found: Tuned, folder: Path) -> None:
+    """Print what the scenario's own settings show, and what the best that were found do."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    keys = [one.key for one in found.dimensions]
+    figures = list(found.document["before"])
+    for heading in (*keys, *figures):
+        table.add_column(heading, justify="right", overflow="fold")
+    for number in dict.fromkeys((0, *found.best[:POINTS_SHOWN])):
+        setting, row = found.setting(number), found.trials.row(number, named=True)
+        name = "as it is" if number == 0 else f"trial {number + 1}"
+        table.add_row(name, *(setting[key] for key in keys), *(_figure(row[key]) for key in figures))
+    console.print(table)
+    console.print(f"\nbest settings: {folder / 'best*.toml'}", markup=False, soft_wrap=True)

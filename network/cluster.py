@@ -191,9 +191,12 @@ class Cluster:
             return None
         if settings.faults or settings.byzantine or settings.dishonest_clients or settings.spare:
             raise ValueError("a shared machine plays no faults, no adversaries and no change of members")
-        machine = Machine(settings.machine, Chance(settings.seed))
-        machine.later = self.bus.later
-        return machine
+        return Machine(settings.machine, Chance(settings.seed), self._after)
+
+    def _after(self, at: int, what: Callable[[int], None]) -> None:
+        """Have *what* done at *at*, which it is told."""
+        event = self.env.timeout(at - self.env.time)
+        event.callbacks.append(lambda _: what(at))
 
     def _node(self, index: int) -> ReplicaNode:
         parts = index, self._maker(index), self._shared, self._live_bits

@@ -78,18 +78,21 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
     return scenario
 
 
-def with_changes(scenario: Scenario, changes: Mapping[str, object]) -> Scenario:
-    """*scenario* with other values at dotted keys, and without its `vary`; ScenarioError if it cannot run so."""
+def with_changes(scenario: Scenario, changes: Mapping[str, object], where: str = "vary: ") -> Scenario:
+    """*scenario* with other values at dotted keys, and without its `vary`; ScenarioError if it cannot run so, which
+    says *where* the key stands."""
     data = scenario.resolved()
     for key in ("vary", "repeats", "expect"):
         data.pop(key, None)
     source = Source(scenario.name)
-    for key, value in changes.items():
-        _override(data, key, value, source)
     try:
+        for key, value in changes.items():
+            _override(data, key, value, source)
         return Scenario.model_validate(data)
     except ValidationError as error:
-        raise ScenarioError(explain(error, source).replace("--set ", "vary: ")) from None
+        raise ScenarioError(explain(error, source).replace("--set ", where)) from None
+    except ScenarioError as error:
+        raise ScenarioError(str(error).replace("--set ", where)) from None
 
 
 def _read(name_or_path: str | Path) -> tuple[str, Source, str]:

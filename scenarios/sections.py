@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    Tag,
+)
 from tradebft.scenarios import units
 
 Duration = Annotated[
@@ -278,12 +287,22 @@ class Nodes(Section):
 # ------------------------------------------------------------------------------------------------- consensus
 
 
+def tunable(low: str, high: str) -> dict[str, JsonValue]:
+    """Where `tradebft tune` looks for a better value of a field: from *low* to *high* (assumptions, as a scenario
+    writes them). Ratios matter, unless *low* is 0."""
+    return {"tune": [low, high]}
+
+
 class Consensus(Section):
     """The protocol and its settings."""
 
     protocol: str = Field(default="pbft", description='"pbft", or a class of your own as "module:Class"')
     batch_size: int = Field(
-        default=100, ge=1, le=1000000, description="a batch closes at this many transactions ..."
+        default=100,
+        ge=1,
+        le=1000000,
+        description="a batch closes at this many transactions ...",
+        json_schema_extra=tunable("1", "1000"),
     )
     batch_bytes: Size = Field(default=2**20, description="... or at this size ...")
     batch_timeout_ns: Duration = Field(
@@ -291,10 +310,21 @@ class Consensus(Section):
         alias="batch_timeout",
         description="... or this long after its first transaction; "
         "0 proposes at once whenever the window has room",
+        json_schema_extra=tunable("0 ms", "100 ms"),
     )
-    window: int = Field(default=16, ge=1, le=1000000, description="batches in flight at once (assumption)")
+    window: int = Field(
+        default=16,
+        ge=1,
+        le=1000000,
+        description="batches in flight at once (assumption)",
+        json_schema_extra=tunable("1", "64"),
+    )
     checkpoint_interval: int = Field(
-        default=128, ge=1, le=1000000, description="K: a checkpoint every K batches"
+        default=128,
+        ge=1,
+        le=1000000,
+        description="K: a checkpoint every K batches",
+        json_schema_extra=tunable("8", "512"),
     )
     log_window: int | None = Field(
         default=None,

@@ -9,21 +9,17 @@ links' matter).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, Final, NamedTuple
 
 from tradebft.chain.codec import decode, encode
 from tradebft.chain.crypto import QuorumCertificate, make_identities
 from tradebft.chain.ledger import Ledger
-from tradebft.chain.store import Store
 from tradebft.consensus.decoding import decoded
 from tradebft.consensus.interface import Broadcast, Committed, Config, Executed, Send, Start
 from tradebft.consensus.messages import Batch, Decided, Request, authentic, result_digest
@@ -38,7 +34,8 @@ from tradebft.scenarios.collect import Progress
 from tradebft.scenarios.run import empty_records
 from tradebft.scenarios.schema import TradeFinance, load
 from tradebft.scenarios.trade.run import Recording, run_trade_finance
-from tradebft.service.disturbance import disturb
+from tradebft.service.disturbance import disturb, pace
+from tradebft.service.writing import WRITES, writes
 
 ROUNDS: Final = 7
 MESSAGE_BYTES: Final = 200
@@ -46,9 +43,6 @@ BATCH_REQUESTS: Final = 500
 TIMES: Final = 100  # a round
 DECISIONS: Final = 10  # a round, of four replicas, to see what handling a message costs
 HOPS: Final = 200
-WRITES: Final = 100
-CERTIFICATE_BYTES: Final = 400
-RECORDS: Final = ("PrePrepare", "Prepared")
 SCENARIO: Final = "guizhou-pilot"  # whose transactions are executed
 
 
@@ -81,21 +75,29 @@ def calibrate(broker: str | None = None, progress: Progress = lambda *_: None) -
     return Costs(**{name: median(rounds) for name, rounds in found.items()}, spread=spread)
 
 
-def computing() -> dict[str, float]:
-    """What `validate` needs: the same, without disk and hops; *chain* in place of a ledger's transaction, a hash
-    chain's."""
+def computing(again: bool = False) -> dict[str, float]:
+    """What `validate` needs: the same, without disk and hops, *chain* in place of a ledger's transaction, a hash
+    chain's; each as a multiple of the piece of work that goes with it (`disturbance.Pace`). *again*: each right after
+    another of its kind, as within a turn that has many."""
     works = {"sign": _sign, "verify": _verify, "kilobyte": _kilobyte, "message": _message, "chain": _chain}
-    return {name: median(work()) for name, work in works.items()}
+    found = {}
+    for name, work in works.items():
+        pace()
+        took = mean(work(again))
+        found[name] = took / pace().of(name)
+    return found
 
 
-def _rounds(work: Callable[[], int], times: int) -> list[float]:
+def _rounds(work: Callable[[], int], times: int, again: bool = False) -> list[float]:
     """Time in ns of one of the units that *work* returns the number of, a round: the median of so many *times*, each
-    among other work. A first round warms up."""
+    among other work; *again*: each after the same work, and that among other. A first round warms up."""
     took = []
     for _ in range(1 + ROUNDS):
         single = []
         for _ in range(times):
             disturb()
+            if again:
+                work()
             begun = time.perf_counter_ns()
             units = work()
             single.append((time.perf_counter_ns() - begun) / units)
@@ -103,7 +105,7 @@ def _rounds(work: Callable[[], int], times: int) -> list[float]:
     return took[1:]
 
 
-def _sign() -> list[float]:
+def _sign(again: bool = False) -> list[float]:
     signers, _ = make_identities(["a"], "real", 1)
     payload = bytes(MESSAGE_BYTES)
 
@@ -111,10 +113,10 @@ def _sign() -> list[float]:
         signers["a"].sign(payload)
         return 1
 
-    return _rounds(work, TIMES)
+    return _rounds(work, TIMES, again)
 
 
-def _verify() -> list[float]:
+def _verify(again: bool = False) -> list[float]:
     signers, keyring = make_identities(["a"], "real", 1)
     payload = bytes(MESSAGE_BYTES)
     signature = signers["a"].sign(payload)
@@ -123,10 +125,10 @@ def _verify() -> list[float]:
         assert keyring.verify("a", payload, signature)
         return 1
 
-    return _rounds(work, TIMES)
+    return _rounds(work, TIMES, again)
 
 
-def _kilobyte() -> list[float]:
+def _kilobyte(again: bool = False) -> list[float]:
     """Decoding a batch and hashing it, a thousand bytes."""
     requests = tuple(Request("client", k, bytes(MESSAGE_BYTES), bytes(64)) for k in range(BATCH_REQUESTS))
     data = encode(Batch(1, requests))
@@ -135,7 +137,7 @@ def _kilobyte() -> list[float]:
         assert decode(data, Batch, limit=len(data)).digest
         return len(data) // 1000
 
-    return _rounds(work, 20)
+    return _rounds(work, 20, again)
 
 
 class _Believing:
@@ -154,7 +156,7 @@ class _Believing:
         return True
 
 
-def _message() -> list[float]:
+def _message(again: bool = False) -> list[float]:
     """Decoding a message, the replica's step, and encoding what it sends: one message in, or one out."""
     config = Config(4, batch_size=1, checkpoint_interval=10_000, log_window=20_000)
     believing: Any = _Believing()
@@ -164,17 +166,20 @@ def _message() -> list[float]:
     numbers = iter(range(1, 1_000_000))
 
     return [
-        median(_decide(replicas, config, next(numbers)) for _ in range(DECISIONS)) for _ in range(1 + ROUNDS)
+        median(_decide(replicas, config, next(numbers), again) for _ in range(DECISIONS))
+        for _ in range(1 + ROUNDS)
     ][1:]
 
 
-def _decide(replicas: list[Replica], config: Config, number: int) -> float:
+def _decide(replicas: list[Replica], config: Config, number: int, again: bool) -> float:
     """Have one request decided; ns for one message that is handled, in or out."""
+    disturb()
     flying = [(0, encode(Request("client", number, bytes(MESSAGE_BYTES), bytes(64))))]
     handled = spent = 0
     while flying:
         to, data = flying.pop(0)
-        disturb()
+        if not again:
+            disturb()
         begun = time.perf_counter_ns()
         message = decoded(data)
         assert authentic(message, config.chain_id, replicas[to].keyring)
@@ -221,7 +226,7 @@ def _execute() -> list[float]:
     return _rounds(work, 1)
 
 
-def _chain() -> list[float]:
+def _chain(again: bool = False) -> list[float]:
     """Executing one request of synthetic load."""
     application = HashChain()
     requests = tuple(Request("client", k, bytes(MESSAGE_BYTES), bytes(64)) for k in range(100))
@@ -232,39 +237,7 @@ def _chain() -> list[float]:
         application.execute(decided, requests)
         return len(requests)
 
-    return _rounds(work, 20)
-
-
-class Writes(NamedTuple):
-    """Durable writes, in the folder for temporary files, in ns: *wall* time of each, *processor* time on average."""
-
-    wall: list[float]
-    processor: float
-
-
-def writes(stores: int = 1, count: int = WRITES, batch_bytes: int = 300) -> Writes:
-    """*count* durable writes, in turns on so many stores: what a decision writes, one after the other, that is the
-    proposal, the prepared certificate, the block."""
-    took = []
-    with tempfile.TemporaryDirectory(prefix="tradebft-") as folder, contextlib.ExitStack() as stack:
-        opened = [Store.open(Path(folder) / f"{k}.db", bytes(32)) for k in range(stores)]
-        for store in opened:
-            stack.callback(store.close)
-        used = 0
-        for number in range(count):
-            disturb()
-            before = time.process_time_ns()
-            seq, place = divmod(number // stores, 3)
-            store = opened[number % stores]
-            begun = time.perf_counter_ns()
-            if place == 2:
-                store.put_block(seq + 1, bytes(batch_bytes + CERTIFICATE_BYTES), bytes(32))
-            else:
-                store.put_record(RECORDS[place], seq + 1, bytes((batch_bytes, 0)[place] + CERTIFICATE_BYTES))
-            store.commit()
-            took.append(float(time.perf_counter_ns() - begun))
-            used += time.process_time_ns() - before
-        return Writes(took, used / count)
+    return _rounds(work, 20, again)
 
 
 def _write() -> list[float]:

@@ -49,7 +49,9 @@ from tradebft.network.live.port import Port
 
 INPUTS_A_TURN: Final = 256  # then what they led to is made durable and sent
 IDLE_SECONDS: Final = 2.0  # without a block: then say where the member stands
-INBOX_PER_SENDER: Final = 1024  # or a client's window; as in the simulator: nobody's flood delays others for long
+INBOX_PER_SENDER: Final = (
+    1024  # or a client's window; as in the simulator: nobody's flood delays others for long
+)
 EVIDENCE_KEPT: Final = 1000
 
 

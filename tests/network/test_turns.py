@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tradebft.network.costs import CpuCosts
-from tradebft.network.turns import MachineCosts
+from tradebft.network.turns import BrokerCosts, MachineCosts
 from tradebft.scenarios import simulation
 from tradebft.scenarios.run import execute, on_one_machine
 from tradebft.scenarios.schema import Synthetic, load
@@ -16,7 +16,10 @@ CPU = CpuCosts(message_ns=10_000, kilobyte_ns=1_000, sign_ns=20_000, verify_ns=6
 
 
 def machine(cores: int = 1, **changes: Any) -> MachineCosts:
-    settings = {"cpu": CPU, "seal_ns": 50_000, "open_ns": 80_000, "writes_ns": (300_000,), "write_cpu_ns": 0}
+    settings = {
+        "cpu": CPU, "again": CPU, "wake_ns": 0, "speak_ns": 0, "seal_ns": 50_000, "open_ns": 80_000,
+        "writes_ns": (300_000,), "write_cpu_ns": 0, "record_ns": 0,
+    }  # fmt: skip
     return MachineCosts(**{"cores": cores, "hop_ns": 0, **settings, **changes})
 
 
@@ -95,3 +98,50 @@ def test_no_faults_on_a_shared_machine() -> None:
     scenario = load("stress", {"fault": [{"at": "1 s", "crash": "replica.1", "for": "1 s"}]})
     with pytest.raises(ValueError, match="no faults"):
         simulation.cluster(scenario, ["client.0"], machine=machine())
+
+
+def last(**changes: Any) -> int:
+    """When the last of 400 requests, 40 at a time, is answered."""
+    return int(played(machine(**changes), 40, 40, 400)[0].requests["replied_ns"].max())
+
+
+def test_what_is_paid_once_a_turn_is_paid_less_often_than_what_is_paid_for_each() -> None:
+    base = last()
+    for of_turn, of_each in (("wake_ns", "open_ns"), ("speak_ns", "seal_ns")):
+        once, each = (
+            last(**{of_turn: 100_000}) - base,
+            last(**{of_each: 100_000 + getattr(machine(), of_each)}) - base,
+        )
+        assert 0 < once < each
+
+
+def test_the_second_of_a_turn_is_cheaper_where_caches_hold_it() -> None:
+    warm = CpuCosts(message_ns=5_000, kilobyte_ns=1_000, sign_ns=10_000, verify_ns=30_000, execute_ns=1_000)
+    assert last(again=warm) < 0.9 * last()
+    one_by_one = [int(played(machine(again=c))[0].requests["replied_ns"].max()) for c in (CPU, warm)]
+    assert one_by_one[1] > 0.7 * one_by_one[0]  # with one request at a time most are the first of their turn
+
+
+def test_records_beyond_the_first_of_a_write_cost_processor_time() -> None:
+    assert last(record_ns=50_000) > last()
+
+
+def test_a_broker_shares_the_machine_and_changes_no_message() -> None:
+    alone, _, scenario = played(machine(), 1, 8, 80)
+    brokered, _, _ = played(machine(broker=BrokerCosts(0, 0, 0)), 1, 8, 80)
+    assert brokered.messages == alone.messages == execute(scenario, lambda *_: None).messages
+    times = [
+        played(machine(broker=BrokerCosts(wake, take, give)), 1, 8, 80)[0].requests["replied_ns"].max()
+        for wake, take, give in ((0, 0, 0), (50_000, 0, 0), (0, 50_000, 0), (0, 0, 50_000))
+    ]
+    assert min(times[1:]) > times[0]
+    assert times[3] > times[2]  # most envelopes go out in several copies
+
+
+def test_a_request_begins_when_its_client_learns_of_the_answer_before() -> None:
+    """In a closed loop the time between is the client's, not the network's: it is in no latency."""
+    records = played(machine(), 40, 40, 400)[0].requests
+    seconds = records["replied_ns"].max() / 1e9
+    mean = float((records["replied_ns"] - records["intended_ns"]).mean()) / 1e9
+    assert mean < 40 * seconds / 400
+    assert (records["submitted_ns"] == records["intended_ns"]).all()

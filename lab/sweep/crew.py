@@ -1,0 +1,163 @@
+"""Runs side by side, on any `concurrent.futures.Executor`: a pool of processes here, or a cluster's.
+
+Only a few more runs than there are workers are handed out at a time: a million of them cost no memory, and Ctrl-C has
+little to take back. A worker that dies costs the runs that were handed out, which are done again; a run that kills
+three workers is given up.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from typing import Any, Final
+
+from tradebft.lab.sweep.plan import Run
+from tradebft.lab.sweep.row import AT, row
+from tradebft.scenarios.errors import ScenarioError
+
+AHEAD: Final = 2  # runs handed out for each worker: one that it does, one that waits
+ATTEMPTS: Final = 3
+PARENT_SECONDS: Final = 1.0
+MakeExecutor = Callable[[], AbstractContextManager[Executor]]
+
+
+def done(
+    scenario: Mapping[str, Any], runs: Iterator[Run], make: MakeExecutor, workers: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of *runs*, in the order in which they are finished. *make* gives an executor of so many workers."""
+    attempts: dict[int, int] = {}
+    again: list[Run] = []
+    while True:
+        lost: list[Run] = []
+        with make() as executor:
+            yield from _until_broken(executor, scenario, _chain(again, runs), workers, lost)
+        if not lost:
+            return
+        again = []
+        for run in lost:
+            attempts[run.number] = attempts.get(run.number, 0) + 1
+            if attempts[run.number] < ATTEMPTS:
+                again.append(run)
+            else:
+                yield {
+                    "run": run.number, **{AT + key: text for key, text in run.at.items()}, "seed": run.seed,
+                    "error": f"its worker died {ATTEMPTS} times",
+                }  # fmt: skip
+
+
+def _chain(first: list[Run], rest: Iterator[Run]) -> Iterator[Run]:
+    yield from first
+    yield from rest
+
+
+def _until_broken(
+    executor: Executor, scenario: Mapping[str, Any], runs: Iterator[Run], workers: int, lost: list[Run]
+) -> Iterator[dict[str, Any]]:
+    """Rows until there are no more runs, or until a worker dies: *lost* is then what was handed out."""
+    out: dict[Future[dict[str, Any]], Run] = {}
+    room = AHEAD * workers
+    try:
+        while True:
+            for run in islice(runs, room - len(out)):
+                out[_hand_out(executor, scenario, run, lost)] = run
+            if not out:
+                return
+            finished, _ = wait(out, return_when=FIRST_COMPLETED)
+            for future in finished:
+                found = future.result()
+                del out[future]
+                yield found
+    except BrokenExecutor:
+        lost += out.values()
+
+
+def _hand_out(
+    executor: Executor, scenario: Mapping[str, Any], run: Run, lost: list[Run]
+) -> Future[dict[str, Any]]:
+    try:
+        return executor.submit(row, scenario, run)
+    except BrokenExecutor:
+        lost.append(run)
+        raise
+
+
+# --- processes of this machine ---
+
+
+def processes(workers: int) -> MakeExecutor:
+    """Makes pools of so many processes."""
+
+    @contextmanager
+    def make() -> Iterator[Executor]:
+        before = set(multiprocessing.active_children())
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            initargs=(os.getpid(),),
+        )
+        try:
+            yield pool
+            pool.shutdown()
+        finally:  # after Ctrl-C nobody waits for runs that take minutes
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+
+    return make
+
+
+def _begin(parent: int) -> None:
+    """In a worker: Ctrl-C is the parent's affair, and without a parent there is nothing to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# --- a cluster ---
+
+
+def dask(address: str) -> tuple[MakeExecutor, int]:
+    """Makes executors of the Dask cluster at *address*, and how many workers it has now. ScenarioError where Dask is
+    not installed or nobody answers."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ScenarioError("--dask: Dask is not installed; expected `pip install tradebft[dask]`") from None
+    connected: Callable[..., Any] = Client
+    try:
+        with connected(address, timeout="10s", set_as_default=False) as client:
+            workers = sum(client.nthreads().values())
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ScenarioError(
+            f"--dask {address}: no scheduler answers: {' '.join(str(error).split())}"
+        ) from None
+    if not workers:
+        raise ScenarioError(f"--dask {address}: the cluster has no workers")
+
+    @contextmanager
+    def make() -> Iterator[Executor]:
+        with connected(address, set_as_default=False) as client, client.get_executor(pure=False) as executor:
+            yield executor
+
+    return make, workers
+
+
+def default_workers() -> int:
+    """One a processor that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

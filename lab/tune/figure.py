@@ -1,0 +1,104 @@
+"""What tuning found, as a picture: for one goal its course, for two the front of what no other setting beats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tradebft.lab.figure_style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    legend_below,
+    light_grid,
+    logarithmic,
+    new_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from tradebft.lab.tune.study import Tuned
+
+WIDE = 20.0  # a ratio of largest to smallest from which an axis is logarithmic
+
+
+def draw(tuned: Tuned) -> Figure:
+    """The figure: one panel; with three goals and more, the first two of them."""
+    from matplotlib.lines import Line2D
+
+    figure = new_figure(3.2)
+    axes = figure.add_subplot(1, 1, 1)
+    rows = [found for found in tuned.trials.to_dicts() if found[tuned.goals[0].key] is not None]
+    if len(tuned.goals) == 1:
+        _course(axes, tuned, rows)
+        best = "best so far"
+    else:
+        _front(axes, tuned, rows)
+        best = "beaten by no other"
+    marks = [
+        Line2D([], [], color=BLUE, marker="o", linestyle="", markersize=4, label="a setting"),
+        Line2D([], [], color=BLACK, marker="s", linestyle="", markersize=5, label="the scenario's own"),
+        Line2D([], [], color=ORANGE, marker="D", markersize=4, label=best),
+    ]
+    if tuned.limits:
+        marks.insert(
+            1, Line2D([], [], color=GREY, marker="x", linestyle="", markersize=4, label="beyond a limit")
+        )
+    light_grid(axes, "both")
+    legend_below(figure, marks)
+    return figure
+
+
+def _course(axes: Axes, tuned: Tuned, rows: list[dict[str, Any]]) -> None:
+    goal = tuned.goals[0]
+    _scatter(axes, [(found["trial"] + 1, found[goal.key], found) for found in rows])
+    so_far, x, y = None, [], []
+    for found in rows:
+        value = found[goal.key]
+        if found["within_limits"] and (so_far is None or goal.better(value, so_far)):
+            so_far = value
+        if so_far is not None:
+            x.append(found["trial"] + 1)
+            y.append(so_far)
+    axes.step(x, y, where="post", color=ORANGE, linewidth=1.6)
+    axes.set_xlabel("trial")
+    _axis(axes, "y", goal.key, [found[goal.key] for found in rows])
+
+
+def _front(axes: Axes, tuned: Tuned, rows: list[dict[str, Any]]) -> None:
+    one, other = tuned.goals[:2]
+    _scatter(
+        axes, [(found[one.key], found[other.key], found) for found in rows if found[other.key] is not None]
+    )
+    best = sorted((tuned.trials[one.key][number], tuned.trials[other.key][number]) for number in tuned.best)
+    axes.plot(*zip(*best, strict=True), color=ORANGE, marker="D", markersize=4, linewidth=1.4, zorder=4)
+    _axis(axes, "x", one.key, [found[one.key] for found in rows])
+    _axis(axes, "y", other.key, [found[other.key] for found in rows if found[other.key] is not None])
+
+
+def _scatter(axes: Axes, marks: list[tuple[float, float, dict[str, Any]]]) -> None:
+    for x, y, found in marks:
+        if found["trial"] == 0:
+            axes.plot(x, y, color=BLACK, marker="s", markersize=6, zorder=5)
+        elif found["within_limits"]:
+            axes.plot(x, y, color=BLUE, marker="o", markersize=4, alpha=0.7)
+        else:
+            axes.plot(x, y, color=GREY, marker="x", markersize=4)
+
+
+def _axis(axes: Axes, which: Any, key: str, values: list[float]) -> None:
+    (axes.set_xlabel if which == "x" else axes.set_ylabel)(_named(key))
+    if min(values) > 0 and max(values) / min(values) > WIDE:
+        logarithmic(axes, which)
+
+
+def _named(key: str) -> str:
+    """consensus.client_ms.p99 -> "client, p99 (ms)"; throughput.committed_per_second -> "committed a second"."""
+    parts = key.split(".")[1:] or [key]
+    for ending, unit in (("_ms", "ms"), ("_days", "days")):
+        for place, part in enumerate(parts):
+            if part.endswith(ending):
+                parts[place] = part.removesuffix(ending)
+                return f"{', '.join(parts).replace('_', ' ')} ({unit})"
+    return ", ".join(parts).replace("_per_second", " a second").replace("_", " ")
