@@ -11,7 +11,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-GATE := guizhou-pilot double-financing partition
+GATE := guizhou-pilot primary-crash
 
 .PHONY: help demo test gate slow compose check clean
 .DEFAULT_GOAL := help
