@@ -217,6 +217,8 @@ def questions(entries: Iterable[Entry]) -> None:
 
 def sweep(found: Sweep) -> None:
     """Print a sweep's points, each with its 95 % interval, and where everything is."""
+    from tradebft.lab.sweep.figure import named
+
     console = Console(highlight=False)
     plan = found.plan
     console.print(
@@ -229,7 +231,7 @@ def sweep(found: Sweep) -> None:
     for key in keys:
         table.add_column(key, no_wrap=True)
     for metric in found.metrics:
-        table.add_column(metric, justify="right")
+        table.add_column(named(metric), justify="right", overflow="fold")
     for row in found.points.to_dicts()[:POINTS_SHOWN]:
         at = [str(row[f"at.{key}"]) for key in keys]
         table.add_row(*at, *(_with_interval(row, metric) for metric in found.metrics))
@@ -243,7 +245,10 @@ def _with_interval(row: Mapping[str, Any], metric: str) -> str:
     mean, high = row[metric], row[f"{metric}.high"]
     if mean is None:
         return "-"
-    return f"{mean:,.4g}" if high is None else f"{mean:,.4g} \u00b1 {high - mean:,.2g}"
+    if high is None:
+        return f"{mean:,.4g}"
+    half = high - mean
+    return f"{mean:,.4g} \u00b1 {half:{',.0f' if half >= 100 else '.2g'}}"
 
 
 def moved(verdict: Verdict) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
-UNITS = {"_ms": "ms", "_days": "days", "_per_second": "a second", "_seconds": "s", "bytes": "bytes"}
 KEYS_MAX = 2
 
 
@@ -90,12 +89,8 @@ def _curve(axes: Axes, x: list[float], rows: pl.DataFrame, metric: str, colour: 
 
 
 def _dress(axes: Axes, metric: str, label: str, values: list[Any], place: Any) -> None:
-    axes.set_title(metric.replace("consensus.", "").replace("throughput.", "").replace("processes.", ""))
+    axes.set_title(named(metric))
     axes.set_xlabel(label)
-    unit = next(
-        (unit for end, unit in UNITS.items() if any(part.endswith(end) for part in metric.split("."))), ""
-    )
-    axes.set_ylabel(unit)
     light_grid(axes, "both")
     axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
     distinct = list(dict.fromkeys(values))
@@ -104,3 +99,15 @@ def _dress(axes: Axes, metric: str, label: str, values: list[Any], place: Any) -
         axes.set_xscale("log")
     axes.set_xticks(x, [str(value) for value in distinct])
     axes.minorticks_off()
+
+
+def named(key: str) -> str:
+    """A figure's key in words: consensus.client_ms.p99 -> "client, p99 (ms)"; throughput.committed_per_second ->
+    "committed a second"."""
+    parts = key.split(".")[1:] or [key]
+    for ending, unit in (("_ms", "ms"), ("_days", "days")):
+        for place, part in enumerate(parts):
+            if part.endswith(ending):
+                parts[place] = part.removesuffix(ending)
+                return f"{', '.join(parts).replace('_', ' ')} ({unit})"
+    return ", ".join(parts).replace("_per_second", " a second").replace("_", " ")

@@ -14,6 +14,7 @@ from tradebft.lab.figure_style import (
     logarithmic,
     new_figure,
 )
+from tradebft.lab.sweep.figure import named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,17 +89,6 @@ def _scatter(axes: Axes, marks: list[tuple[float, float, dict[str, Any]]]) -> No
 
 
 def _axis(axes: Axes, which: Any, key: str, values: list[float]) -> None:
-    (axes.set_xlabel if which == "x" else axes.set_ylabel)(_named(key))
+    (axes.set_xlabel if which == "x" else axes.set_ylabel)(named(key))
     if min(values) > 0 and max(values) / min(values) > WIDE:
         logarithmic(axes, which)
-
-
-def _named(key: str) -> str:
-    """consensus.client_ms.p99 -> "client, p99 (ms)"; throughput.committed_per_second -> "committed a second"."""
-    parts = key.split(".")[1:] or [key]
-    for ending, unit in (("_ms", "ms"), ("_days", "days")):
-        for place, part in enumerate(parts):
-            if part.endswith(ending):
-                parts[place] = part.removesuffix(ending)
-                return f"{', '.join(parts).replace('_', ' ')} ({unit})"
-    return ", ".join(parts).replace("_per_second", " a second").replace("_", " ")
