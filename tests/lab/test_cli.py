@@ -279,7 +279,7 @@ class TestBadInput:
             (
                 ["docs"],
                 "tradebft: no such command 'docs'; expected one of bench, calibrate, check, check-proof, client,"
-                " fuzz, keys, network, node, replay, report, run, scenarios, validate, verify",
+                " fuzz, gate, keys, network, node, replay, report, run, scenarios, sweep, tune, validate, verify",
             ),
             (["scenarios", "shw"], "tradebft: no such command 'shw'; did you mean 'show'?"),
             (

@@ -145,7 +145,7 @@ class Chaos:
     def judge(self) -> None:
         """Every store holds every acknowledged request once; all are one chain; each verifies by itself."""
         chains = [self._chain(index) for index in range(self.n)]
-        for index, (blocks, first) in enumerate(chains):
+        for index, (blocks, first, _) in enumerate(chains):
             verdict = verify(self.network.store(index))
             assert verdict.ok, f"replica {index}: {verdict.why}"
             executed = Counter(operation for _, operations in blocks.values() for operation in operations)
@@ -153,13 +153,14 @@ class Chaos:
             due = [op for op, seq in self.acknowledged.items() if seq >= first]
             lost = [op for op in due if op not in executed]
             assert lost == [], f"replica {index} lost {lost[:3]}"
-        heights = {max(blocks) for blocks, _ in chains}
+        heights = {height for *_, height in chains}
         assert len(heights) == 1
         for seq in range(1, heights.pop() + 1):
-            assert len({blocks[seq][0] for blocks, _ in chains if seq in blocks}) <= 1
+            assert len({blocks[seq][0] for blocks, *_ in chains if seq in blocks}) <= 1
 
     def _chain(self, index: int):
-        """The blocks that replica *index* keeps: {sequence: (root, operations)}, and the first of them."""
+        """The blocks that replica *index* keeps: {sequence: (root, operations)}, the first of them, and its height. Who
+        stands at a snapshot has none."""
         store = Store.open(self.network.store(index), self.founding.identity, read_only=True)
         try:
             kept = Kept(store)
@@ -168,6 +169,6 @@ class Chaos:
                 block = kept.kept_block(seq)
                 if block is not None:
                     blocks[seq] = (block.executed.root, [request.operation for request in block.fresh])
-            return blocks, min(blocks)
+            return blocks, min(blocks, default=kept.height + 1), kept.height
         finally:
             store.close()
