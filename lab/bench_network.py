@@ -7,7 +7,6 @@ core's rate of checks, divided by n. What is left of that bound is a ratio, whic
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any, Final
 from tradebft.chain.crypto import make_identities
 from tradebft.consensus.interface import Config
 from tradebft.lab.metrics import distribution
+from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.network.live.assembly import client_of
 from tradebft.network.live.broker import EmbeddedBroker, free_port
@@ -63,12 +63,11 @@ def network(
     the network does not come up.
     """
     before = checks_per_second()
-    cores = len(os.sched_getaffinity(0))
+    cores = processors()
     with tempfile.TemporaryDirectory(prefix="tradebft-") as folder:
         made = asyncio.run(_measured(Path(folder), nodes, batch, transactions, outstanding, broker, progress))
-    bound = (
-        (before + checks_per_second()) / 2 / nodes
-    )  # a shared machine is not the same from minute to minute
+    # Before and after: a shared machine is not the same from minute to minute.
+    bound = (before + checks_per_second()) / 2 / nodes
     rate = made["committed_per_second"]
     return {
         "nodes": nodes,
@@ -85,7 +84,7 @@ def network(
 
 def checks_per_second(seconds: float = CHECKED_SECONDS) -> float:
     """Ed25519 checks of requests a second, on all cores of this process at once."""
-    cores = len(os.sched_getaffinity(0))
+    cores = processors()
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         list(pool.map(_checks, [0.05] * cores))  # everybody is up and warm
         return sum(pool.map(_checks, [seconds] * cores))

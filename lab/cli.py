@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from tradebft.lab import explore_cli, fuzz_cli, service_cli
 from tradebft.lab.overrides import overrides_of, profile_in
+from tradebft.lab.progress import shown
 from tradebft.lab.suggesting import Suggesting
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def run(
     stem = f"{loaded.name}-seed{loaded.seed}"
     if out is not None or not as_json:
         results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")
-    with _progress(quiet) as progress, _running(network) as there:
+    with shown(quiet) as progress, _running(network) as there:
         finished = run_scenario(
             scenario, seed=seed, set=overrides, progress=progress, bus=bus, broker=broker,
             broker_ca=broker_ca, network=there,
@@ -165,17 +166,6 @@ def _show(finished: Run, folder: Path | None, as_json: bool, quiet: bool) -> int
     return EXPECTATION_FAILED if finished.failed else OK
 
 
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, float, float], None]]:
-    from tradebft.lab import progress
-
-    if quiet:
-        yield progress.silent
-        return
-    with progress.bar() as drawn:
-        yield drawn
-
-
 @cli.command()
 @click.argument("file")
 @click.option(
@@ -234,7 +224,7 @@ def report(directory: Path, quiet: bool) -> int:
     """Draw figures and report of a results folder again."""
     from tradebft.lab import results
 
-    with _progress(quiet) as progress:
+    with shown(quiet) as progress:
         path = results.redraw(directory, progress)
     click.echo(f"report: {path}")
     return OK
@@ -299,7 +289,7 @@ def network(
     from tradebft.network.live.process import MemberError
 
     try:
-        with _progress(quiet) as progress:
+        with shown(quiet) as progress:
             measured = bench_network.network(nodes, batch, transactions, outstanding, broker, progress)
     except (MemberError, BrokerError, ValueError) as error:
         raise click.UsageError(str(error)) from None

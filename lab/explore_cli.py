@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from tradebft.lab.overrides import overrides_of
+from tradebft.lab.progress import shown
 
 if TYPE_CHECKING:
     from tradebft.lab.sweep import Plan, Sweep
 
-OK, FAILED = 0, 1
+OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
 @click.command()
@@ -56,7 +56,6 @@ def sweep(
 
     A sweep that was stopped goes on where it was when the same command is given again.
     """
-    from tradebft.lab import progress
     from tradebft.lab import sweep as sweeping
     from tradebft.lab.sweep.plan import grid_of, shard_of
     from tradebft.scenarios.schema import load
@@ -74,20 +73,20 @@ def sweep(
     plan = sweeping.planned(loaded, grid_of(grids), seeds)
     folder = out or Path("results") / f"{plan.name}-sweep-{plan.identity[:8]}"
     try:
-        with contextlib.nullcontext(progress.silent) if quiet else progress.bar() as drawn:
+        with shown(quiet) as drawn:
             found = sweeping.sweep(
                 plan, folder, workers=workers, dask=dask, shard=part, metrics=metrics, progress=drawn
             )
     except KeyboardInterrupt:
         _tell_where(plan, folder)
-        return 130
+        return INTERRUPTED
     return _show(found, as_json, quiet)
 
 
 def _tell_where(plan: Plan, folder: Path) -> None:
-    from tradebft.lab.sweep.journal import journals, rows_of
+    from tradebft.lab.sweep.journal import done_in
 
-    done = len({row["run"] for path in journals(folder) for row in rows_of(path)})
+    done = len(done_in(folder))
     click.echo(
         f"interrupted; {done} of {plan.size} runs are in {folder}: the same command goes on there", err=True
     )
@@ -153,11 +152,11 @@ def tune(
 
     With several goals, those that no other setting beats in all of them.
     """
-    from tradebft.lab import metrics, progress, results, terminal
+    from tradebft.lab import metrics, results, terminal
     from tradebft.lab import tune as tuning
     from tradebft.scenarios.schema import load
 
-    goals = [*(tuning.Goal(key, False) for key in smaller), *(tuning.Goal(key, True) for key in larger)]
+    goals = [*(tuning.goal_of(key, False) for key in smaller), *(tuning.goal_of(key, True) for key in larger)]
     if not goals:
         raise click.UsageError(
             "expected a goal: --minimise KEY or --maximise KEY, such as consensus.client_ms.p99"
@@ -166,7 +165,7 @@ def tune(
     bounds = [tuning.limit_of(text) for text in limits]
     folder = out or Path("results") / f"{loaded.name}-tune-seed{loaded.seed}"
     results.check_writable(folder / "trials")
-    with contextlib.nullcontext(progress.silent) if quiet else progress.bar() as drawn:
+    with shown(quiet) as drawn:
         found = tuning.tune(
             loaded, goals, tuning.dimensions(loaded, keys), trials,
             limits=bounds, seeds=seeds, workers=workers, progress=drawn,
@@ -216,13 +215,13 @@ def gate(
     very run, so that a slow minute of the machine does not count.
     """
     from tradebft.lab import gate as gates
-    from tradebft.lab import progress, terminal
+    from tradebft.lab import terminal
     from tradebft.scenarios.schema import load
 
     allowed = gates.allowed_of(changes)
     loaded = [load(name) for name in scenarios]
     before = None if update else gates.read(against)
-    with contextlib.nullcontext(progress.silent) if quiet else progress.bar() as drawn:
+    with shown(quiet) as drawn:
         if before is None:
             now = gates.look(loaded, not no_time, drawn, thorough=True)
         else:

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ DPI = 200
 # Okabe and Ito's palette: told apart by readers with any kind of colour blindness, and in grey.
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, RED, PURPLE, BLACK, GREY = "#0072B2", "#D55E00", "#CC79A7", "#000000", "#8C8C8C"
+SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)  # curves that have no colour of their own
 
 ARM_COLOURS = {"paper": RED, "database": BLUE, "chain": GREEN}
 ARM_DASHES: dict[str, Any] = {"paper": "-", "database": "--", "chain": "-"}
@@ -131,6 +133,12 @@ def png(figure: Figure) -> bytes:
     with style():
         figure.savefig(data, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": "tradebft"})
     return data.getvalue()
+
+
+def write(figure: Figure, stem: Path) -> None:
+    """The figure as *stem*.svg and *stem*.png. OSError where the disk refuses."""
+    stem.with_suffix(".svg").write_text(svg(figure, stem.name), encoding="utf-8")
+    stem.with_suffix(".png").write_bytes(png(figure))
 
 
 def kind_colour(kind: str) -> str:

@@ -7,7 +7,6 @@ nothing, 2 no replay file.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from tradebft.lab.progress import shown
 
 if TYPE_CHECKING:
     from tradebft.lab.fuzz.case import Case, Replay
@@ -130,7 +130,6 @@ def fuzz(
     quiet: bool,
 ) -> int:
     """Try random faults and adversaries on the protocol, and check every invariant."""
-    from tradebft.lab import progress as shown
     from tradebft.lab.fuzz.swarm import Options, swarm
 
     asked = [name for name, on in (("mutant", mutant), ("twins", twins), ("small_scope", small_scope)) if on]
@@ -140,7 +139,7 @@ def fuzz(
         raise click.UsageError("--views is for --twins, --limit and --scenario for --twins and --small-scope")
     options = Options(nodes, beyond_f)
     processes = workers or os.cpu_count() or 1
-    with contextlib.nullcontext(shown.silent) if quiet else shown.bar() as progress:
+    with shown(quiet) as progress:
         if asked:
             hunt = Hunt(
                 options, seeds, minutes, processes, out, progress, mutant or "", views, limit, scenario

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 from tradebft.lab import metrics
 from tradebft.lab.progress import Progress, silent
-from tradebft.lab.results import ResultsError
+from tradebft.lab.results import ResultsError, put
 from tradebft.lab.sweep.row import figures
 from tradebft.lab.work import Work
 from tradebft.scenarios.errors import ScenarioError
@@ -30,8 +30,6 @@ from tradebft.scenarios.schema import Scenario
 FORMAT: Final = "tradebft-gate-1"
 WORK: Final = "work"
 """The figure that says how long a run took, in pieces of work."""
-TIMES: Final = "times"
-"""The figure that says how often the work was measured; it is not compared."""
 WORK_PERCENT: Final = 10.0
 RUNS_MIN: Final = 3
 SECONDS_MIN: Final = 6.0  # of runs, unless these are many:
@@ -87,18 +85,23 @@ def look(
     others will be compared with it.
 
     ScenarioError where two have one name, or where two runs of one are not alike."""
+    works = {scenario.name: Work() for scenario in scenarios} if timed else {}
+    return _look(scenarios, works, AGAIN if thorough else 1, progress)
+
+
+def _look(
+    scenarios: Sequence[Scenario], works: Mapping[str, Work], times: int, progress: Progress
+) -> Baseline:
+    """*works*: of each scenario that is timed, what its runs cost."""
     names = [scenario.name for scenario in scenarios]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ScenarioError(f"{twice}: two scenarios of that name")
     kept = {}
     for done, scenario in enumerate(scenarios):
         progress("scenarios", done, len(scenarios))
-        records = _run(scenario, silent)
-        found = dict(figures(metrics.document(records)))
-        if timed:
-            work = Work()
-            for _ in range(AGAIN if thorough else 1):
-                found[WORK] = _pieces(scenario, found["trace_digest"], work)
+        found = dict(figures(metrics.document(_run(scenario, silent))))
+        for _ in range(times if scenario.name in works else 0):
+            found[WORK] = _pieces(scenario, found["trace_digest"], works[scenario.name])
         kept[scenario.name] = Kept(scenario.resolved(), found)
     progress("scenarios", len(scenarios), len(scenarios))
     return Baseline(metrics.tradebft_version(), kept)
@@ -135,27 +138,24 @@ def check(
     progress: Progress = silent,
 ) -> Verdict:
     """What moved since *before* (see `compare`). Work beyond what is allowed is measured longer before it counts."""
-    now = look(scenarios, timed, progress)
+    works = {scenario.name: Work() for scenario in scenarios} if timed else {}
+    now = _look(scenarios, works, 1, progress)
     verdict = compare(before, now, allowed)
-    for _ in range(AGAIN if timed else 0):
-        slow = [one.scenario for one in verdict.moved if one.key == WORK and one.beyond]
+    for _ in range(AGAIN):
+        slow = {one.scenario for one in verdict.moved if one.key == WORK and one.beyond}
         if not slow:
             break
         for scenario in scenarios:
             if scenario.name in slow:
-                now = _measured_longer(now, scenario)
+                now = _measured_longer(now, scenario, works[scenario.name])
         verdict = compare(before, now, allowed)
     return verdict
 
 
-def _measured_longer(now: Baseline, scenario: Scenario) -> Baseline:
-    """*now* with the mean of what the work of *scenario* was and what it is."""
+def _measured_longer(now: Baseline, scenario: Scenario, work: Work) -> Baseline:
+    """*now* with what *scenario* costs by all of its runs so far, and some more."""
     kept = now.scenarios[scenario.name]
-    times = kept.figures.get(TIMES, 1)
-    before, again = kept.figures[WORK], _pieces(scenario, kept.figures["trace_digest"], Work())
-    assert isinstance(before, float)
-    assert isinstance(times, int)
-    figures = {**kept.figures, WORK: round((before * times + again) / (times + 1), 3), TIMES: times + 1}
+    figures = {**kept.figures, WORK: _pieces(scenario, kept.figures["trace_digest"], work)}
     return replace(now, scenarios={**now.scenarios, scenario.name: replace(kept, figures=figures)})
 
 
@@ -187,20 +187,18 @@ def _moved(
     name: str, before: Mapping[str, Figure], now: Mapping[str, Figure], allowed: Mapping[str, float]
 ) -> Iterator[Moved]:
     for key in dict.fromkeys((*before, *now)):
-        if key == TIMES or (key == WORK and (key not in before or key not in now)):
+        if key == WORK and (key not in before or key not in now):
             continue  # one of the two was not timed
         one, other = before.get(key), now.get(key)
         if one == other:
             continue
         percent = _percent(one, other)
-        if key == WORK:
-            beyond = percent is None or percent > _allowed(
-                key, allowed, WORK_PERCENT
-            )  # faster is no reason to stop
-            if not beyond and percent is not None and percent >= -_allowed(key, allowed, WORK_PERCENT):
-                continue
-        else:
-            beyond = percent is None or abs(percent) > _allowed(key, allowed, 0.0)
+        most = _allowed(key, allowed, WORK_PERCENT if key == WORK else 0.0)
+        beyond = percent is None or abs(percent) > most
+        if key == WORK and not beyond:
+            continue
+        if key == WORK and percent is not None and percent < 0:
+            beyond = False  # faster is told, and is no reason to stop
         yield Moved(name, key, one, other, percent, beyond)
 
 
@@ -266,7 +264,7 @@ def read(path: Path) -> Baseline:
 
 def write(path: Path, baseline: Baseline) -> None:
     """Keep *baseline*, whole or not at all. ResultsError where the disk refuses."""
-    _put(path, msgspec.json.format(msgspec.json.encode(baseline, order="deterministic"), indent=1) + b"\n")
+    put(path, msgspec.json.format(msgspec.json.encode(baseline, order="deterministic"), indent=1) + b"\n")
 
 
 def write_benchmark(path: Path, baseline: Baseline) -> None:
@@ -281,15 +279,4 @@ def write_benchmark(path: Path, baseline: Baseline) -> None:
         for key, unit in wanted
         if (value := kept.figures.get(key)) is not None
     ]
-    _put(path, msgspec.json.format(msgspec.json.encode(entries), indent=1) + b"\n")
-
-
-def _put(path: Path, data: bytes) -> None:
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(data)
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+    put(path, msgspec.json.format(msgspec.json.encode(entries), indent=1) + b"\n")

@@ -5,19 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from tradebft.lab.figure_style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    legend_below,
-    light_grid,
-    logarithmic,
-    new_figure,
-)
+from tradebft.lab.figure_style import BLACK, SERIES, legend_below, light_grid, logarithmic, new_figure
 from tradebft.scenarios import units
 from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.records import Records
@@ -26,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
 Point = dict[str, Any]
 
 
@@ -58,7 +45,7 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
     figure = new_figure(2.9)
     for place, (title, measures, wide) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
-        for colour, group in zip(COLOURS * len(groups), groups, strict=False):
+        for colour, group in zip(SERIES * len(groups), groups, strict=False):
             of_group = [row for row in rows if not second or row["at"][second[0]] == group]
             for measure, dashes in measures:
                 _curve(axes, of_group, first, scale, measure, colour, dashes)
@@ -74,7 +61,7 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     handles = [
         Line2D([], [], color=colour, label=f"{_name(second[0])} = {group}")
-        for colour, group in zip(COLOURS, groups, strict=False)
+        for colour, group in zip(SERIES, groups, strict=False)
         if second
     ]
     handles += [

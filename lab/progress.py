@@ -77,6 +77,16 @@ def _display() -> Any:
 
 
 @contextmanager
+def shown(quiet: bool) -> Iterator[Progress]:
+    """A bar, or for somebody who wants *quiet* none."""
+    if quiet:
+        yield silent
+        return
+    with bar() as drawn:
+        yield drawn
+
+
+@contextmanager
 def bar(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Bar]:
     """A bar that is taken off the screen again however the work ends."""
     drawn = Bar(patience_seconds)

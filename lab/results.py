@@ -101,6 +101,18 @@ def dumps(document: dict[str, Any]) -> str:
     return json.dumps(metrics.strict(document), ensure_ascii=False, indent=1, allow_nan=False)
 
 
+def put(path: Path, data: bytes) -> None:
+    """Write one file, whole or not at all, in place of an earlier one. ResultsError where the disk refuses."""
+    scratch = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    with _errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.write_bytes(data)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
 def _write(scratch: Path, document: dict[str, Any], records: Records, progress: Progress) -> None:
     from tradebft.lab import figures, report
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+from tradebft.lab.progress import shown
 from tradebft.lab.suggesting import Suggesting
 
 if TYPE_CHECKING:
@@ -411,13 +412,10 @@ def check_proof(file: Path, founding: Path) -> int:
 @click.option("--quiet", is_flag=True, help="No progress.")
 def calibrate(out: Path | None, broker: str | None, as_json: bool, quiet: bool) -> int:
     """Measure what computing costs on this machine, for the simulator's cost model."""
-    import contextlib
-
-    from tradebft.lab import progress
     from tradebft.service import calibrate as measuring
     from tradebft.service.errors import ServiceError
 
-    with contextlib.nullcontext(progress.silent) if quiet else progress.bar() as drawn:
+    with shown(quiet) as drawn:
         costs = measuring.calibrate(broker, drawn)
     text = measuring.profile_text(costs)
     if out is not None:
@@ -458,15 +456,12 @@ def validate(
     SCENARIO: synthetic load, closed loop, with a constant link delay of 0, which stands for the machine's own network.
     The costs of computing are measured here before, between and after some real runs.
     """
-    import contextlib
-
-    from tradebft.lab import progress
     from tradebft.lab import validate as comparing
     from tradebft.lab.overrides import overrides_of
     from tradebft.scenarios.schema import load
 
     loaded = load(scenario, overrides_of(settings), seed)
-    with contextlib.nullcontext(progress.silent) if quiet else progress.bar() as drawn:
+    with shown(quiet) as drawn:
         found = comparing.validate(loaded, bus, repeats, drawn)
     if as_json:
         _show(found)

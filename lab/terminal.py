@@ -217,8 +217,6 @@ def questions(entries: Iterable[Entry]) -> None:
 
 def sweep(found: Sweep) -> None:
     """Print a sweep's points, each with its 95 % interval, and where everything is."""
-    from tradebft.lab.sweep.figure import named
-
     console = Console(highlight=False)
     plan = found.plan
     console.print(
@@ -231,7 +229,7 @@ def sweep(found: Sweep) -> None:
     for key in keys:
         table.add_column(key, no_wrap=True)
     for metric in found.metrics:
-        table.add_column(named(metric), justify="right", overflow="fold")
+        table.add_column(wording.figure(metric), justify="right", overflow="fold")
     for row in found.points.to_dicts()[:POINTS_SHOWN]:
         at = [str(row[f"at.{key}"]) for key in keys]
         table.add_row(*at, *(_with_interval(row, metric) for metric in found.metrics))
@@ -283,7 +281,7 @@ def tuned(found: Tuned, folder: Path) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     keys = [one.key for one in found.dimensions]
-    figures = list(found.document["before"])
+    figures = list(found.figures(0))
     for heading in (*keys, *figures):
         table.add_column(heading, justify="right", overflow="fold")
     for number in dict.fromkeys((0, *found.best[:POINTS_SHOWN])):

@@ -7,13 +7,13 @@ it is fitted to what it is compared with.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 from typing import Any, Final, NamedTuple
 
 from tradebft.lab import metrics
+from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.network.costs import CpuCosts
 from tradebft.network.turns import BrokerCosts, MachineCosts
@@ -84,7 +84,7 @@ def machine(found: Sequence[Measured], pace: Pace, bus: str) -> MachineCosts:
 
     broker = BrokerCosts(envelope("rouse"), envelope("take"), envelope("give"))
     return MachineCosts(
-        cores=1 if bus == "local" else len(os.sched_getaffinity(0)),
+        cores=1 if bus == "local" else processors(),
         cpu=computing("first"),
         again=computing("again"),
         wake_ns=envelope("wake"),

@@ -131,3 +131,15 @@ def duration(days: float) -> str:
 def milliseconds(value: float) -> str:
     """ "83 ms", "1.2 s": three figures are enough to read, the document has the rest."""
     return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+
+
+def figure(key: str) -> str:
+    """A figure's key in words: consensus.client_ms.p99 -> "client, p99 (ms)"; throughput.committed_per_second ->
+    "committed a second"."""
+    parts = key.split(".")[1:] or [key]
+    for ending, unit in (("_ms", "ms"), ("_days", "days")):
+        for place, part in enumerate(parts):
+            if part.endswith(ending):
+                parts[place] = part.removesuffix(ending)
+                return f"{', '.join(parts).replace('_', ' ')} ({unit})"
+    return ", ".join(parts).replace("_per_second", " a second").replace("_", " ")

@@ -26,8 +26,9 @@ from tradebft.network.chance import Chance
 from tradebft.network.chronicle import Chronicle
 from tradebft.network.costs import CpuCosts
 from tradebft.network.faults import Fault, Transition, Weather, transitions
+from tradebft.network.inbox import inbox_of
 from tradebft.network.misbehaviour import Misbehaviour, dishonest, misbehaving
-from tradebft.network.node import INBOX_PER_SENDER, ClientNode, Processor, ReplicaNode, Shared
+from tradebft.network.node import ClientNode, Processor, ReplicaNode, Shared
 from tradebft.network.recorder import Recorder
 from tradebft.network.simulated import SimulatedBus, Wire
 from tradebft.network.turns import Machine, MachineCosts, TurnClient, TurnNode
@@ -103,8 +104,9 @@ class Cluster:
         calm = not (settings.faults or settings.wire.loss or settings.byzantine or settings.spare)
         keep = 4 * config.log_window if calm else None
         chronicle = Chronicle(settings.application, keep, settings.apart)
-        inbox = max(INBOX_PER_SENDER, config.client_window)
-        self._shared = Shared(self.bus, self.recorder, self.checker, chronicle, settings.costs, inbox)
+        self._shared = Shared(
+            self.bus, self.recorder, self.checker, chronicle, settings.costs, inbox_of(config)
+        )
         self._queued = settings.costs is not None or settings.machine is not None
         self._machine = self._shared_machine()
         self._live = (1 << n) - 1

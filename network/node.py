@@ -51,14 +51,11 @@ from tradebft.network.bus import Bus
 from tradebft.network.chronicle import Chronicle, History
 from tradebft.network.costs import CpuCosts
 from tradebft.network.disk import Disk
+from tradebft.network.inbox import INBOX_PER_SENDER
 from tradebft.network.recorder import EXECUTE_EVENT, INSTALL_EVENT, TIMER_EVENT, Recorder
 from tradebft.network.trace import short
 
 SEEN_KEPT: Final = 1024
-INBOX_PER_SENDER: Final = 1024
-"""Messages of one sender that may wait for a node's processor (assumption), or as many as a client may have outstanding
-if that is more: more than an honest one ever has there, few enough that a flood delays the others by milliseconds only.
-"""
 
 
 class Shared(NamedTuple):

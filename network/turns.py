@@ -29,9 +29,9 @@ from tradebft.consensus.messages import Message, Reply, Request, sender_of, size
 from tradebft.network.bus import Bus
 from tradebft.network.chance import Chance
 from tradebft.network.costs import CpuCosts
+from tradebft.network.inbox import INPUTS_A_TURN
 from tradebft.network.node import ClientNode, ReplicaNode, RequestRecord, Shared
 
-INPUTS_A_TURN: Final = 256
 _ALL: Final = object()  # the topic of what a sender says to everybody
 
 
@@ -51,8 +51,8 @@ class MachineCosts:
     whose code and data the caches hold. In ns: *wake* for a turn that envelopes led to, *speak* for one that sends any;
     *seal* and *open* one more envelope, its way to and from the bus included; *writes*: how long it took to make
     durable what one turn wrote, time after time, to be drawn from, *write_cpu* of it on the processor; *record*: each
-    record more that a turn writes; *hop*: what an
-    envelope takes beyond all that. *broker*: what carries envelopes; None: they need no carrying."""
+    record more that a turn writes; *hop*: what an envelope takes beyond all that. *broker*: what carries envelopes;
+    None: they need no carrying."""
 
     cores: int
     cpu: CpuCosts
@@ -215,6 +215,7 @@ class _InTurns:
         self._machine, self._costs, self._everybody = machine, machine.costs, everybody
         self._waiting: deque[_Input] = deque()
         self._envelopes = _Envelopes(machine.costs)
+        self._leaving: list[Broadcast | Send] = []  # when the turn is over
         self._spent = 0
         self.wanted = False
         self.busy_ns = 0
@@ -260,13 +261,18 @@ class _InTurns:
                 woken = True
             yield taken.event
 
+    def _seal(self) -> None:
+        """What was said so far leaves when the turn is over."""
+        self._spent += self._envelopes.sealed()
+        self._leaving, self._envelopes.out = self._envelopes.out, []
+
     if TYPE_CHECKING:  # of whoever works
 
         def turn(self, now: int) -> int: ...
 
     def finish(self, now: int) -> None:
-        """What the turn sends leaves, by way of the broker if there is one."""
-        out, self._envelopes.out = self._envelopes.out, []
+        """What the turn sealed leaves, by way of the broker if there is one."""
+        out, self._leaving = self._leaving, []
         broker = self._machine.broker
         if broker is None:
             self._send_all(now, effects=out)
@@ -324,7 +330,7 @@ class TurnNode(_InTurns, ReplicaNode):
             if hasattr(event, "signature"):
                 self._inbox[sender_of(event)] -= 1
             self.receive(now, event)
-        self._spent += self._envelopes.sealed()
+        self._seal()
         if not self._records:
             self.busy_ns += self._spent
             return self._spent
@@ -353,7 +359,6 @@ class TurnClient(_InTurns, ClientNode):
     def __init__(self, index: int, client: Client, shared: Shared, machine: Machine) -> None:
         super().__init__(index, client, shared)
         self._begin(machine, client.config.nodes)
-        self._leaving: list[Broadcast | Send] = []
 
     def queue(self, now: int, message: Any) -> None:
         """A message arrived whose signature holds."""
@@ -381,12 +386,11 @@ class TurnClient(_InTurns, ClientNode):
 
     def turn(self, now: int) -> int:
         """Seal what the turn before this one had to say, and take in what waits."""
-        envelopes = self._envelopes
-        signed = sum(isinstance(effect.message, Request) for effect in envelopes.out)
-        self._spent = envelopes.sealed()
+        signed = sum(isinstance(effect.message, Request) for effect in self._envelopes.out)
+        self._spent = 0
+        self._seal()
         if signed:  # which `CpuCosts.send` leaves out of a request
             self._spent += self._costs.cpu.sign_ns + (signed - 1) * self._costs.again.sign_ns
-        self._leaving, envelopes.out = envelopes.out, []
         for event in self._inputs():
             if isinstance(event, Submit):
                 record = self.records[event.tag]
@@ -396,12 +400,6 @@ class TurnClient(_InTurns, ClientNode):
             self.receive(now + self._spent, event)
         self.busy_ns += self._spent
         return self._spent
-
-    def finish(self, now: int) -> None:
-        """What was sealed leaves; what was said since waits for the next turn."""
-        said, self._envelopes.out = self._envelopes.out, self._leaving
-        super().finish(now)
-        self._envelopes.out = said
 
     def perform(self, now: int, effects: Any) -> None:
         """Do what the client asks for; what it sends waits for the next turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import sys
@@ -81,10 +82,13 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
 def with_changes(scenario: Scenario, changes: Mapping[str, object], where: str = "vary: ") -> Scenario:
     """*scenario* with other values at dotted keys, and without its `vary`; ScenarioError if it cannot run so, which
     says *where* the key stands."""
-    data = scenario.resolved()
-    for key in ("vary", "repeats", "expect"):
-        data.pop(key, None)
-    source = Source(scenario.name)
+    return changed(scenario.single(), changes, where)
+
+
+def changed(settings: Mapping[str, Any], changes: Mapping[str, object], where: str) -> Scenario:
+    """The same for a scenario that is given as its resolved *settings*, which stay as they are."""
+    data = copy.deepcopy(dict(settings))
+    source = Source(str(data["name"]))
     try:
         for key, value in changes.items():
             _override(data, key, value, source)

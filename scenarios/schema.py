@@ -202,6 +202,13 @@ class Scenario(Section):
                     del fault[kind]
         return document
 
+    def single(self) -> dict[str, Any]:
+        """`resolved`, without what is about several runs or about judging one."""
+        document = self.resolved()
+        for key in ("vary", "repeats", "expect"):
+            document.pop(key, None)
+        return document
+
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
         from tradebft.scenarios.consistency import problems

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from functools import cache
 from statistics import mean
 from typing import Final, NamedTuple
@@ -33,7 +34,8 @@ class Pace(NamedTuple):
         return self.check if name in ("sign", "verify") else self.other
 
 
-_pieces: Final[list[tuple[int, int]]] = []  # what each took since somebody asked last: check, other
+PIECES_KEPT: Final = 1 << 16
+_pieces: Final[deque[tuple[int, int]]] = deque(maxlen=PIECES_KEPT)  # since somebody asked last: check, other
 
 
 @cache

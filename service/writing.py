@@ -49,9 +49,10 @@ def writes(stores: int = 1, count: int = WRITES, requests: int = 1, request_byte
         pace()
         for number in range(count):
             disturb()
-            disk, before = disks[number % stores], time.process_time_ns()
+            disk, keep = disks[number % stores], next(work[number % stores])
+            before = time.process_time_ns()
             begun = time.perf_counter_ns()
-            next(work[number % stores])()
+            keep()
             disk.commit()
             took.append(float(time.perf_counter_ns() - begun))
             used += time.process_time_ns() - before

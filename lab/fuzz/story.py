@@ -57,8 +57,7 @@ def leave(case: Case, stem: Path) -> dict[str, Any]:
     save(stem.with_suffix(".json"), case, story.outcome.first, story.outcome.digest)
     stem.with_suffix(".txt").write_text(transcript(story), encoding="utf-8")
     drawn = picture.draw(story)
-    stem.with_suffix(".svg").write_text(figure_style.svg(drawn, stem.name), encoding="utf-8")
-    stem.with_suffix(".png").write_bytes(figure_style.png(drawn))
+    figure_style.write(drawn, stem)
     return {
         "replay": str(stem.with_suffix(".json")),
         "transcript": str(stem.with_suffix(".txt")),

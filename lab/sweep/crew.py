@@ -10,17 +10,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 from tradebft.lab.sweep.plan import Run
-from tradebft.lab.sweep.row import AT, row
+from tradebft.lab.sweep.row import head, row
 from tradebft.scenarios.errors import ScenarioError
 
 AHEAD: Final = 2  # runs handed out for each worker: one that it does, one that waits
@@ -38,7 +37,7 @@ def done(
     while True:
         lost: list[Run] = []
         with make() as executor:
-            yield from _until_broken(executor, scenario, _chain(again, runs), workers, lost)
+            yield from _until_broken(executor, scenario, chain(again, runs), workers, lost)
         if not lost:
             return
         again = []
@@ -47,15 +46,7 @@ def done(
             if attempts[run.number] < ATTEMPTS:
                 again.append(run)
             else:
-                yield {
-                    "run": run.number, **{AT + key: text for key, text in run.at.items()}, "seed": run.seed,
-                    "error": f"its worker died {ATTEMPTS} times",
-                }  # fmt: skip
-
-
-def _chain(first: list[Run], rest: Iterator[Run]) -> Iterator[Run]:
-    yield from first
-    yield from rest
+                yield {**head(run), "error": f"its worker died {ATTEMPTS} times"}
 
 
 def _until_broken(
@@ -154,10 +145,3 @@ def dask(address: str) -> tuple[MakeExecutor, int]:
             yield executor
 
     return make, workers
-
-
-def default_workers() -> int:
-    """One a processor that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -6,18 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from tradebft.lab.figure_style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    legend_below,
-    light_grid,
-    new_figure,
-)
+from tradebft.lab import wording
+from tradebft.lab.figure_style import SERIES, legend_below, light_grid, new_figure
 from tradebft.lab.points_figure import axis_of
 from tradebft.lab.sweep.plan import Plan
 from tradebft.lab.sweep.row import AT
@@ -26,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
 KEYS_MAX = 2
 
 
@@ -45,7 +34,7 @@ def curves(plan: Plan, points: pl.DataFrame, metrics: Sequence[str]) -> Figure |
     figure = new_figure(2.9)
     for number, metric in enumerate(metrics, start=1):
         axes = figure.add_subplot(1, len(metrics), number)
-        for colour, group in zip(COLOURS * len(groups), groups, strict=False):
+        for colour, group in zip(SERIES * len(groups), groups, strict=False):
             of_group = points if group is None else points.filter(pl.col(AT + second[0]) == group)
             _curve(axes, [place(value) for value in of_group[AT + first]], of_group, metric, colour)
         _dress(axes, metric, label, points[AT + first].to_list(), place)
@@ -53,7 +42,7 @@ def curves(plan: Plan, points: pl.DataFrame, metrics: Sequence[str]) -> Figure |
         Line2D(
             [], [], color=colour, marker="o", markersize=3, label=f"{second[0].rpartition('.')[2]} = {group}"
         )
-        for colour, group in zip(COLOURS * len(groups), groups, strict=False)
+        for colour, group in zip(SERIES * len(groups), groups, strict=False)
         if second
     ]
     handles.append(
@@ -89,7 +78,7 @@ def _curve(axes: Axes, x: list[float], rows: pl.DataFrame, metric: str, colour: 
 
 
 def _dress(axes: Axes, metric: str, label: str, values: list[Any], place: Any) -> None:
-    axes.set_title(named(metric))
+    axes.set_title(wording.figure(metric))
     axes.set_xlabel(label)
     light_grid(axes, "both")
     axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
@@ -99,15 +88,3 @@ def _dress(axes: Axes, metric: str, label: str, values: list[Any], place: Any) -
         axes.set_xscale("log")
     axes.set_xticks(x, [str(value) for value in distinct])
     axes.minorticks_off()
-
-
-def named(key: str) -> str:
-    """A figure's key in words: consensus.client_ms.p99 -> "client, p99 (ms)"; throughput.committed_per_second ->
-    "committed a second"."""
-    parts = key.split(".")[1:] or [key]
-    for ending, unit in (("_ms", "ms"), ("_days", "days")):
-        for place, part in enumerate(parts):
-            if part.endswith(ending):
-                parts[place] = part.removesuffix(ending)
-                return f"{', '.join(parts).replace('_', ' ')} ({unit})"
-    return ", ".join(parts).replace("_per_second", " a second").replace("_", " ")

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final
 
 import msgspec
-from tradebft.lab.results import ResultsError
+from tradebft.lab.results import ResultsError, put
 from tradebft.lab.sweep.plan import FORMAT, Plan
 
 PLAN: Final = "sweep.json"
@@ -59,6 +59,11 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def done_in(folder: Path) -> set[int]:
+    """Numbers of the runs that are finished, by all journals of a sweep's folder."""
+    return {row["run"] for path in journals(folder) for row in rows_of(path)}
+
+
 class Journal:
     """The folder of *plan*, open for one *shard*'s runs, as a context. Nobody else has it open at the same time."""
 
@@ -67,9 +72,7 @@ class Journal:
         one, all_ = shard
         self.path = folder / ("runs.jsonl" if shard == _WHOLE else f"runs-{one}of{all_}.jsonl")
         self._file: int | None = None
-        self.done: set[int] = (
-            set()
-        )  # numbers of the runs that are finished, here or in another shard's journal
+        self.done: set[int] = set()  # numbers of the runs that are finished, in whatever shard
 
     def __enter__(self) -> Journal:
         """ResultsError where the folder holds another sweep, cannot be written, or is in use."""
@@ -85,8 +88,7 @@ class Journal:
             raise ResultsError(f"{self.path}: another sweep is writing it") from None
         data = self.path.read_bytes()
         os.ftruncate(self._file, data.rfind(b"\n") + 1)
-        for path in journals(self.folder):
-            self.done |= {row["run"] for row in rows_of(path)}
+        self.done = done_in(self.folder)
         return self
 
     def __exit__(
@@ -116,9 +118,7 @@ class Journal:
             if not (self.folder / PLAN).exists():
                 if any(self.folder.iterdir()):
                     raise ResultsError(f"{self.folder}: expected a new folder or that of a sweep")
-                scratch = self.folder / f".{PLAN}.{os.getpid()}"
-                scratch.write_bytes(msgspec.json.encode(self._plan))
-                scratch.rename(self.folder / PLAN)
+                put(self.folder / PLAN, msgspec.json.encode(self._plan))
         except OSError as error:
             raise ResultsError(f"{self.folder}: cannot be written: {error.strerror or error}") from None
         there = plan_in(self.folder)

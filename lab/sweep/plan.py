@@ -89,10 +89,8 @@ def planned(scenario: Scenario, grid: Sequence[tuple[str, list[str]]], seeds: in
             raise ScenarioError(f"--grid {key}: named twice")
         if key == "seed":
             raise ScenarioError("--grid seed: the seeds of a sweep are counted from --seed; see --seeds")
-    data = scenario.resolved()
-    for key in ("vary", "repeats", "expect"):
-        data.pop(key, None)
-    plan = Plan(data, [(key, list(values)) for key, values in grid], scenario.seed, seeds, tradebft_version())
+    named = [(key, list(values)) for key, values in grid]
+    plan = Plan(scenario.single(), named, scenario.seed, seeds, tradebft_version())
     if plan.size > RUNS_MAX:
         raise ScenarioError(f"{plan.size:,} runs; a sweep has at most {RUNS_MAX:,}")
     for key, values in grid:  # one by one, so that the line names the value that is wrong

@@ -26,16 +26,13 @@ def row(scenario: Mapping[str, Any], run: Run) -> dict[str, Any]:
     from tradebft.lab import metrics
     from tradebft.lab.progress import silent
     from tradebft.scenarios.errors import ScenarioError
-    from tradebft.scenarios.loading import with_changes
+    from tradebft.scenarios.loading import changed
     from tradebft.scenarios.run import execute
-    from tradebft.scenarios.schema import Scenario
 
     begun, spent = time.perf_counter(), time.process_time()
-    found: dict[str, Any] = {"run": run.number, **{AT + key: text for key, text in run.at.items()}}
-    found["seed"] = run.seed
+    found = head(run)
     try:
-        loaded = Scenario.model_validate(dict(scenario))
-        records = execute(with_changes(loaded, {**run.at, "seed": run.seed}, "--grid "), silent)
+        records = execute(changed(scenario, {**run.at, "seed": run.seed}, "--grid "), silent)
         document = metrics.document(records)
         found |= dict(figures(document))
         found["violations"] = len(document["invariants"]["violations"])
@@ -46,6 +43,11 @@ def row(scenario: Mapping[str, Any], run: Run) -> dict[str, Any]:
     found["wall_seconds"] = time.perf_counter() - begun
     found["processor_seconds"] = time.process_time() - spent
     return found
+
+
+def head(run: Run) -> dict[str, Any]:
+    """What every row of *run* begins with."""
+    return {"run": run.number, **{AT + key: text for key, text in run.at.items()}, "seed": run.seed}
 
 
 def figures(document: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

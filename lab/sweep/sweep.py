@@ -1,12 +1,4 @@
-"""A sweep from its plan to its folder:
-
-sweep.json          the plan: scenario in full, grid, seeds, version
-runs*.jsonl         what is done, a line a run; a sweep that was stopped goes on from here
-sweep.parquet       one row a run (docs/sweeps.md has the columns)
-points.csv          one row a point: means over seeds with confidence intervals
-comparisons.csv     each value of a key against its first, seed by seed
-sweep.svg, .png     the same as curves, for a grid of one or two keys
-"""
+"""A sweep from its plan to its folder. docs/exploring.md says what is in it."""
 
 from __future__ import annotations
 
@@ -17,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.lab.results import ResultsError
 from tradebft.lab.sweep import crew
 from tradebft.lab.sweep.journal import Journal, journals, plan_in, rows_of
 from tradebft.lab.sweep.plan import Plan, in_shard
 from tradebft.lab.sweep.table import chosen, comparisons, points, table
-from tradebft.scenarios.errors import ScenarioError
 
 TABLE: Final = "sweep.parquet"
 FIGURE: Final = "sweep"
@@ -121,7 +113,7 @@ def merge(folders: Sequence[str | Path], metrics: Sequence[str] = ()) -> Sweep:
 
 
 def _here(workers: int | None) -> tuple[crew.MakeExecutor, int]:
-    count = workers or crew.default_workers()
+    count = workers or processors()
     return crew.processes(count), count
 
 
@@ -130,15 +122,7 @@ def _evaluated(
 ) -> Sweep:
     rows = [row for place in (folder, *also) for path in journals(place) for row in rows_of(path)]
     frame = table(plan, rows)
-    try:
-        metrics = chosen(frame, asked) if frame.height else []
-    except KeyError as error:
-        numbers = [name for name, kind in frame.schema.items() if kind.is_numeric()]
-        from tradebft.scenarios.errors import suggestion
-
-        raise ScenarioError(
-            f"--metric {error.args[0]}: no run has it{suggestion(error.args[0], numbers)}"
-        ) from None
+    metrics = chosen(frame, asked) if frame.height else []
     found = Sweep(
         plan, folder, frame, points(plan, frame, metrics), comparisons(plan, frame, metrics), metrics,
         failed=[], complete=frame.height == plan.size,
@@ -162,7 +146,6 @@ def _write(found: Sweep) -> None:
             drawn = curves(found.plan, found.points, found.metrics)
             if drawn is not None:
                 figure_style.settle(drawn)
-                (folder / f"{FIGURE}.svg").write_text(figure_style.svg(drawn, FIGURE), encoding="utf-8")
-                (folder / f"{FIGURE}.png").write_bytes(figure_style.png(drawn))
+                figure_style.write(drawn, folder / FIGURE)
     except OSError as error:
         raise ResultsError(f"{folder}: cannot be written: {error.strerror or error}") from None

@@ -9,6 +9,7 @@ from typing import Any, Final
 import polars as pl
 from tradebft.lab.sweep.plan import Plan
 from tradebft.lab.sweep.row import AT
+from tradebft.scenarios.errors import ScenarioError, suggestion
 
 CONFIDENCE: Final = 0.95
 USUAL: Final[tuple[str, ...]] = (
@@ -40,10 +41,11 @@ def table(plan: Plan, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def chosen(frame: pl.DataFrame, asked: Sequence[str]) -> list[str]:
-    """The figures to show: those that were *asked* for, else the usual ones. KeyError for one that no run has."""
+    """The figures to show: those that were *asked* for, else the usual ones. ScenarioError for one that no run has."""
+    numbers = [name for name, kind in frame.schema.items() if kind.is_numeric()]
     for name in asked:
-        if name not in frame.columns or not frame.schema[name].is_numeric():
-            raise KeyError(name)
+        if name not in numbers:
+            raise ScenarioError(f"--metric {name}: no run has it{suggestion(name, numbers)}")
     if asked:
         return list(asked)
     return [name for name in USUAL if name in frame.columns and frame[name].null_count() < frame.height][
@@ -62,8 +64,7 @@ def points(plan: Plan, frame: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFr
             mean, half, count = interval(group[name].drop_nulls().to_list())
             row |= {
                 name: mean,
-                f"{name}.low": None if half is None or mean is None else mean - half,
-                f"{name}.high": None if half is None or mean is None else mean + half,
+                **_ends(mean, half, f"{name}."),
                 f"{name}.n": count,
             }
         made.append(row)
@@ -78,7 +79,7 @@ def comparisons(plan: Plan, frame: pl.DataFrame, metrics: Sequence[str]) -> pl.D
     for key, values in plan.grid:
         others = [AT + other for other, _ in plan.grid if other != key]
         for at, group in _groups(frame, others):
-            known = [value for value in _distinct(group[AT + key]) if value is not None]
+            known = [value for value in dict.fromkeys(group[AT + key]) if value is not None]
             if len(known) < 2 or len(values) < 2:
                 continue
             base = group.filter(pl.col(AT + key) == known[0])
@@ -101,11 +102,17 @@ def _difference(one: pl.Series, other: pl.Series) -> dict[str, Any]:
     base = sum(a for a, _ in pairs) / len(pairs) if pairs else 0.0
     return {
         "difference": mean,
-        "low": None if half is None or mean is None else mean - half,
-        "high": None if half is None or mean is None else mean + half,
+        **_ends(mean, half),
         "percent": None if mean is None or not base else 100 * mean / base,
         "n": count,
     }
+
+
+def _ends(mean: float | None, half: float | None, before: str = "") -> dict[str, float | None]:
+    """Where an interval begins and ends, if it is one."""
+    if mean is None or half is None:
+        return {f"{before}low": None, f"{before}high": None}
+    return {f"{before}low": mean - half, f"{before}high": mean + half}
 
 
 def interval(values: Sequence[float]) -> tuple[float | None, float | None, int]:
@@ -127,10 +134,6 @@ def _groups(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[tuple[Any, .
         yield (), frame
         return
     yield from frame.group_by(keys, maintain_order=True)
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
 
 
 def _is_number(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tradebft.lab import wording
 from tradebft.lab.figure_style import (
     BLACK,
     BLUE,
@@ -14,7 +15,6 @@ from tradebft.lab.figure_style import (
     logarithmic,
     new_figure,
 )
-from tradebft.lab.sweep.figure import named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,6 +89,6 @@ def _scatter(axes: Axes, marks: list[tuple[float, float, dict[str, Any]]]) -> No
 
 
 def _axis(axes: Axes, which: Any, key: str, values: list[float]) -> None:
-    (axes.set_xlabel if which == "x" else axes.set_ylabel)(named(key))
+    (axes.set_xlabel if which == "x" else axes.set_ylabel)(wording.figure(key))
     if min(values) > 0 and max(values) / min(values) > WIDE:
         logarithmic(axes, which)

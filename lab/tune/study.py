@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
+from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.lab.results import ResultsError
 from tradebft.lab.sweep import crew
@@ -64,14 +65,15 @@ class Tuned:
             "goals": [{"key": goal.key, "maximise": goal.maximise} for goal in self.goals],
             "limits": list(map(str, self.limits)),
             "best": [
-                {"trial": number, "setting": self.setting(number), "figures": self._figures(number)}
+                {"trial": number, "setting": self.setting(number), "figures": self.figures(number)}
                 for number in self.best
             ],
-            "before": self._figures(0),
+            "before": self.figures(0),
             "trials": self.trials.to_dicts(),
         }
 
-    def _figures(self, number: int) -> dict[str, Any]:
+    def figures(self, number: int) -> dict[str, Any]:
+        """What a trial showed of what is wanted, by dotted key."""
         found = self.trials.row(number, named=True)
         return {key: found[key] for key in _wanted(self.goals, self.limits)}
 
@@ -100,7 +102,7 @@ def tune(
     )
     study.enqueue_trial(_own(scenario, dimensions), skip_if_exists=True)
     rows: list[dict[str, Any]] = []
-    count = workers or crew.default_workers()
+    count = workers or processors()
     with crew.processes(count)() as executor:
         progress("trials", 0, trials)
         while len(rows) < trials:
@@ -161,9 +163,7 @@ def _judged(
     executor: Executor, scenario: Scenario, settings: list[dict[str, str]], seeds: int, first: int
 ) -> Iterator[dict[str, Any]]:
     """The figures of each of *settings*, means over seeds; `error` where a run could not be done."""
-    data = scenario.resolved()
-    for key in ("vary", "repeats", "expect"):
-        data.pop(key, None)
+    data = scenario.single()
     out = [
         [executor.submit(row, data, Run(first + k, at, scenario.seed + repeat)) for repeat in range(seeds)]
         for k, at in enumerate(settings)
@@ -251,7 +251,6 @@ def save(tuned: Tuned, folder: Path) -> None:
         with figure_style.style():
             figure = draw(tuned)
             figure_style.settle(figure)
-            (folder / "tune.svg").write_text(figure_style.svg(figure, "tune"), encoding="utf-8")
-            (folder / "tune.png").write_bytes(figure_style.png(figure))
+            figure_style.write(figure, folder / "tune")
     except OSError as error:
         raise ResultsError(f"{folder}: cannot be written: {error.strerror or error}") from None

@@ -43,15 +43,12 @@ from tradebft.consensus.interface import (
 from tradebft.consensus.messages import Chunk, FetchReply, authentic, sender_of
 from tradebft.network.application import Application
 from tradebft.network.chronicle import run
+from tradebft.network.inbox import INPUTS_A_TURN, inbox_of
 from tradebft.network.live.clock import Clock, Timers
 from tradebft.network.live.kept import Kept
 from tradebft.network.live.port import Port
 
-INPUTS_A_TURN: Final = 256  # then what they led to is made durable and sent
 IDLE_SECONDS: Final = 2.0  # without a block: then say where the member stands
-INBOX_PER_SENDER: Final = (
-    1024  # or a client's window; as in the simulator: nobody's flood delays others for long
-)
 EVIDENCE_KEPT: Final = 1000
 
 
@@ -75,7 +72,7 @@ class Member:
         self.ignored: Counter[str] = Counter()
         self.evidence: deque[Evidence] = deque(maxlen=EVIDENCE_KEPT)
         port.others = replica.config.nodes - 1
-        self._inbox_per_sender = max(INBOX_PER_SENDER, replica.config.client_window)
+        self._inbox_per_sender = inbox_of(replica.config)
         self._inbox: deque[Any] = deque()
         self._waiting: Counter[Address] = Counter()
         self._answers: deque[Executed | Installed] = deque()

@@ -8,28 +8,19 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import SMALL as OTHERS
+from commands import left
 from tradebft.consensus.interface import Send
 from tradebft.consensus.pbft.replica import Replica
-from tradebft.lab import cli, gate
+from tradebft.lab import gate
 from tradebft.lab.progress import silent
 from tradebft.scenarios.schema import load
 
-SMALL = {
-    "workload.transactions": 1500,
-    "network.nodes": 4,
-    "network.links": '{ model = "normal", mean = "10 ms", std = "1 ms" }',
-}
+SMALL = {**OTHERS, "workload.transactions": 1500}
 
 
 def small(**changes: object):
     return load("stress", {**SMALL, **changes})
-
-
-def left(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(words)
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 @pytest.fixture(scope="module")

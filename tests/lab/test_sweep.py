@@ -14,8 +14,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from commands import SMALL, left
 from scipy import stats
-from tradebft.lab import cli
 from tradebft.lab.run import run
 from tradebft.lab.sweep import merge, planned, sweep
 from tradebft.lab.sweep.journal import journals, rows_of
@@ -25,11 +25,6 @@ from tradebft.lab.sweep.table import comparisons, interval, points, table
 from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.schema import load
 
-SMALL = {
-    "workload.transactions": 60,
-    "network.nodes": 4,
-    "network.links": '{ model = "normal", mean = "10 ms", std = "1 ms" }',
-}
 GRID = ["consensus.batch_size=1,10", "network.links.std=1 ms,3 ms"]
 
 
@@ -40,13 +35,6 @@ def plan(seeds: int = 3, grid: list[str] = GRID, **changes: object):
 def figures(found) -> pl.DataFrame:
     """The table without what differs between two times that a run is done."""
     return found.runs.drop(COST)
-
-
-def left(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(words)
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 @pytest.fixture(scope="module")

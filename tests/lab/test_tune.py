@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from commands import SMALL, left
 from hypothesis import given
 from hypothesis import strategies as st
-from tradebft.lab import cli
 from tradebft.lab.run import run
 from tradebft.lab.sweep import planned, sweep
 from tradebft.lab.tune import Dimension, Goal, dimensions, goal_of, limit_of, save, tune
@@ -21,24 +21,12 @@ from tradebft.scenarios.schema import load
 
 pytest.importorskip("optuna")
 
-SMALL = {
-    "workload.transactions": 60,
-    "network.nodes": 4,
-    "network.links": '{ model = "normal", mean = "10 ms", std = "1 ms" }',
-}
 P99, SPEED = "consensus.client_ms.p99", "throughput.committed_per_second"
 KEYS = ["consensus.batch_size", "consensus.window=1..16"]
 
 
 def small(**changes: object):
     return load("stress", {**SMALL, **changes})
-
-
-def left(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(words)
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 @pytest.fixture(scope="module")

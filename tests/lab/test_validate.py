@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from tradebft.lab import cli, validate
+from commands import left
+from tradebft.lab import validate
 from tradebft.service import calibrate, disturbance, envelopes, writing
 from tradebft.service.disturbance import Pace
 from tradebft.service.envelopes import EnvelopeCosts
 from tradebft.service.writing import Writes
-
-
-def left(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(words)
-    out, err = capsys.readouterr()
-    return ended.value.code, out, err
 
 
 @pytest.fixture
