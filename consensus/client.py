@@ -170,10 +170,16 @@ class Client:
         result = next((r.result for r in matching if result_digest(r.result) == r.result_digest), None)
         if result is None:
             return NOTHING
-        del self._outstanding[reply.sequence]
+        return self.believe(now, reply.sequence, result, reply.seq, min(r.view for r in matching))
+
+    def believe(self, now: int, sequence: int, result: bytes, seq: int, view: int) -> Effects:
+        """f+1 members answer an outstanding request alike: *result*, executed at *seq*, all of them in *view* or later.
+
+        Their replies came through `step`, or were counted by whoever calls this.
+        """
+        waiting = self._outstanding.pop(sequence)
         if not waiting.repeated:
             self._usual.sample(now - waiting.sent)
-        view = min(r.view for r in matching)
         if view > self.view and epoch_of(view) == self.committee.epoch:
             self.view = view
-        return [Answered(waiting.tag, reply.sequence, result, reply.seq), *self._send_queued(now)]
+        return [Answered(waiting.tag, sequence, result, seq), *self._send_queued(now)]

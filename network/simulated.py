@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from simpy.events import Event
 from tradebft.chain.codec import CodecError
 from tradebft.chain.crypto import Keyring
 from tradebft.consensus.decoding import decoded
@@ -31,6 +30,7 @@ from tradebft.network.chance import Chance
 from tradebft.network.delays import Alone, Broadcasts
 from tradebft.network.links import LinkModel
 from tradebft.network.recorder import Recorder
+from tradebft.network.timers import Timers
 from tradebft.network.topology import Topology
 from tradebft.network.trace import short
 from tradebft.network.virtual_time import Flight, VirtualTime
@@ -54,13 +54,6 @@ class Packet(NamedTuple):
 
     message: Message
     receivers: list[int]
-
-
-class _Timer:
-    __slots__ = ("alarm_at", "deadline")
-
-    def __init__(self) -> None:
-        self.deadline = self.alarm_at = -1
 
 
 class SimulatedBus:
@@ -90,7 +83,7 @@ class SimulatedBus:
         self._broadcasts: dict[int, Broadcasts] = {}
         self._alone: dict[tuple[int, int], Alone] = {}
         self._interface_free = [0] * self.endpoints
-        self._timers: dict[tuple[int, str], _Timer] = {}
+        self._timers = Timers(env, lambda due, endpoint, name: self._nodes[endpoint].timer(due, name))
         self._nodes: dict[int, Any] = {}
         self.untrusted: frozenset[int] = frozenset()  # members whose NewViews say nothing about the network
         self.cut: Callable[[int, int], str | None] | None = None  # None: nobody is parted from anybody now
@@ -145,9 +138,7 @@ class SimulatedBus:
         """
         node.crash()
         self.env.receivers[node.index] = self._lost(node.index)
-        for (endpoint, _), timer in self._timers.items():
-            if endpoint == node.index:
-                timer.deadline = -1
+        self._timers.stop(node.index)
         for flight in self.env.recall(node.index):
             count = len(flight.message.receivers) if isinstance(flight.message, Packet) else flight.count
             self.recorder.dropped["crash"] += count
@@ -334,41 +325,15 @@ class SimulatedBus:
     # --- timers ---
 
     def set_timer(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
-        """A timer that is set again keeps its one alarm in SimPy's queue, which is moved when it goes off early."""
-        timer = self._timers.get((endpoint, name))
-        if timer is None:
-            timer = self._timers[endpoint, name] = _Timer()
+        """Run *endpoint*'s timer *name* out in *delay_ns*, as its clock has them."""
         if self.drift is not None and (factor := self.drift(endpoint)) != 1:
             self.recorder.injected["drift"] += 1
             delay_ns = max(1, int(delay_ns * factor))
-        timer.deadline = now + delay_ns
-        if timer.alarm_at < 0 or timer.alarm_at > timer.deadline:
-            self._alarm(endpoint, name, timer)
+        self._timers.set(now, endpoint, name, delay_ns)
 
     def cancel_timer(self, endpoint: int, name: str) -> None:
         """Stop a timer, if it runs."""
-        timer = self._timers.get((endpoint, name))
-        if timer is not None:
-            timer.deadline = -1
-
-    def _alarm(self, endpoint: int, name: str, timer: _Timer) -> None:
-        due = timer.alarm_at = timer.deadline
-
-        def ring(_: Event) -> None:
-            if timer.alarm_at != due:
-                return  # an earlier alarm took its place
-            timer.alarm_at = -1
-            if timer.deadline < 0:
-                return
-            if timer.deadline > due:
-                self._alarm(endpoint, name, timer)
-                return
-            timer.deadline = -1
-            self._nodes[endpoint].timer(due, name)
-
-        callbacks = self.env.timeout(due - self.env.now).callbacks
-        assert callbacks is not None
-        callbacks.append(ring)
+        self._timers.cancel(endpoint, name)
 
     # --- the end ---
 

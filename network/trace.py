@@ -93,6 +93,10 @@ class TraceDigest:
         """A delivery that was announced and did not happen."""
         self._sum -= event_value(kind, sender, view, seq, digest, receiver, time)
 
+    def add(self, value: int) -> None:
+        """The sum over events that were mixed elsewhere."""
+        self._sum += value
+
     def hex(self) -> str:
         """The digest of everything so far, 32 hexadecimal digits."""
         self._flush_events()

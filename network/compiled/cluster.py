@@ -1,0 +1,378 @@
+"""A compiled run as a `Cluster`: the same clients, the same records, the same clock for whoever else lives in it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import simpy
+from simpy.core import EmptySchedule
+from tradebft.chain.codec import encode
+from tradebft.chain.crypto import make_identities
+from tradebft.consensus.client import Client
+from tradebft.consensus.interface import Address
+from tradebft.consensus.invariants import Violation
+from tradebft.consensus.messages import (
+    Checkpoint,
+    Commit,
+    Message,
+    Prepare,
+    PrePrepare,
+    Request,
+    size,
+)
+from tradebft.network.chance import Chance
+from tradebft.network.cluster import Settings
+from tradebft.network.compiled import digest, kernel, lane, memory
+from tradebft.network.compiled.memory import Memory
+from tradebft.network.compiled.rounds import Round
+from tradebft.network.compiled.scribe import RepliesAhead, Scribe, Uncovered
+from tradebft.network.delays import Alone
+from tradebft.network.inbox import inbox_of
+from tradebft.network.node import ClientNode, Shared
+from tradebft.network.recorder import Decision, Recorder
+from tradebft.network.timers import Timers
+from tradebft.network.trace import short
+
+FOREVER: Final = 1 << 62
+DRAWS: Final = 1 << 14
+NAMES: Final = {
+    memory.REQUEST: "Request",
+    memory.PRE_PREPARE: "PrePrepare",
+    memory.PREPARE: "Prepare",
+    memory.COMMIT: "Commit",
+    memory.REPLY: "Reply",
+    memory.CHECKPOINT: "Checkpoint",
+}
+INVARIANTS: Final = ("exactly-once", "liveness")
+
+
+class _Numbers:
+    """SimPy's numbering of events, which alarms of the kernel share."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def __next__(self) -> int:
+        self.next += 1
+        return self.next - 1
+
+
+class CompiledTime(simpy.Environment):
+    """SimPy's clock, and beside its queue the kernel. Time is integer nanoseconds from 0."""
+
+    def __init__(self, cluster: CompiledCluster) -> None:
+        super().__init__(initial_time=0)
+        self.numbers = _Numbers()
+        self._eid: Any = self.numbers
+        self._cluster = cluster
+
+    @property
+    def time(self) -> int:
+        """The current time in ns."""
+        return int(self._now)
+
+    @property
+    def delivered(self) -> int:
+        """Messages so far."""
+        return self._cluster.delivered
+
+    def reached(self, now: int) -> None:
+        """The kernel stands at *now*, and somebody is told of it."""
+        self._now = now
+
+    def step(self) -> None:
+        """Let the kernel run up to SimPy's next event or to an answer; then process that event."""
+        until, number = FOREVER, 0
+        if self._queue:
+            until, priority, number, _ = self._queue[0]
+            if not priority:
+                number = -1  # an urgent event: no alarm at its instant comes first
+        if self._cluster.advance(until, number):
+            return
+        if not self._queue:
+            raise EmptySchedule
+        super().step()
+
+
+class CompiledClient(ClientNode):
+    """A client whose replies the kernel counts."""
+
+    def answered(self, now: int, sequence: int, result: bytes, seq: int) -> None:
+        """f+1 replies agree."""
+        self.perform(now, self.client.believe(now, sequence, result, seq, 0))
+
+
+class CompiledCluster:
+    """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
+
+    def __init__(self, settings: Settings) -> None:
+        config, wire = settings.config, settings.wire
+        n = config.nodes
+        self.settings, self.config, self.nodes = settings, config, list(range(n))
+        self.env = CompiledTime(self)
+        self.recorder = Recorder(config)
+        self.violations: list[Violation] = []
+        self.invariants = INVARIANTS
+        signers, keyring = make_identities([*range(n), *settings.clients], settings.crypto, settings.seed)
+        self._scribe = Scribe(config, signers[0], keyring, settings.application)
+        self._chance = Chance(settings.seed)
+        self._timers = Timers(self.env, self._ring)
+        shared = Shared(self, self.recorder, None, None, None)  # type: ignore[arg-type]
+        self.clients = {
+            name: CompiledClient(
+                n + k, Client(name, config, signers[name], keyring, settings.client_timeout_ns), shared
+            )
+            for k, name in enumerate(settings.clients)
+        }
+        self._by_endpoint = list(self.clients.values())
+        self._to_primary = [Alone(self._chance, wire.links, n + k, 0) for k in range(len(self.clients))]
+        self._replies = [RepliesAhead(self._chance, wire.links, n, n + k) for k in range(len(self.clients))]
+        self._links_free = [0] * len(self.clients)  # of each client's interface
+        self._round = Round(config)
+        self._streams = [self._chance.stream("link", r) for r in range(n)]
+        self._drawn = [0] * n
+        self._m = self._memory()
+        for r in range(n):
+            self._draw(r)
+
+    def _memory(self) -> Memory:
+        settings, config, n = self.settings, self.config, self.config.nodes
+        known = memory.rules_of(config, settings.costs, self._scribe.checks)
+        signature, value = bytes(64), bytes(32)
+        known |= {
+            memory.BANDWIDTH: settings.wire.bandwidth_bps or 0,
+            memory.INBOX: inbox_of(config),
+            memory.PRE_PREPARE_SIZE: len(encode(PrePrepare(0, 0, value, 0, None, signature))) - 2,
+            memory.PREPARE_SIZE: len(encode(Prepare(0, 0, value, 0, signature))) - 2,
+            memory.COMMIT_SIZE: len(encode(Commit(0, 0, value, 0, signature))) - 2,
+            memory.CHECKPOINT_SIZE: len(encode(Checkpoint(0, value, 0, signature))) - 2,
+        }
+        margin = known[memory.ROOM_NEEDED]
+        ahead = max(2 * (config.window + 4), DRAWS // max(1, n - 1))
+        m = memory.blank(config, n + len(self.clients), ahead, 2 * margin + 8 * n, max(1 << 14, 4 * margin))
+        for place, number in known.items():
+            m.rule[place] = number
+        digests = m.timer_digest.view(np.uint64)
+        for timer, name in (
+            (memory.VIEW, b"view-change"),
+            (memory.BATCH, b"batch"),
+            (memory.STATUS, b"status"),
+        ):
+            digests[timer] = short(name)
+        return m
+
+    # --- what scenarios ask for ---
+
+    @property
+    def delivered(self) -> int:
+        """Messages so far."""
+        return int(self._m.now[memory.DELIVERED])
+
+    @property
+    def checker(self) -> CompiledCluster:
+        """Whoever has `violations`."""
+        return self
+
+    def run(self, until_ns: int) -> None:
+        """Move virtual time on to *until_ns*."""
+        if until_ns > self.env.time:
+            self.env.run(until=until_ns)
+
+    def settle(self, grace_ns: int) -> None:
+        """Load has ended: let what is on its way arrive, for at most *grace_ns*."""
+        self.run(self.env.time + grace_ns)
+
+    def finish(self) -> None:
+        """The run is over: take what never arrived out of the trace, and hand over the records."""
+        self._flush()
+        self.recorder.trace.add(-digest.total(digest.in_flight(self._m)))
+        self._judge()
+        self._record()
+
+    # --- the bus, as clients see it ---
+
+    def send(self, at: int, sender: int, to: Address, message: Message) -> None:
+        """A request to the primary."""
+        assert isinstance(message, Request)
+        m, client = self._m, sender - self.config.nodes
+        if message.sequence <= m.client[0, sender]:
+            raise Uncovered("a client that repeats a request")
+        length = size(message)
+        rid = self._scribe.add(message)
+        if rid >= m.request.shape[1]:
+            m = self._m = m._replace(request=memory.grown(m.request, rid + 1))
+        m.client[0, sender] = message.sequence
+        m.request[memory.Q_CLIENT, rid], m.request[memory.Q_SEQUENCE, rid] = sender, message.sequence
+        m.request[memory.Q_SIZE, rid], m.request[memory.Q_OPERATION, rid] = length, len(message.operation)
+        delay, _ = self._to_primary[client].next()
+        arrival = at + delay
+        bandwidth = self.settings.wire.bandwidth_bps
+        if bandwidth is not None:
+            depart = max(at, self._links_free[client]) + length * 8 * 1_000_000_000 // bandwidth
+            self._links_free[client] = depart
+            arrival = depart + delay
+        m.messages[memory.REQUEST] += 1
+        m.now[memory.BYTES_SENT] += length
+        self.recorder.trace.event(
+            memory.REQUEST, sender, 0, message.sequence, len(message.operation), 0, arrival
+        )
+        self._round.asked(rid, message, sender, at, arrival)
+        if m.now[memory.LANE] + 1 > m.flight.shape[1]:
+            self._more_flights()
+            m = self._m
+        lane.launch(m, arrival, lane.flight(m, memory.REQUEST, sender, 0, rid, at))
+
+    def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:
+        """A client asks everybody."""
+        raise Uncovered("a client that repeats a request")
+
+    def set_timer(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
+        """See `Timers.set`."""
+        self._timers.set(now, endpoint, name, delay_ns)
+
+    def _ring(self, due: int, endpoint: int, name: str) -> None:
+        self._by_endpoint[endpoint - self.config.nodes].timer(due, name)
+
+    # --- the kernel, and whom it needs ---
+
+    def advance(self, until: int, number: int) -> bool:
+        """Run up to SimPy's event at *until* with that *number*. True: a request was answered before."""
+        numbers = self.env.numbers
+        while True:
+            m = self._m
+            m.now[memory.NUMBER] = numbers.next
+            stop = kernel.run(m, until, number)
+            numbers.next = int(m.now[memory.NUMBER])
+            if stop == memory.LIMIT:
+                return False
+            if stop == memory.ANSWERED:
+                self._answered(int(m.now[memory.RID]))
+                return True
+            if stop == memory.EXECUTE:
+                self._execute()
+            elif stop == memory.WEATHER:
+                self._refill()
+            elif stop == memory.ROOM:
+                self._more_room()
+            elif stop == memory.FLUSH:
+                self._flush()
+            else:
+                raise Uncovered(memory.REASON[int(m.now[memory.WHY])])
+
+    def _answered(self, rid: int) -> None:
+        m, request = self._m, self._scribe.requests[rid]
+        now = int(m.now[memory.NOW])
+        self.env.reached(now)
+        client = self._by_endpoint[int(m.request[memory.Q_CLIENT, rid]) - self.config.nodes]
+        client.answered(
+            now, request.sequence, self._scribe.results[rid], int(m.request[memory.Q_REPLIED, rid])
+        )
+
+    def _execute(self) -> None:
+        m, n, ring = self._m, self.config.nodes, len(self._m.reply_ns)
+        numbers = self._scribe.execute(m)
+        first = int(m.batch[memory.B_FIRST, m.now[memory.KNOWN]])
+        for place, rid in enumerate(numbers, start=first):
+            m.reply_ns[place % ring] = self._replies[int(m.request[memory.Q_CLIENT, rid]) - n].next()
+        if (
+            first + len(numbers) - int(m.batch[memory.B_FIRST, int(m.replica[memory.R_ANSWERED].min()) + 1])
+            > ring
+        ):
+            raise Uncovered(memory.REASON[memory.FAR_BEHIND])
+
+    def _draw(self, r: int) -> None:
+        """Delays of the next broadcasts of *r*, behind those that are left."""
+        m, wire = self._m, self.settings.wire
+        at, end = int(m.replica[memory.R_WEATHER_AT, r]), int(m.replica[memory.R_WEATHER_END, r])
+        rows = m.weather[r]
+        rows[: end - at] = rows[at:end].copy()
+        count = len(rows) - (end - at)
+        others = np.array([k for k in range(self.config.nodes) if k != r], dtype=np.int64)
+        u = self._streams[r].uniform_block(self._drawn[r], count, len(others))
+        delays = wire.links.delays(r, others, u)
+        if delays.max() >= memory.LONGEST_NS:
+            raise Uncovered("delays of weeks")
+        keys = delays << memory.KEY_BITS | others
+        if wire.bandwidth_bps is None:
+            keys.sort(axis=1)
+        rows[end - at :] = keys
+        self._drawn[r] += count
+        m.replica[memory.R_WEATHER_AT, r], m.replica[memory.R_WEATHER_END, r] = 0, len(rows)
+
+    def _refill(self) -> None:
+        m = self._m
+        for r in range(self.config.nodes):
+            if (
+                m.replica[memory.R_WEATHER_END, r] - m.replica[memory.R_WEATHER_AT, r]
+                < self.config.window + 4
+            ):
+                self._draw(r)
+        m.now[memory.DRY] = 0
+
+    def _more_room(self) -> None:
+        margin, proposals = int(self._m.rule[memory.ROOM_NEEDED]), self.config.window + 4
+        if self._m.now[memory.LANE] + margin > self._m.flight.shape[1]:
+            self._more_flights()
+        m = self._m
+        room = int(m.now[memory.ROWS_USED]) + proposals
+        if room > len(m.arrivals):
+            more = max(room, 2 * len(m.arrivals)) - len(m.arrivals)
+            arrivals = np.concatenate([m.arrivals, np.zeros((more, m.arrivals.shape[1]), dtype=np.int64)])
+            # The last of the free rows named the first that there was no room for: now there is.
+            free = np.arange(len(m.arrivals) + 1, len(arrivals) + 1, dtype=np.int64)
+            m = m._replace(arrivals=arrivals, free=np.concatenate([m.free, free]))
+        batches = memory.grown(m.batch, int(m.now[memory.NEXT_SEQ]) + proposals)
+        alarms = memory.grown(m.alarm, int(m.now[memory.ALARMS]) + margin)
+        self._m = m._replace(batch=batches, alarm=alarms)
+
+    def _more_flights(self) -> None:
+        m, before = self._m, self._m.flight.shape[1]
+        room = max(int(m.now[memory.LANE] + m.rule[memory.ROOM_NEEDED]), before + 1)
+        flight = memory.grown(m.flight, room)
+        flight[memory.F_PLACE, before:] = np.arange(before + 1, flight.shape[1] + 1)
+        self._m = m._replace(flight=flight, lane=memory.grown(m.lane, flight.shape[1]))
+
+    # --- records ---
+
+    def _flush(self) -> None:
+        self._scribe.close(self._m)
+        self._round.keep(self._m, self.recorder, self._scribe)
+        self.recorder.trace.add(digest.total(digest.mix(self._m)))
+
+    def _judge(self) -> None:
+        now = self.env.time
+        if self._scribe.repeated:
+            what = f"{self._scribe.repeated} requests were executed a second time"
+            self.violations.append(Violation("exactly-once", now, -1, what))
+        patience = 30 * self.config.view_change_timeout_ns + 4 * self.settings.client_timeout_ns
+        waiting = [c.client.waiting_since() for c in self._by_endpoint]
+        stuck = [since for since in waiting if since is not None and now - since > patience]
+        if stuck and now - int(self._m.now[memory.LAST_COMMIT]) > patience:
+            what = f"requests of {len(stuck)} clients wait and nothing is committed"
+            self.violations.append(Violation("liveness", now, -1, what))
+
+    def _record(self) -> None:
+        m, recorder = self._m, self.recorder
+        recorder.messages.update(
+            {name: int(m.messages[kind]) for kind, name in NAMES.items() if m.messages[kind]}
+        )
+        for reason, name in enumerate(memory.IGNORED):
+            if m.ignored[reason]:
+                recorder.ignored[name] += int(m.ignored[reason])
+        recorder.bytes_sent = int(m.now[memory.BYTES_SENT])
+        recorder.last_commit_ns = int(m.now[memory.LAST_COMMIT])
+        for seq in range(1, int(m.now[memory.NEXT_SEQ])):
+            committers = int(m.batch[memory.B_COMMITTERS, seq])
+            if not committers:
+                continue
+            decision = recorder.decisions[seq] = Decision(seq)
+            decision.transactions, decision.bytes = (
+                int(m.batch[memory.B_COUNT, seq]),
+                int(m.batch[memory.B_SIZE, seq]),
+            )
+            decision.proposed_ns = int(m.batch[memory.B_PROPOSED_NS, seq])
+            if committers >= self.config.quorum:
+                decision.quorum_ns = int(m.batch[memory.B_QUORUM_NS, seq])
+            if committers == self.config.nodes:
+                decision.all_ns = int(m.batch[memory.B_ALL_NS, seq])

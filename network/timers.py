@@ -1,0 +1,66 @@
+"""Timers by name, as alarms in SimPy's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import simpy
+from simpy.events import Event
+
+
+class _Timer:
+    __slots__ = ("alarm_at", "deadline")
+
+    def __init__(self) -> None:
+        self.deadline = self.alarm_at = -1
+
+
+class Timers:
+    """A timer that is set again keeps its one alarm in the queue, which is moved when it goes off early.
+
+    *fire* is told when, whose timer, and its name.
+    """
+
+    def __init__(self, env: simpy.Environment, fire: Callable[[int, int, str], None]) -> None:
+        self._env, self._fire = env, fire
+        self._timers: dict[tuple[int, str], _Timer] = {}
+
+    def set(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
+        """Run out *delay_ns* after *now*; one of that name that runs is replaced."""
+        timer = self._timers.get((endpoint, name))
+        if timer is None:
+            timer = self._timers[endpoint, name] = _Timer()
+        timer.deadline = now + delay_ns
+        if timer.alarm_at < 0 or timer.alarm_at > timer.deadline:
+            self._alarm(endpoint, name, timer)
+
+    def cancel(self, endpoint: int, name: str) -> None:
+        """Stop it, if it runs."""
+        timer = self._timers.get((endpoint, name))
+        if timer is not None:
+            timer.deadline = -1
+
+    def stop(self, endpoint: int) -> None:
+        """Stop all that *endpoint* has."""
+        for (owner, _), timer in self._timers.items():
+            if owner == endpoint:
+                timer.deadline = -1
+
+    def _alarm(self, endpoint: int, name: str, timer: _Timer) -> None:
+        due = timer.alarm_at = timer.deadline
+
+        def ring(_: Event) -> None:
+            if timer.alarm_at != due:
+                return  # an earlier alarm took its place
+            timer.alarm_at = -1
+            if timer.deadline < 0:
+                return
+            if timer.deadline > due:
+                self._alarm(endpoint, name, timer)
+                return
+            timer.deadline = -1
+            self._fire(due, endpoint, name)
+
+        callbacks = self._env.timeout(due - self._env.now).callbacks
+        assert callbacks is not None
+        callbacks.append(ring)
