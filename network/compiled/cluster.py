@@ -150,16 +150,16 @@ class CompiledCluster:
         }
         margin = known[memory.ROOM_NEEDED]
         ahead = max(2 * (config.window + 4), DRAWS // max(1, n - 1))
-        m = memory.blank(config, n + len(self.clients), ahead, 2 * margin + 8 * n, max(1 << 14, 4 * margin))
+        m = Memory(config, n + len(self.clients), ahead, margin)
         for place, number in known.items():
-            m.rule[place] = number
-        digests = m.timer_digest.view(np.uint64)
+            m.numbers[place] = number
+        digests = m.numbers.view(np.uint64)
         for timer, name in (
             (memory.VIEW, b"view-change"),
             (memory.BATCH, b"batch"),
             (memory.STATUS, b"status"),
         ):
-            digests[timer] = short(name)
+            digests[memory.TIMER_DIGESTS + timer] = short(name)
         return m
 
     # --- what scenarios ask for ---
@@ -167,7 +167,7 @@ class CompiledCluster:
     @property
     def delivered(self) -> int:
         """Messages so far."""
-        return int(self._m.now[memory.DELIVERED])
+        return int(self._m.numbers[memory.DELIVERED])
 
     @property
     def checker(self) -> CompiledCluster:
@@ -186,7 +186,7 @@ class CompiledCluster:
     def finish(self) -> None:
         """The run is over: take what never arrived out of the trace, and hand over the records."""
         self._flush()
-        self.recorder.trace.add(-digest.total(digest.in_flight(self._m)))
+        self.recorder.trace.add(-digest.total(digest.in_flight(self._m.numbers)))
         self._judge()
         self._record()
 
@@ -196,15 +196,14 @@ class CompiledCluster:
         """A request to the primary."""
         assert isinstance(message, Request)
         m, client = self._m, sender - self.config.nodes
-        if message.sequence <= m.client[0, sender]:
+        if message.sequence <= m.client[sender, 0]:
             raise Uncovered("a client that repeats a request")
         length = size(message)
         rid = self._scribe.add(message)
-        if rid >= m.request.shape[1]:
-            m = self._m = m._replace(request=memory.grown(m.request, rid + 1))
-        m.client[0, sender] = message.sequence
-        m.request[memory.Q_CLIENT, rid], m.request[memory.Q_SEQUENCE, rid] = sender, message.sequence
-        m.request[memory.Q_SIZE, rid], m.request[memory.Q_OPERATION, rid] = length, len(message.operation)
+        m.grow("request", rid + 1)
+        m.client[sender, 0] = message.sequence
+        m.request[rid, memory.Q_CLIENT], m.request[rid, memory.Q_SEQUENCE] = sender, message.sequence
+        m.request[rid, memory.Q_SIZE], m.request[rid, memory.Q_OPERATION] = length, len(message.operation)
         delay, _ = self._to_primary[client].next()
         arrival = at + delay
         bandwidth = self.settings.wire.bandwidth_bps
@@ -212,16 +211,15 @@ class CompiledCluster:
             depart = max(at, self._links_free[client]) + length * 8 * 1_000_000_000 // bandwidth
             self._links_free[client] = depart
             arrival = depart + delay
-        m.messages[memory.REQUEST] += 1
-        m.now[memory.BYTES_SENT] += length
+        m.numbers[memory.MESSAGES + memory.REQUEST] += 1
+        m.numbers[memory.BYTES_SENT] += length
         self.recorder.trace.event(
             memory.REQUEST, sender, 0, message.sequence, len(message.operation), 0, arrival
         )
         self._round.asked(rid, message, sender, at, arrival)
-        if m.now[memory.LANE] + 1 > m.flight.shape[1]:
+        if m.numbers[memory.LANE] + 1 > len(m.flight):
             self._more_flights()
-            m = self._m
-        lane.launch(m, arrival, lane.flight(m, memory.REQUEST, sender, 0, rid, at))
+        lane.launch(m.numbers, arrival, lane.flight(m.numbers, memory.REQUEST, sender, 0, rid, at))
 
     def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:
         """A client asks everybody."""
@@ -241,13 +239,13 @@ class CompiledCluster:
         numbers = self.env.numbers
         while True:
             m = self._m
-            m.now[memory.NUMBER] = numbers.next
-            stop = kernel.run(m, until, number)
-            numbers.next = int(m.now[memory.NUMBER])
+            m.numbers[memory.NUMBER] = numbers.next
+            stop = kernel.run(m.numbers, until, number)
+            numbers.next = int(m.numbers[memory.NUMBER])
             if stop == memory.LIMIT:
                 return False
             if stop == memory.ANSWERED:
-                self._answered(int(m.now[memory.RID]))
+                self._answered(int(m.numbers[memory.RID]))
                 return True
             if stop == memory.EXECUTE:
                 self._execute()
@@ -258,25 +256,28 @@ class CompiledCluster:
             elif stop == memory.FLUSH:
                 self._flush()
             else:
-                raise Uncovered(memory.REASON[int(m.now[memory.WHY])])
+                raise Uncovered(memory.REASON[int(m.numbers[memory.WHY])])
 
     def _answered(self, rid: int) -> None:
         m, request = self._m, self._scribe.requests[rid]
-        now = int(m.now[memory.NOW])
+        now = int(m.numbers[memory.NOW])
         self.env.reached(now)
-        client = self._by_endpoint[int(m.request[memory.Q_CLIENT, rid]) - self.config.nodes]
+        client = self._by_endpoint[int(m.request[rid, memory.Q_CLIENT]) - self.config.nodes]
         client.answered(
-            now, request.sequence, self._scribe.results[rid], int(m.request[memory.Q_REPLIED, rid])
+            now, request.sequence, self._scribe.results[rid], int(m.request[rid, memory.Q_REPLIED])
         )
 
     def _execute(self) -> None:
         m, n, ring = self._m, self.config.nodes, len(self._m.reply_ns)
         numbers = self._scribe.execute(m)
-        first = int(m.batch[memory.B_FIRST, m.now[memory.KNOWN]])
+        self._round.choose(m, self.recorder)
+        first = int(m.batch[m.numbers[memory.KNOWN], memory.B_FIRST])
         for place, rid in enumerate(numbers, start=first):
-            m.reply_ns[place % ring] = self._replies[int(m.request[memory.Q_CLIENT, rid]) - n].next()
+            m.reply_ns[place % ring] = self._replies[int(m.request[rid, memory.Q_CLIENT]) - n].next()
         if (
-            first + len(numbers) - int(m.batch[memory.B_FIRST, int(m.replica[memory.R_ANSWERED].min()) + 1])
+            first
+            + len(numbers)
+            - int(m.batch[int(m.replica[:, memory.R_ANSWERED].min()) + 1, memory.B_FIRST])
             > ring
         ):
             raise Uncovered(memory.REASON[memory.FAR_BEHIND])
@@ -284,7 +285,7 @@ class CompiledCluster:
     def _draw(self, r: int) -> None:
         """Delays of the next broadcasts of *r*, behind those that are left."""
         m, wire = self._m, self.settings.wire
-        at, end = int(m.replica[memory.R_WEATHER_AT, r]), int(m.replica[memory.R_WEATHER_END, r])
+        at, end = int(m.replica[r, memory.R_WEATHER_AT]), int(m.replica[r, memory.R_WEATHER_END])
         rows = m.weather[r]
         rows[: end - at] = rows[at:end].copy()
         count = len(rows) - (end - at)
@@ -298,47 +299,44 @@ class CompiledCluster:
             keys.sort(axis=1)
         rows[end - at :] = keys
         self._drawn[r] += count
-        m.replica[memory.R_WEATHER_AT, r], m.replica[memory.R_WEATHER_END, r] = 0, len(rows)
+        m.replica[r, memory.R_WEATHER_AT], m.replica[r, memory.R_WEATHER_END] = 0, len(rows)
 
     def _refill(self) -> None:
         m = self._m
         for r in range(self.config.nodes):
             if (
-                m.replica[memory.R_WEATHER_END, r] - m.replica[memory.R_WEATHER_AT, r]
+                m.replica[r, memory.R_WEATHER_END] - m.replica[r, memory.R_WEATHER_AT]
                 < self.config.window + 4
             ):
                 self._draw(r)
-        m.now[memory.DRY] = 0
+        m.numbers[memory.DRY] = 0
 
     def _more_room(self) -> None:
-        margin, proposals = int(self._m.rule[memory.ROOM_NEEDED]), self.config.window + 4
-        if self._m.now[memory.LANE] + margin > self._m.flight.shape[1]:
+        m, proposals = self._m, self.config.window + 4
+        margin = int(m.numbers[memory.ROOM_NEEDED])
+        if m.numbers[memory.LANE] + margin > len(m.flight):
             self._more_flights()
-        m = self._m
-        room = int(m.now[memory.ROWS_USED]) + proposals
-        if room > len(m.arrivals):
-            more = max(room, 2 * len(m.arrivals)) - len(m.arrivals)
-            arrivals = np.concatenate([m.arrivals, np.zeros((more, m.arrivals.shape[1]), dtype=np.int64)])
+        before, room = len(m.arrivals), int(m.numbers[memory.ROWS_USED]) + proposals
+        if room > before:
+            m.grow("arrivals", room)
+            m.grow("free", len(m.arrivals))
             # The last of the free rows named the first that there was no room for: now there is.
-            free = np.arange(len(m.arrivals) + 1, len(arrivals) + 1, dtype=np.int64)
-            m = m._replace(arrivals=arrivals, free=np.concatenate([m.free, free]))
-        batches = memory.grown(m.batch, int(m.now[memory.NEXT_SEQ]) + proposals)
-        alarms = memory.grown(m.alarm, int(m.now[memory.ALARMS]) + margin)
-        self._m = m._replace(batch=batches, alarm=alarms)
+            m.free[before:] = np.arange(before + 1, len(m.arrivals) + 1)
+        m.grow("batch", int(m.numbers[memory.NEXT_SEQ]) + proposals)
+        m.grow("alarm", int(m.numbers[memory.ALARMS]) + margin)
 
     def _more_flights(self) -> None:
-        m, before = self._m, self._m.flight.shape[1]
-        room = max(int(m.now[memory.LANE] + m.rule[memory.ROOM_NEEDED]), before + 1)
-        flight = memory.grown(m.flight, room)
-        flight[memory.F_PLACE, before:] = np.arange(before + 1, flight.shape[1] + 1)
-        self._m = m._replace(flight=flight, lane=memory.grown(m.lane, flight.shape[1]))
+        m, before = self._m, len(self._m.flight)
+        m.grow("flight", max(int(m.numbers[memory.LANE] + m.numbers[memory.ROOM_NEEDED]), before + 1))
+        m.grow("lane", len(m.flight))
+        m.flight[before:, memory.F_PLACE] = np.arange(before + 1, len(m.flight) + 1)
 
     # --- records ---
 
     def _flush(self) -> None:
         self._scribe.close(self._m)
         self._round.keep(self._m, self.recorder, self._scribe)
-        self.recorder.trace.add(digest.total(digest.mix(self._m)))
+        self.recorder.trace.add(digest.total(digest.mix(self._m.numbers)))
 
     def _judge(self) -> None:
         now = self.env.time
@@ -348,31 +346,35 @@ class CompiledCluster:
         patience = 30 * self.config.view_change_timeout_ns + 4 * self.settings.client_timeout_ns
         waiting = [c.client.waiting_since() for c in self._by_endpoint]
         stuck = [since for since in waiting if since is not None and now - since > patience]
-        if stuck and now - int(self._m.now[memory.LAST_COMMIT]) > patience:
+        if stuck and now - int(self._m.numbers[memory.LAST_COMMIT]) > patience:
             what = f"requests of {len(stuck)} clients wait and nothing is committed"
             self.violations.append(Violation("liveness", now, -1, what))
 
     def _record(self) -> None:
         m, recorder = self._m, self.recorder
         recorder.messages.update(
-            {name: int(m.messages[kind]) for kind, name in NAMES.items() if m.messages[kind]}
+            {
+                name: int(m.numbers[memory.MESSAGES + kind])
+                for kind, name in NAMES.items()
+                if m.numbers[memory.MESSAGES + kind]
+            }
         )
-        for reason, name in enumerate(memory.IGNORED):
-            if m.ignored[reason]:
-                recorder.ignored[name] += int(m.ignored[reason])
-        recorder.bytes_sent = int(m.now[memory.BYTES_SENT])
-        recorder.last_commit_ns = int(m.now[memory.LAST_COMMIT])
-        for seq in range(1, int(m.now[memory.NEXT_SEQ])):
-            committers = int(m.batch[memory.B_COMMITTERS, seq])
+        for reason, name in enumerate(memory.REASONS_IGNORED):
+            if m.numbers[memory.IGNORED + reason]:
+                recorder.ignored[name] += int(m.numbers[memory.IGNORED + reason])
+        recorder.bytes_sent = int(m.numbers[memory.BYTES_SENT])
+        recorder.last_commit_ns = int(m.numbers[memory.LAST_COMMIT])
+        for seq in range(1, int(m.numbers[memory.NEXT_SEQ])):
+            committers = int(m.batch[seq, memory.B_COMMITTERS])
             if not committers:
                 continue
             decision = recorder.decisions[seq] = Decision(seq)
             decision.transactions, decision.bytes = (
-                int(m.batch[memory.B_COUNT, seq]),
-                int(m.batch[memory.B_SIZE, seq]),
+                int(m.batch[seq, memory.B_COUNT]),
+                int(m.batch[seq, memory.B_SIZE]),
             )
-            decision.proposed_ns = int(m.batch[memory.B_PROPOSED_NS, seq])
+            decision.proposed_ns = int(m.batch[seq, memory.B_PROPOSED_NS])
             if committers >= self.config.quorum:
-                decision.quorum_ns = int(m.batch[memory.B_QUORUM_NS, seq])
+                decision.quorum_ns = int(m.batch[seq, memory.B_QUORUM_NS])
             if committers == self.config.nodes:
-                decision.all_ns = int(m.batch[memory.B_ALL_NS, seq])
+                decision.all_ns = int(m.batch[seq, memory.B_ALL_NS])

@@ -6,6 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tradebft.network.compiled.compiling import compiled, inner
 from tradebft.network.compiled.memory import (
+    AT_EVENT,
+    AT_LANE,
+    AT_LOG,
+    AT_LOG_KEYS,
     B_DIGEST,
     B_ROOT,
     B_STATE,
@@ -20,8 +24,10 @@ from tradebft.network.compiled.memory import (
     F_START,
     F_TO,
     F_WHAT,
+    I64,
     KEY_BITS,
     LANE,
+    NODES,
     PROCESS,
     Q_OPERATION,
     Q_REPLIED,
@@ -31,8 +37,9 @@ from tradebft.network.compiled.memory import (
     REQUEST,
     ROWS,
     TIMER,
-    Memory,
+    TIMER_DIGESTS,
 )
+from tradebft.network.compiled.places import of_batch, of_flight, of_request, row_of
 from tradebft.network.trace import GOLDEN, LANES
 
 _GOLDEN, _FIRST, _SECOND = np.uint64(GOLDEN), np.uint64(LANES[0]), np.uint64(LANES[1])
@@ -60,77 +67,68 @@ def _add(sums: Sums, high: int, low: int) -> None:
 
 
 @inner
-def _digest_of(m: Memory, kind: int, seq: int, about: int) -> int:
+def _digest_of(m: I64, kind: int, seq: int, about: int) -> int:
     """The digest that an event of that kind bears."""
     if kind == REPLY:
-        return m.request[Q_RESULT, about]
+        return m[of_request(m, Q_RESULT, about)]
     if kind == EXECUTED:
-        return m.batch[B_ROOT, seq]
+        return m[of_batch(m, B_ROOT, seq)]
     if kind == CHECKPOINT:
-        return m.batch[B_STATE, seq]
+        return m[of_batch(m, B_STATE, seq)]
     if kind == TIMER:
-        return m.timer_digest[about]
+        return m[TIMER_DIGESTS + about]
     if kind == REQUEST:
-        return m.request[Q_OPERATION, about]
-    return m.batch[B_DIGEST, seq]
+        return m[of_request(m, Q_OPERATION, about)]
+    return m[of_batch(m, B_DIGEST, seq)]
 
 
 @compiled
-def mix(m: Memory) -> Sums:
+def mix(m: I64) -> Sums:
     """The sum over everything in the log; the log is empty afterwards."""
     sums = np.zeros(3, dtype=np.uint64)
-    for i in range(m.now[EVENTS]):
-        kind, sender, seq, about = m.event[i, 0], m.event[i, 1], m.event[i, 2], m.event[i, 3]
-        _one(m, sums, kind, sender, seq, about, m.event[i, 4], m.event[i, 5])
-    m.now[EVENTS] = 0
-    for i in range(m.now[ROWS]):
-        kind, seq, keys = m.log[0, i], m.log[2, i], m.log_keys[i]
-        high, low = _head(m, kind, m.log[1, i], seq, seq)
-        _deliveries(sums, high, low, keys, 0, m.log[3, i])
-    m.now[ROWS] = 0
+    for i in range(m[EVENTS]):
+        at = m[AT_EVENT] + 7 * i
+        _one(m, sums, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4], m[at + 5])
+    m[EVENTS] = 0
+    others = m[NODES] - 1
+    for i in range(m[ROWS]):
+        at = m[AT_LOG] + 4 * i
+        high, low = _head(m, m[at], m[at + 1], m[at + 2], m[at + 2])
+        keys = m[AT_LOG_KEYS] + others * i
+        _deliveries(m, sums, high, low, keys, keys + others, m[at + 3])
+    m[ROWS] = 0
     return sums
 
 
 @compiled
-def in_flight(m: Memory) -> Sums:
+def in_flight(m: I64) -> Sums:
     """The sum over what was announced and has not arrived."""
     sums = np.zeros(3, dtype=np.uint64)
-    for i in range(m.now[LANE]):
-        made = m.lane[2, i]
-        kind, seq = m.flight[F_WHAT, made], m.flight[F_ABOUT, made]
+    for i in range(m[LANE]):
+        at = m[AT_LANE] + 3 * i
+        time, made = m[at], m[at + 2]
+        kind, sender, about = (
+            m[of_flight(m, F_WHAT, made)],
+            m[of_flight(m, F_SENDER, made)],
+            m[of_flight(m, F_ABOUT, made)],
+        )
         if kind >= PROCESS:
             continue
-        if m.flight[F_ROW, made] >= 0:
-            high, low = _head(m, kind, m.flight[F_SENDER, made], seq, seq)
-            keys = m.arrivals[m.flight[F_ROW, made], : m.flight[F_COUNT, made]]
-            _deliveries(sums, high, low, keys, m.flight[F_PLACE, made], m.flight[F_START, made])
-        elif kind == REPLY:
-            _one(
-                m,
-                sums,
-                kind,
-                m.flight[F_SENDER, made],
-                m.request[Q_REPLIED, seq],
-                seq,
-                m.flight[F_TO, made],
-                m.lane[0, i],
-            )
+        row = m[of_flight(m, F_ROW, made)]
+        if row >= 0:
+            high, low = _head(m, kind, sender, about, about)
+            first = row_of(m, row)
+            place, count = m[of_flight(m, F_PLACE, made)], m[of_flight(m, F_COUNT, made)]
+            _deliveries(m, sums, high, low, first + place, first + count, m[of_flight(m, F_START, made)])
         else:
-            _one(
-                m,
-                sums,
-                kind,
-                m.flight[F_SENDER, made],
-                m.request[Q_SEQUENCE, seq],
-                seq,
-                m.flight[F_TO, made],
-                m.lane[0, i],
-            )
+            field = Q_REPLIED if kind == REPLY else Q_SEQUENCE
+            seq = m[of_request(m, field, about)]
+            _one(m, sums, kind, sender, seq, about, m[of_flight(m, F_TO, made)], time)
     return sums
 
 
 @inner
-def _head(m: Memory, kind: int, sender: int, seq: int, about: int) -> tuple[int, int]:
+def _head(m: I64, kind: int, sender: int, seq: int, about: int) -> tuple[int, int]:
     digest = _digest_of(m, kind, seq, about)
     trace_seq = 0 if kind == TIMER else seq
     high, low = _fold(_FIRST, kind), _fold(_SECOND, kind)
@@ -141,18 +139,16 @@ def _head(m: Memory, kind: int, sender: int, seq: int, about: int) -> tuple[int,
 
 
 @inner
-def _one(
-    m: Memory, sums: Sums, kind: int, sender: int, seq: int, about: int, receiver: int, time: int
-) -> None:
+def _one(m: I64, sums: Sums, kind: int, sender: int, seq: int, about: int, receiver: int, time: int) -> None:
     high, low = _head(m, kind, sender, seq, about)
     high, low = _fold(high, receiver), _fold(low, receiver)
     _add(sums, _fold(high, time), _fold(low, time))
 
 
 @inner
-def _deliveries(sums: Sums, high: int, low: int, keys: Sums, first: int, start: int) -> None:
-    for j in range(first, len(keys)):
-        receiver, time = keys[j] & _MASK, start + (keys[j] >> KEY_BITS)
+def _deliveries(m: I64, sums: Sums, high: int, low: int, first: int, end: int, start: int) -> None:
+    for at in range(first, end):
+        receiver, time = m[at] & _MASK, start + (m[at] >> KEY_BITS)
         above, below = _fold(high, receiver), _fold(low, receiver)
         _add(sums, _fold(above, time), _fold(below, time))
 

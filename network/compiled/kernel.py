@@ -6,14 +6,23 @@ from tradebft.network.compiled import lane, rules
 from tradebft.network.compiled.compiling import compiled, inner
 from tradebft.network.compiled.memory import (
     ALARMS,
+    ALARMS_KEPT,
     ANSWER_LAST,
     ANSWER_NEXT,
     ANSWERED,
     ANSWERER,
+    ARRIVALS,
+    AT_ALARM,
+    AT_INBOX,
+    AT_LANE,
+    BATCHES,
+    BROADCASTS_KEPT,
     CPU,
     DELIVERED,
     DRY,
+    ENDPOINTS,
     EVENTS,
+    EVENTS_KEPT,
     EXECUTE,
     EXECUTED,
     F_ABOUT,
@@ -25,7 +34,9 @@ from tradebft.network.compiled.memory import (
     F_TO,
     F_WHAT,
     FAULTS,
+    FLIGHTS,
     FLUSH,
+    I64,
     INBOX,
     INBOX_FULL,
     KEY_BITS,
@@ -47,99 +58,97 @@ from tradebft.network.compiled.memory import (
     WEATHER,
     WHY,
     WINDOW,
-    Memory,
 )
+from tradebft.network.compiled.places import of_flight, of_replica, of_request, row_of
 
 _MASK = (1 << KEY_BITS) - 1
 
 
 @compiled
-def run(m: Memory, until: int, number: int) -> int:
+def run(m: I64, until: int, number: int) -> int:
     """Go on up to the event of SimPy at *until* with that *number*; why it stopped (`LIMIT` and those beside it)."""
     while True:
         stop = _needed(m)
         if stop != LIMIT:
             return stop
-        if m.now[ANSWERER] >= 0:
-            if m.now[ANSWER_NEXT] > m.now[KNOWN]:
+        if m[ANSWERER] >= 0:
+            if m[ANSWER_NEXT] > m[KNOWN]:
                 return EXECUTE
             _answer(m)
             continue
-        quiet = m.now[ALARMS] == 0
-        if m.now[LANE] and m.lane[0, 0] <= until and (quiet or m.lane[0, 0] <= m.alarm[0, 0]):
-            what = m.flight[F_WHAT, m.lane[2, 0]]
-            if what == EXECUTED | PROCESS and m.flight[F_ABOUT, m.lane[2, 0]] > m.now[KNOWN]:
+        first, bell = m[AT_LANE], m[AT_ALARM]
+        quiet = m[ALARMS] == 0
+        if m[LANE] and m[first] <= until and (quiet or m[first] <= m[bell]):
+            made = m[first + 2]
+            if (
+                m[of_flight(m, F_WHAT, made)] == EXECUTED | PROCESS
+                and m[of_flight(m, F_ABOUT, made)] > m[KNOWN]
+            ):
                 return EXECUTE
-            if _arrive(m):
+            if _arrive(m, m[first], made):
                 return ANSWERED
-        elif quiet or m.alarm[0, 0] > until or (m.alarm[0, 0] == until and m.alarm[1, 0] > number):
+        elif quiet or m[bell] > until or (m[bell] == until and m[bell + 1] > number):
             return LIMIT
         else:
-            due, what = m.alarm[0, 0], m.alarm[2, 0]
+            due, what = m[bell], m[bell + 2]
             lane.quieten(m)
-            m.now[NOW] = due
+            m[NOW] = due
             rules.ring(m, due, what)
 
 
 @inner
-def _needed(m: Memory) -> int:
+def _needed(m: I64) -> int:
     """Whether the next input could find too little room, or cannot be handled at all."""
-    if m.now[WHY]:
+    if m[WHY]:
         return UNCOVERED
-    if m.now[DRY]:
+    if m[DRY]:
         return WEATHER
-    margin, proposals = m.rule[ROOM_NEEDED], m.rule[WINDOW] + 4
-    if m.now[EVENTS] + margin > len(m.event) or m.now[ROWS] + proposals > m.log.shape[1]:
+    margin, proposals = m[ROOM_NEEDED], m[WINDOW] + 4
+    if m[EVENTS] + margin > m[EVENTS_KEPT] or m[ROWS] + proposals > m[BROADCASTS_KEPT]:
         return FLUSH
-    if m.now[LANE] + margin > m.flight.shape[1] or m.now[ROWS_USED] + proposals > len(m.arrivals):
+    if m[LANE] + margin > m[FLIGHTS] or m[ROWS_USED] + proposals > m[ARRIVALS]:
         return ROOM
-    if m.now[NEXT_SEQ] + proposals > m.batch.shape[1] or m.now[ALARMS] + margin > m.alarm.shape[1]:
+    if m[NEXT_SEQ] + proposals > m[BATCHES] or m[ALARMS] + margin > m[ALARMS_KEPT]:
         return ROOM
     return LIMIT
 
 
 @inner
-def _answer(m: Memory) -> None:
+def _answer(m: I64) -> None:
     """The application answers, where that takes no time."""
-    r, seq = m.now[ANSWERER], m.now[ANSWER_NEXT]
-    if seq == m.now[ANSWER_LAST]:
-        m.now[ANSWERER] = -1
+    r, seq = m[ANSWERER], m[ANSWER_NEXT]
+    if seq == m[ANSWER_LAST]:
+        m[ANSWERER] = -1
     else:
-        m.now[ANSWER_NEXT] = seq + 1
-    rules.on_executed(m, m.now[NOW], r, seq)
+        m[ANSWER_NEXT] = seq + 1
+    rules.on_executed(m, m[NOW], r, seq)
 
 
 @inner
-def _arrive(m: Memory) -> bool:
-    """One delivery. True if it is the reply that a client was waiting for."""
-    now, made = m.lane[0, 0], m.lane[2, 0]
-    m.now[NOW] = now
-    m.now[DELIVERED] += 1
-    what, sender, about, r = (
-        m.flight[F_WHAT, made],
-        m.flight[F_SENDER, made],
-        m.flight[F_ABOUT, made],
-        m.flight[F_TO, made],
-    )
-    if m.flight[F_ROW, made] >= 0:
-        keys, place = m.arrivals[m.flight[F_ROW, made]], m.flight[F_PLACE, made]
-        r = keys[place] & _MASK
-        if place + 1 < m.flight[F_COUNT, made]:
-            m.flight[F_PLACE, made] = place + 1
-            lane.move_on(m, m.flight[F_START, made] + (keys[place + 1] >> KEY_BITS))
-        else:
-            lane.leave(m)
+def _arrive(m: I64, now: int, made: int) -> bool:
+    """The first flight arrives, at one receiver. True if it is the reply that a client was waiting for."""
+    m[NOW] = now
+    m[DELIVERED] += 1
+    what, sender = m[of_flight(m, F_WHAT, made)], m[of_flight(m, F_SENDER, made)]
+    about, r = m[of_flight(m, F_ABOUT, made)], m[of_flight(m, F_TO, made)]
+    row, place = m[of_flight(m, F_ROW, made)], m[of_flight(m, F_PLACE, made)]
+    if row >= 0:
+        key = row_of(m, row) + place
+        r = m[key] & _MASK
+    if place + 1 < m[of_flight(m, F_COUNT, made)]:
+        m[of_flight(m, F_PLACE, made)] = place + 1
+        lane.move_on(m, m[of_flight(m, F_START, made)] + (m[key + 1] >> KEY_BITS))
     else:
         lane.leave(m)
     if what == REPLY:
-        m.request[Q_REPLIES, about] += 1
-        m.now[RID] = about
-        return bool(m.request[Q_REPLIES, about] == m.rule[FAULTS] + 1)
+        m[of_request(m, Q_REPLIES, about)] += 1
+        m[RID] = about
+        return bool(m[of_request(m, Q_REPLIES, about)] == m[FAULTS] + 1)
     if what >= PROCESS:
         if what != EXECUTED | PROCESS:
-            m.inbox[r, sender] -= 1
+            m[_inbox(m, r, sender)] -= 1
         rules.receive(m, now, what - PROCESS, r, about)
-    elif m.rule[CPU]:
+    elif m[CPU]:
         _queue(m, now, what, r, sender, about)
     else:
         rules.receive(m, now, what, r, about)
@@ -147,13 +156,17 @@ def _arrive(m: Memory) -> bool:
 
 
 @inner
-def _queue(m: Memory, now: int, what: int, r: int, sender: int, about: int) -> None:
+def _inbox(m: I64, r: int, sender: int) -> int:
+    return m[AT_INBOX] + r * m[ENDPOINTS] + sender
+
+
+@inner
+def _queue(m: I64, now: int, what: int, r: int, sender: int, about: int) -> None:
     """`ReplicaNode.queue`: the processor gets to it when it has done what came before."""
-    if m.inbox[r, sender] >= m.rule[INBOX]:
-        m.now[WHY] = INBOX_FULL
+    if m[_inbox(m, r, sender)] >= m[INBOX]:
+        m[WHY] = INBOX_FULL
         return
-    m.inbox[r, sender] += 1
-    m.replica[R_FREE_AT, r] = max(now, m.replica[R_FREE_AT, r]) + rules.cost_of(m, what, sender, about)
-    lane.launch(
-        m, m.replica[R_FREE_AT, r], lane.flight(m, what | PROCESS, sender, r, about, m.replica[R_FREE_AT, r])
-    )
+    m[_inbox(m, r, sender)] += 1
+    free = of_replica(m, R_FREE_AT, r)
+    m[free] = max(now, m[free]) + rules.cost_of(m, what, sender, about)
+    lane.launch(m, m[free], lane.flight(m, what | PROCESS, sender, r, about, m[free]))

@@ -1,10 +1,16 @@
-"""What is to come, in the order of `VirtualTime`: messages by time and launching, alarms by time and number."""
+"""What is to come, in the order of `VirtualTime`: messages by time and launching, alarms by time and number.
+
+Both queues are binary heaps of three numbers an entry: time, number, item.
+"""
 
 from __future__ import annotations
 
 from tradebft.network.compiled.compiling import compiled, inner
 from tradebft.network.compiled.memory import (
     ALARMS,
+    AT_ALARM,
+    AT_FREE,
+    AT_LANE,
     F_ABOUT,
     F_COUNT,
     F_PLACE,
@@ -20,134 +26,119 @@ from tradebft.network.compiled.memory import (
     LAUNCHED,
     NUMBER,
     ROWS_USED,
-    Memory,
 )
+from tradebft.network.compiled.places import of_flight
 
 
 @inner
-def _push(times: I64, numbers: I64, items: I64, size: int, time: int, number: int, item: int) -> None:
-    """A binary heap over three arrays."""
+def _push(m: I64, heap: int, size: int, time: int, number: int, item: int) -> None:
     at = size
     while at > 0:
-        above = (at - 1) >> 1
-        if times[above] < time or (times[above] == time and numbers[above] < number):
+        up = heap + 3 * ((at - 1) >> 1)
+        if m[up] < time or (m[up] == time and m[up + 1] < number):
             break
-        times[at], numbers[at], items[at] = times[above], numbers[above], items[above]
-        at = above
-    times[at], numbers[at], items[at] = time, number, item
+        here = heap + 3 * at
+        m[here], m[here + 1], m[here + 2] = m[up], m[up + 1], m[up + 2]
+        at = (at - 1) >> 1
+    here = heap + 3 * at
+    m[here], m[here + 1], m[here + 2] = time, number, item
 
 
 @inner
-def _sink(times: I64, numbers: I64, items: I64, size: int, time: int, number: int, item: int) -> None:
+def _sink(m: I64, heap: int, size: int, time: int, number: int, item: int) -> None:
     """Put an entry in the place of the first."""
     at = 0
-    while True:
-        below = 2 * at + 1
-        if below >= size:
-            break
-        right = below + 1
-        if right < size and (
-            times[right] < times[below] or (times[right] == times[below] and numbers[right] < numbers[below])
+    while 2 * at + 1 < size:
+        child = 2 * at + 1
+        down = heap + 3 * child
+        if child + 1 < size and (
+            m[down + 3] < m[down] or (m[down + 3] == m[down] and m[down + 4] < m[down + 1])
         ):
-            below = right
-        if time < times[below] or (time == times[below] and number < numbers[below]):
+            child += 1
+            down += 3
+        if time < m[down] or (time == m[down] and number < m[down + 1]):
             break
-        times[at], numbers[at], items[at] = times[below], numbers[below], items[below]
-        at = below
-    times[at], numbers[at], items[at] = time, number, item
+        here = heap + 3 * at
+        m[here], m[here + 1], m[here + 2] = m[down], m[down + 1], m[down + 2]
+        at = child
+    here = heap + 3 * at
+    m[here], m[here + 1], m[here + 2] = time, number, item
+
+
+@inner
+def _pop(m: I64, heap: int, size: int) -> None:
+    """Take the first of *size* entries away."""
+    last = heap + 3 * (size - 1)
+    if size > 1:
+        _sink(m, heap, size - 1, m[last], m[last + 1], m[last + 2])
 
 
 @compiled
-def launch(m: Memory, time: int, flight: int) -> None:
+def launch(m: I64, time: int, flight: int) -> None:
     """*flight* is on its way; its first arrival is at *time*."""
-    m.now[LAUNCHED] += 1
-    size = m.now[LANE]
-    _push(m.lane[0], m.lane[1], m.lane[2], size, time, m.now[LAUNCHED], flight)
-    m.now[LANE] = size + 1
+    m[LAUNCHED] += 1
+    _push(m, m[AT_LANE], m[LANE], time, m[LAUNCHED], flight)
+    m[LANE] += 1
 
 
 @inner
-def move_on(m: Memory, time: int) -> None:
+def move_on(m: I64, time: int) -> None:
     """The first flight in the lane arrives next at *time*."""
-    number, flight = m.lane[1, 0], m.lane[2, 0]
-    _sink(m.lane[0], m.lane[1], m.lane[2], m.now[LANE], time, number, flight)
+    heap = m[AT_LANE]
+    _sink(m, heap, m[LANE], time, m[heap + 1], m[heap + 2])
 
 
 @inner
-def leave(m: Memory) -> None:
+def leave(m: I64) -> None:
     """The first flight in the lane has arrived everywhere."""
-    flight = m.lane[2, 0]
-    size = m.now[LANE] - 1
-    m.now[LANE] = size
-    if size:
-        _sink(
-            m.lane[0],
-            m.lane[1],
-            m.lane[2],
-            size,
-            m.lane[0, size],
-            m.lane[1, size],
-            m.lane[2, size],
-        )
-    if m.flight[F_ROW, flight] >= 0:
-        m.free[m.flight[F_ROW, flight]] = m.now[FREE_ROW]
-        m.now[FREE_ROW] = m.flight[F_ROW, flight]
-        m.now[ROWS_USED] -= 1
-    m.flight[F_PLACE, flight] = m.now[FREE_FLIGHT]
-    m.now[FREE_FLIGHT] = flight
+    flight = m[m[AT_LANE] + 2]
+    _pop(m, m[AT_LANE], m[LANE])
+    m[LANE] -= 1
+    row = m[of_flight(m, F_ROW, flight)]
+    if row >= 0:
+        m[m[AT_FREE] + row] = m[FREE_ROW]
+        m[FREE_ROW] = row
+        m[ROWS_USED] -= 1
+    m[of_flight(m, F_PLACE, flight)] = m[FREE_FLIGHT]
+    m[FREE_FLIGHT] = flight
 
 
 @compiled
-def flight(m: Memory, what: int, sender: int, to: int, about: int, start: int) -> int:
+def flight(m: I64, what: int, sender: int, to: int, about: int, start: int) -> int:
     """A flight with one receiver."""
-    made = m.now[FREE_FLIGHT]
-    m.now[FREE_FLIGHT] = m.flight[F_PLACE, made]
-    m.flight[F_WHAT, made], m.flight[F_SENDER, made], m.flight[F_TO, made], m.flight[F_ABOUT, made] = (
-        what,
-        sender,
-        to,
-        about,
-    )
-    m.flight[F_START, made], m.flight[F_PLACE, made], m.flight[F_COUNT, made], m.flight[F_ROW, made] = (
-        start,
-        0,
-        1,
-        -1,
-    )
+    made = m[FREE_FLIGHT]
+    m[FREE_FLIGHT] = m[of_flight(m, F_PLACE, made)]
+    m[of_flight(m, F_WHAT, made)] = what
+    m[of_flight(m, F_SENDER, made)] = sender
+    m[of_flight(m, F_TO, made)] = to
+    m[of_flight(m, F_ABOUT, made)] = about
+    m[of_flight(m, F_START, made)] = start
+    m[of_flight(m, F_PLACE, made)] = 0
+    m[of_flight(m, F_COUNT, made)] = 1
+    m[of_flight(m, F_ROW, made)] = -1
     return made
 
 
 @inner
-def row(m: Memory, made: int, count: int) -> int:
+def row(m: I64, made: int, count: int) -> int:
     """Room for the arrivals of a flight with *count* receivers."""
-    found = m.now[FREE_ROW]
-    m.now[FREE_ROW] = m.free[found]
-    m.now[ROWS_USED] += 1
-    m.flight[F_ROW, made], m.flight[F_COUNT, made] = found, count
+    found = m[FREE_ROW]
+    m[FREE_ROW] = m[m[AT_FREE] + found]
+    m[ROWS_USED] += 1
+    m[of_flight(m, F_ROW, made)], m[of_flight(m, F_COUNT, made)] = found, count
     return found
 
 
 @inner
-def alarm(m: Memory, time: int, what: int) -> None:
+def alarm(m: I64, time: int, what: int) -> None:
     """A timer's alarm; it takes the number that an event of SimPy would."""
-    size = m.now[ALARMS]
-    _push(m.alarm[0], m.alarm[1], m.alarm[2], size, time, m.now[NUMBER], what)
-    m.now[NUMBER] += 1
-    m.now[ALARMS] = size + 1
+    _push(m, m[AT_ALARM], m[ALARMS], time, m[NUMBER], what)
+    m[NUMBER] += 1
+    m[ALARMS] += 1
 
 
 @inner
-def quieten(m: Memory) -> None:
+def quieten(m: I64) -> None:
     """The first alarm has rung."""
-    size = m.now[ALARMS] - 1
-    m.now[ALARMS] = size
-    if size:
-        _sink(
-            m.alarm[0],
-            m.alarm[1],
-            m.alarm[2],
-            size,
-            m.alarm[0, size],
-            m.alarm[1, size],
-            m.alarm[2, size],
-        )
+    _pop(m, m[AT_ALARM], m[ALARMS])
+    m[ALARMS] -= 1

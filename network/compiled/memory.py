@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import math
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ PROCESS = 128
 # Timers of a replica.
 VIEW, BATCH, STATUS = 0, 1, 2
 
-# Places in `Memory.now`: one number each.
+# Numbers at the beginning of the buffer: what changes during a run,
 (
     NOW,
     LAUNCHED,
@@ -49,11 +50,7 @@ VIEW, BATCH, STATUS = 0, 1, 2
     LAST_COMMIT,
     RID,  # what the loop stopped for
     WHY,
-    PLACES,
-) = range(28)
-
-# Places in `Memory.rule`: what does not change during a run.
-(
+    # and what does not.
     NODES,
     FAULTS,
     QUORUM,
@@ -81,13 +78,49 @@ VIEW, BATCH, STATUS = 0, 1, 2
     CHECKPOINT_SIZE,
     REQUESTS_WAITING,
     CLIENT_WINDOW,
+    CLIENT_RING,
+    ENDPOINTS,
     ROOM_NEEDED,  # flights and events that one input may need
-    RULES,
-) = range(29)
+    # How much room there is.
+    FLIGHTS,
+    ALARMS_KEPT,
+    ARRIVALS,
+    BATCHES,
+    REQUESTS,
+    EVENTS_KEPT,
+    BROADCASTS_KEPT,
+    WEATHER_ROWS,
+    REPLIES_KEPT,
+    # Where each region begins.
+    AT_REPLICA,
+    AT_SLOT,
+    AT_VOTES,
+    AT_INBOX,
+    AT_TIMER,
+    AT_ALARM,
+    AT_LANE,
+    AT_FLIGHT,
+    AT_ARRIVALS,
+    AT_FREE,
+    AT_WEATHER,
+    AT_BATCH,
+    AT_REQUEST,
+    AT_CLIENT,
+    AT_DONE,
+    AT_REPLY_NS,
+    AT_LOG,
+    AT_LOG_KEYS,
+    AT_EVENT,
+    NUMBERS,
+) = range(86)
 
-# Places in `Memory.ignored`.
-OLD_VOTE, HIGH_VOTE, OLD_CHECKPOINT, REASONS = range(4)
-IGNORED: Final = (
+# Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
+MESSAGES = NUMBERS
+IGNORED = MESSAGES + KINDS
+TIMER_DIGESTS = IGNORED + 3
+HEADER = TIMER_DIGESTS + 3
+OLD_VOTE, HIGH_VOTE, OLD_CHECKPOINT = range(3)
+REASONS_IGNORED: Final = (
     "vote at or below the low watermark",
     "vote above the high watermark",
     "checkpoint at or below the low watermark",
@@ -109,10 +142,11 @@ VIEW_CHANGE, ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND = range(1, 7)
 KEY_BITS = 10  # a receiver's share of a key; delays have the other 53
 LONGEST_NS: Final = 1 << 52
 LOGGED: Final = 1 << 18  # deliveries in the log
-REPLIES_KEPT: Final = 4  # log windows of requests whose replies may still be sent
+LOG_WINDOWS: Final = 4  # of requests whose replies may still be sent
+CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
 
 
-# Rows of `Memory.replica`.
+# Fields of a replica.
 (
     R_LOW,
     R_EXECUTED,
@@ -131,19 +165,19 @@ REPLIES_KEPT: Final = 4  # log windows of requests whose replies may still be se
     R_INTERFACE_FREE,
     R_WEATHER_AT,  # the next row of delays, and how many there are
     R_WEATHER_END,
-    REPLICA_ROWS,
+    REPLICA,
 ) = range(18)
 
-# Rows of `Memory.slot`.
-S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, SLOT_ROWS = range(7)
+# Of a slot.
+S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, SLOT = range(7)
 
-T_DEADLINE, T_ALARM_AT = range(2)  # of `Memory.timer`
+T_DEADLINE, T_ALARM_AT = range(2)  # of a timer
 
-# Rows of `Memory.flight`: *about* is a sequence or a request; *place* the next receiver's in the row of arrivals, and
+# Of a flight: *about* is a sequence or a request; *place* the next receiver's in the row of arrivals, and
 # of a free flight the next free one.
-F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT_ROWS = range(9)
+F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT = range(9)
 
-# Rows of `Memory.batch`. Digests are their first 8 bytes, as the trace has them.
+# Of a batch, by sequence. Digests are their first 8 bytes, as the trace has them.
 (
     B_FIRST,  # in `order`
     B_COUNT,
@@ -156,10 +190,10 @@ F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT_ROWS =
     B_DIGEST,
     B_ROOT,
     B_STATE,  # of a checkpoint
-    BATCH_ROWS,
+    BATCH_FIELDS,
 ) = range(12)
 
-# Rows of `Memory.request`.
+# Of a request, by number.
 (
     Q_SIZE,
     Q_OPERATION,  # bytes of it
@@ -170,40 +204,113 @@ F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT_ROWS =
     Q_REPLY_SIZE,
     Q_RESULT,  # its digest
     Q_PLACE,  # no property of the request: the k-th to arrive at the primary was the one that stands at k
-    REQUEST_ROWS,
+    REQUEST_FIELDS,
 ) = range(10)
 
 
-class Memory(NamedTuple):
-    """One run. n replicas, L slots each, S sequences, R requests; arrays that are full are made anew, larger.
+class Memory:
+    """One run, in one buffer of 64-bit numbers: compiled code is handed nothing else, and is compiled ten times as fast
+    as with an array for each region. Here each region is an attribute, a view of it; those that are full are made anew,
+    larger, and so are all views.
 
-    Few arrays of many rows: each argument of a compiled function costs time to compile.
+    n replicas, L slots each: replica (n, fields), slot (n, L, fields) by seq % L, votes for checkpoints (n, 8) by seq / K,
+    inbox (n, endpoints), timer (n, 3, fields); alarm and lane, the two queues (entries, 3); flight (F, fields); arrivals
+    (A, n - 1), keys, nearest first; free (A), the next free row of those; weather (n, rows, n - 1), delays drawn ahead;
+    batch (S, fields); request (R, fields); client (endpoints, 2): last sequence sent, executed at the primary up to here;
+    done (endpoints, 2 windows): and beyond it, by sequence; reply_ns (ring, n), by place in the order; the log until it is
+    mixed into the trace digest: log (N, 4): kind, sender, seq, start of broadcasts, log_keys (N, n - 1), and event (M, 7):
+    kind, sender, seq, about, receiver, time, sent.
     """
 
-    now: I64  # see above
-    rule: I64
-    messages: I64  # sent, by kind
-    ignored: I64
-    replica: I64  # (rows, n)
-    slot: I64  # (rows, n, L), by seq % L
-    votes: I64  # for checkpoints (n, 8), by seq / K
-    inbox: I64  # (n, endpoints)
-    timer: I64  # (rows, n, 3)
-    alarm: I64  # the queue of alarms: time, number, replica * 3 + timer
-    lane: I64  # the queue of flights: time, number of launching, flight
-    flight: I64  # (rows, F)
-    arrivals: I64  # (A, n - 1): keys, nearest first
-    free: I64  # the next free row of arrivals
-    weather: I64  # delays drawn ahead (n, rows, n - 1), keys
-    batch: I64  # (rows, S), by seq
-    request: I64  # (rows, R), by number
-    client: I64  # (2, endpoints): its last sequence sent; executed at the primary up to here
-    done: I64  # (endpoints, 2 windows): and beyond it, by sequence
-    reply_ns: I64  # (ring, n), by place in the order: how long each replica's reply takes
-    timer_digest: I64
-    log: I64  # until it is mixed into the trace digest: kind, sender, seq, start of broadcasts
-    log_keys: I64  # (N, n - 1)
-    event: I64  # (M, 7): kind, sender, seq, about, receiver, time, sent
+    replica: I64
+    slot: I64
+    votes: I64
+    inbox: I64
+    timer: I64
+    alarm: I64
+    lane: I64
+    flight: I64
+    arrivals: I64
+    free: I64
+    weather: I64
+    batch: I64
+    request: I64
+    client: I64
+    done: I64
+    reply_ns: I64
+    log: I64
+    log_keys: I64
+    event: I64
+
+    def __init__(self, config: Config, endpoints: int, ahead: int, margin: int) -> None:
+        n = config.nodes
+        others = max(1, n - 1)
+        kept = max(8, LOGGED // others, 2 * (config.window + 4))
+        flights, events = 2 * margin + 8 * n, max(1 << 14, 4 * margin)
+        self._shapes: dict[str, tuple[int, ...]] = {
+            "replica": (n, REPLICA),
+            "slot": (n, config.log_window, SLOT),
+            "votes": (n, CHECKPOINTS_COUNTED),
+            "inbox": (n, endpoints),
+            "timer": (n, 3, 2),
+            "alarm": (flights, 3),
+            "lane": (flights, 3),
+            "flight": (flights, FLIGHT),
+            "arrivals": (4 * n + 64, others),
+            "free": (4 * n + 64,),
+            "weather": (n, ahead, others),
+            "batch": (64, BATCH_FIELDS),
+            "request": (64, REQUEST_FIELDS),
+            "client": (endpoints, 2),
+            "done": (endpoints, 2 * config.client_window),
+            "reply_ns": (LOG_WINDOWS * config.log_window + config.batch_size, n),
+            "log": (kept, 4),
+            "log_keys": (kept, others),
+            "event": (events, 7),
+        }
+        self.numbers: I64 = np.zeros(0, dtype=np.int64)  # the buffer
+        self._lay_out()
+        self.numbers[ANSWERER], self.numbers[NEXT_SEQ] = -1, 1
+        self.numbers[CLIENT_RING], self.numbers[ENDPOINTS] = 2 * config.client_window, endpoints
+        self.timer[:] = -1
+        self.flight[:, F_PLACE] = np.arange(1, flights + 1)  # every flight is free, and names the next
+        self.free[:] = np.arange(1, len(self.free) + 1)
+
+    def grow(self, name: str, room: int) -> None:
+        """At least *room* entries in that region, what it holds kept."""
+        have, *rest = self._shapes[name]
+        if have < room:
+            self._shapes[name] = (max(room, 2 * have), *rest)
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        before, at = {name: vars(self).get(name) for name in self._shapes}, HEADER
+        total = HEADER + sum(math.prod(shape) for shape in self._shapes.values())
+        made = np.zeros(total, dtype=np.int64)
+        made[: min(HEADER, len(self.numbers))] = self.numbers[:HEADER]
+        for place, (name, shape) in enumerate(self._shapes.items(), start=AT_REPLICA):
+            made[place] = at
+            view = made[at : at + math.prod(shape)].reshape(shape)
+            if (old := before[name]) is not None:
+                view[: len(old)] = old
+            setattr(self, name, view)
+            at += math.prod(shape)
+        for place, name in _ROOM.items():
+            made[place] = self._shapes[name][name == "weather"]
+        self.numbers = made
+
+
+_ROOM: Final = {
+    FLIGHTS: "flight",
+    ALARMS_KEPT: "alarm",
+    ARRIVALS: "arrivals",
+    BATCHES: "batch",
+    REQUESTS: "request",
+    EVENTS_KEPT: "event",
+    BROADCASTS_KEPT: "log",
+    WEATHER_ROWS: "weather",
+    REPLIES_KEPT: "reply_ns",
+}
 
 
 def intlen(value: int) -> int:
@@ -212,7 +319,7 @@ def intlen(value: int) -> int:
 
 
 def rules_of(config: Config, costs: CpuCosts | None, checks: int) -> dict[int, int]:
-    """What does not change, of `Memory.rule`; sizes and bounds that need an encoding are the cluster's."""
+    """What does not change,; sizes and bounds that need an encoding are the cluster's."""
     found = {
         NODES: config.nodes,
         FAULTS: config.faults,
@@ -241,54 +348,3 @@ def rules_of(config: Config, costs: CpuCosts | None, checks: int) -> dict[int, i
             EXECUTE_NS: costs.execute_ns,
         }
     return found
-
-
-def blank(config: Config, endpoints: int, ahead: int, flights: int, events: int) -> Memory:
-    """The arrays of a run that has not begun. *ahead*: rows of delays drawn ahead; *flights* and *events*: that there is
-    room for."""
-    n = config.nodes
-    others = max(1, n - 1)
-    kept = max(8, LOGGED // others)
-
-    def zeros(*shape: int) -> I64:
-        return np.zeros(shape, dtype=np.int64)
-
-    made = Memory(
-        now=zeros(PLACES),
-        rule=zeros(RULES),
-        messages=zeros(KINDS),
-        ignored=zeros(REASONS),
-        replica=zeros(REPLICA_ROWS, n),
-        slot=zeros(SLOT_ROWS, n, config.log_window),
-        votes=zeros(n, 8),
-        inbox=zeros(n, endpoints),
-        timer=np.full((2, n, 3), -1, dtype=np.int64),
-        alarm=zeros(3, flights),
-        lane=zeros(3, flights),
-        flight=zeros(FLIGHT_ROWS, flights),
-        arrivals=zeros(4 * n + 64, others),
-        free=np.arange(1, 4 * n + 65, dtype=np.int64),
-        weather=zeros(n, ahead, others),
-        batch=zeros(BATCH_ROWS, 64),
-        request=zeros(REQUEST_ROWS, 64),
-        client=zeros(2, endpoints),
-        done=zeros(endpoints, 2 * config.client_window),
-        reply_ns=zeros(REPLIES_KEPT * config.log_window + config.batch_size, n),
-        timer_digest=zeros(3),
-        log=zeros(4, kept),
-        log_keys=zeros(kept, others),
-        event=zeros(events, 7),
-    )
-    made.flight[F_PLACE] = np.arange(1, flights + 1)  # every flight is free, and names the next
-    made.now[ANSWERER], made.now[NEXT_SEQ] = -1, 1
-    return made
-
-
-def grown(array: I64, room: int) -> I64:
-    """*array* with at least *room* columns, what it holds kept."""
-    have = array.shape[1]
-    if have >= room:
-        return array
-    made = np.zeros((array.shape[0], max(room, 2 * have), *array.shape[2:]), dtype=np.int64)
-    made[:, :have] = array
-    return made

@@ -36,19 +36,18 @@ class Round:
         """Look through the log."""
         if not self._open:
             return
-        if not self._seq:
-            self._choose(m, recorder)
+        self.choose(m, recorder)
         if not self._seq:
             return
         seq = self._seq
         found: list[tuple[int, Any, int, int, int]] = []
-        for i in np.flatnonzero(m.log[2, : m.now[memory.ROWS]] == seq).tolist():
-            kind, sender, sent = int(m.log[0, i]), int(m.log[1, i]), int(m.log[3, i])
+        for i in np.flatnonzero(m.log[: m.numbers[memory.ROWS], 2] == seq).tolist():
+            kind, sender, sent = int(m.log[i, 0]), int(m.log[i, 1]), int(m.log[i, 3])
             if kind in _VOTES:
                 vote = _VOTES[kind](0, seq, b"", sender)
                 for key in m.log_keys[i].tolist():
                     found.append((sent, vote, sender, key & (1 << KEY_BITS) - 1, sent + (key >> KEY_BITS)))
-        events = m.event[: m.now[memory.EVENTS]]
+        events = m.event[: m.numbers[memory.EVENTS]]
         for row in events[(events[:, 0] == memory.REPLY) & (events[:, 2] == seq)].tolist():
             request = scribe.requests[row[3]]
             reply = Reply(0, request.client, request.sequence, row[1], seq, b"", b"")
@@ -58,13 +57,15 @@ class Round:
         recorder.round += [(message, sender, to, sent, at) for sent, message, sender, to, at in found]
         self._open = self._due > 0
 
-    def _choose(self, m: Memory, recorder: Recorder) -> None:
+    def choose(self, m: Memory, recorder: Recorder) -> None:
         """Not the very first, and not one that would be a picture of nothing but requests."""
-        for seq in range(self._looked, int(m.now[memory.NEXT_SEQ])):
-            count = int(m.batch[memory.B_COUNT, seq])
+        if self._seq:
+            return
+        for seq in range(self._looked, int(m.numbers[memory.NEXT_SEQ])):
+            count = int(m.batch[seq, memory.B_COUNT])
             if (seq > 1 and count <= ROUND_REQUESTS_MAX) or seq > ROUND_PATIENCE:
-                first = int(m.batch[memory.B_FIRST, seq])
-                wanted = set(m.request[memory.Q_PLACE, first : first + count].tolist())
+                first = int(m.batch[seq, memory.B_FIRST])
+                wanted = set(m.request[first : first + count, memory.Q_PLACE].tolist())
                 recorder.round = [
                     (request, sender, 0, sent, at)
                     for rid, request, sender, sent, at in self._asked
@@ -73,4 +74,4 @@ class Round:
                 recorder.round_seq = self._seq = seq
                 self._due = count * self._nodes
                 return
-        self._looked = int(m.now[memory.NEXT_SEQ])
+        self._looked = int(m.numbers[memory.NEXT_SEQ])

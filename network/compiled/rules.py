@@ -15,6 +15,13 @@ from tradebft.network.compiled.memory import (
     ANSWERER,
     ARRIVED,
     ASKED,
+    AT_CLIENT,
+    AT_DONE,
+    AT_EVENT,
+    AT_LOG,
+    AT_LOG_KEYS,
+    AT_REPLY_NS,
+    AT_WEATHER,
     B_ALL_NS,
     B_COMMITTERS,
     B_COUNT,
@@ -35,6 +42,7 @@ from tradebft.network.compiled.memory import (
     CHECKPOINT,
     CHECKPOINT_SIZE,
     CHECKS,
+    CLIENT_RING,
     CLIENT_WINDOW,
     COMMIT,
     COMMIT_SIZE,
@@ -48,10 +56,13 @@ from tradebft.network.compiled.memory import (
     FAULTS,
     FRESH_BYTES,
     HIGH_VOTE,
+    I64,
+    IGNORED,
     KEY_BITS,
     KILOBYTE_NS,
     LAST_COMMIT,
     MESSAGE_NS,
+    MESSAGES,
     NEXT_SEQ,
     NODES,
     OLD_CHECKPOINT,
@@ -85,6 +96,7 @@ from tradebft.network.compiled.memory import (
     R_WATCHED,
     R_WEATHER_AT,
     R_WEATHER_END,
+    REPLIES_KEPT,
     REPLY,
     REQUEST,
     REQUESTS_WAITING,
@@ -108,12 +120,21 @@ from tradebft.network.compiled.memory import (
     VIEW_CHANGE,
     VIEW_TIMEOUT,
     WAITING,
+    WEATHER_ROWS,
     WHY,
     WINDOW,
     K,
     L,
-    Memory,
     intlen,
+)
+from tradebft.network.compiled.places import (
+    of_batch,
+    of_replica,
+    of_request,
+    of_slot,
+    of_timer,
+    row_of,
+    votes_for,
 )
 
 _MASK = (1 << KEY_BITS) - 1
@@ -124,244 +145,259 @@ _length = inner(intlen)
 
 
 @inner
-def note(
-    m: Memory, kind: int, sender: int, seq: int, about: int, receiver: int, time: int, sent: int
-) -> None:
+def note(m: I64, kind: int, sender: int, seq: int, about: int, receiver: int, time: int, sent: int) -> None:
     """One event for the trace."""
-    at = m.now[EVENTS]
-    event = m.event[at]
-    event[0], event[1], event[2], event[3] = kind, sender, seq, about
-    event[4], event[5], event[6] = receiver, time, sent
-    m.now[EVENTS] = at + 1
+    at = m[AT_EVENT] + 7 * m[EVENTS]
+    m[at], m[at + 1], m[at + 2], m[at + 3] = kind, sender, seq, about
+    m[at + 4], m[at + 5], m[at + 6] = receiver, time, sent
+    m[EVENTS] += 1
 
 
 @inner
-def _signed(m: Memory, now: int, r: int, size: int) -> int:
+def _signed(m: I64, now: int, r: int, size: int) -> int:
     """`ReplicaNode._signed`."""
-    if not m.rule[CPU]:
+    if not m[CPU]:
         return now
-    cost = m.rule[MESSAGE_NS] + size * m.rule[KILOBYTE_NS] // 1000 + m.rule[SIGN_NS]
-    m.replica[R_FREE_AT, r] = max(now, m.replica[R_FREE_AT, r]) + cost
-    return m.replica[R_FREE_AT, r]
+    cost = m[MESSAGE_NS] + size * m[KILOBYTE_NS] // 1000 + m[SIGN_NS]
+    m[of_replica(m, R_FREE_AT, r)] = max(now, m[of_replica(m, R_FREE_AT, r)]) + cost
+    return m[of_replica(m, R_FREE_AT, r)]
 
 
 @inner
-def _broadcast(m: Memory, now: int, r: int, what: int, seq: int, size: int) -> None:
+def _broadcast(m: I64, now: int, r: int, what: int, seq: int, size: int) -> None:
     """`SimulatedBus.broadcast` of a message whose signature holds."""
     at = _signed(m, now, r, size)
-    others = m.rule[NODES] - 1
-    m.messages[what] += others
+    others = m[NODES] - 1
+    m[MESSAGES + what] += others
     if what == PRE_PREPARE:
-        m.batch[B_PROPOSED_NS, seq] = at
+        m[of_batch(m, B_PROPOSED_NS, seq)] = at
     if not others:
         return
-    m.now[BYTES_SENT] += size * others
+    m[BYTES_SENT] += size * others
     made = lane.flight(m, what, r, -1, seq, at)
     row = lane.row(m, made, others)
-    keys, drawn = m.arrivals[row], m.weather[r, m.replica[R_WEATHER_AT, r]]
-    m.replica[R_WEATHER_AT, r] += 1
-    if m.replica[R_WEATHER_END, r] - m.replica[R_WEATHER_AT, r] < m.rule[WINDOW] + 4:
-        m.now[DRY] = r + 1
-    if m.rule[BANDWIDTH]:
-        depart = max(at, m.replica[R_INTERFACE_FREE, r])
-        copy = size * 8 * 1_000_000_000 // m.rule[BANDWIDTH]
-        m.replica[R_INTERFACE_FREE, r] = depart + copy * others
+    keys = row_of(m, row)
+    at_row = of_replica(m, R_WEATHER_AT, r)
+    drawn = m[AT_WEATHER] + (r * m[WEATHER_ROWS] + m[at_row]) * others
+    m[at_row] += 1
+    if m[of_replica(m, R_WEATHER_END, r)] - m[at_row] < m[WINDOW] + 4:
+        m[DRY] = r + 1
+    if m[BANDWIDTH]:
+        free = of_replica(m, R_INTERFACE_FREE, r)
+        depart = max(at, m[free])
+        copy = size * 8 * 1_000_000_000 // m[BANDWIDTH]
+        m[free] = depart + copy * others
         for i in range(others):  # the interface sends copy after copy, by the receivers' numbers
             depart += copy
-            keys[i] = drawn[i] + ((depart - at) << KEY_BITS)
-        keys.sort()
+            m[keys + i] = m[drawn + i] + ((depart - at) << KEY_BITS)
+        m[keys : keys + others].sort()
     else:
-        keys[:] = drawn
-    place = m.now[ROWS]
-    m.log[0, place], m.log[1, place], m.log[2, place], m.log[3, place] = what, r, seq, at
-    m.log_keys[place, :] = keys
-    m.now[ROWS] = place + 1
-    lane.launch(m, at + (keys[0] >> KEY_BITS), made)
+        for i in range(others):
+            m[keys + i] = m[drawn + i]
+    head = m[AT_LOG] + 4 * m[ROWS]
+    m[head], m[head + 1], m[head + 2], m[head + 3] = what, r, seq, at
+    log = m[AT_LOG_KEYS] + others * m[ROWS]
+    for i in range(others):
+        m[log + i] = m[keys + i]
+    m[ROWS] += 1
+    lane.launch(m, at + (m[keys] >> KEY_BITS), made)
 
 
 @inner
-def _reply(m: Memory, now: int, r: int, place: int, seq: int) -> None:
+def _reply(m: I64, now: int, r: int, place: int, seq: int) -> None:
     """`SimulatedBus.send` of the reply to the request at *place* in the order."""
-    rid = m.request[Q_PLACE, place]
-    size = m.request[Q_REPLY_SIZE, rid] + _length(r)
+    rid = m[of_request(m, Q_PLACE, place)]
+    size = m[of_request(m, Q_REPLY_SIZE, rid)] + _length(r)
     at = _signed(m, now, r, size)
-    m.messages[REPLY] += 1
+    m[MESSAGES + REPLY] += 1
     depart = at
-    if m.rule[BANDWIDTH]:
-        depart = max(at, m.replica[R_INTERFACE_FREE, r]) + size * 8 * 1_000_000_000 // m.rule[BANDWIDTH]
-        m.replica[R_INTERFACE_FREE, r] = depart
-    m.now[BYTES_SENT] += size
-    arrival = depart + m.reply_ns[place % len(m.reply_ns), r]
-    note(m, REPLY, r, seq, rid, m.request[Q_CLIENT, rid], arrival, at)
-    lane.launch(m, arrival, lane.flight(m, REPLY, r, m.request[Q_CLIENT, rid], rid, at))
+    if m[BANDWIDTH]:
+        depart = max(at, m[of_replica(m, R_INTERFACE_FREE, r)]) + size * 8 * 1_000_000_000 // m[BANDWIDTH]
+        m[of_replica(m, R_INTERFACE_FREE, r)] = depart
+    m[BYTES_SENT] += size
+    arrival = depart + m[m[AT_REPLY_NS] + place % m[REPLIES_KEPT] * m[NODES] + r]
+    note(m, REPLY, r, seq, rid, m[of_request(m, Q_CLIENT, rid)], arrival, at)
+    lane.launch(m, arrival, lane.flight(m, REPLY, r, m[of_request(m, Q_CLIENT, rid)], rid, at))
 
 
 # --- timers (`SimulatedBus.set_timer`) ---
 
 
 @inner
-def _set_timer(m: Memory, now: int, r: int, timer: int, delay: int) -> None:
-    m.timer[T_DEADLINE, r, timer] = now + delay
-    if m.timer[T_ALARM_AT, r, timer] < 0 or m.timer[T_ALARM_AT, r, timer] > now + delay:
-        m.timer[T_ALARM_AT, r, timer] = now + delay
+def _set_timer(m: I64, now: int, r: int, timer: int, delay: int) -> None:
+    m[of_timer(m, T_DEADLINE, r, timer)] = now + delay
+    if m[of_timer(m, T_ALARM_AT, r, timer)] < 0 or m[of_timer(m, T_ALARM_AT, r, timer)] > now + delay:
+        m[of_timer(m, T_ALARM_AT, r, timer)] = now + delay
         lane.alarm(m, now + delay, r * 3 + timer)
 
 
 @inner
-def ring(m: Memory, due: int, what: int) -> None:
+def ring(m: I64, due: int, what: int) -> None:
     """An alarm went off."""
     r, timer = what // 3, what % 3
-    if m.timer[T_ALARM_AT, r, timer] != due:
+    if m[of_timer(m, T_ALARM_AT, r, timer)] != due:
         return  # an earlier alarm took its place
-    m.timer[T_ALARM_AT, r, timer] = -1
-    deadline = m.timer[T_DEADLINE, r, timer]
+    m[of_timer(m, T_ALARM_AT, r, timer)] = -1
+    deadline = m[of_timer(m, T_DEADLINE, r, timer)]
     if deadline < 0:
         return
     if deadline > due:
-        m.timer[T_ALARM_AT, r, timer] = deadline
+        m[of_timer(m, T_ALARM_AT, r, timer)] = deadline
         lane.alarm(m, deadline, what)
         return
-    m.timer[T_DEADLINE, r, timer] = -1
+    m[of_timer(m, T_DEADLINE, r, timer)] = -1
     note(m, TIMER, r, 0, timer, 0, due, due)
     if timer == VIEW:
-        m.now[WHY] = VIEW_CHANGE
+        m[WHY] = VIEW_CHANGE
     elif timer == BATCH:
-        m.now[BATCH_SET], m.now[BATCH_DUE] = 0, 1
+        m[BATCH_SET], m[BATCH_DUE] = 0, 1
         propose(m, due)
     else:
         _on_status_timer(m, due, r)
 
 
 @inner
-def _ask_later(m: Memory, now: int, r: int) -> None:
+def _ask_later(m: I64, now: int, r: int) -> None:
     """`Recovery.ask_later`."""
-    if m.replica[R_ASKING, r]:
+    if m[of_replica(m, R_ASKING, r)]:
         return
-    m.replica[R_ASKING, r], m.replica[R_ASKED_EXECUTED, r], m.replica[R_ASKED_LOW, r] = (
+    m[of_replica(m, R_ASKING, r)], m[of_replica(m, R_ASKED_EXECUTED, r)], m[of_replica(m, R_ASKED_LOW, r)] = (
         1,
-        m.replica[R_EXECUTED, r],
-        m.replica[R_LOW, r],
+        m[of_replica(m, R_EXECUTED, r)],
+        m[of_replica(m, R_LOW, r)],
     )
-    interval = m.rule[STATUS_NS]
-    if not m.rule[STATUS_FIXED] and m.replica[R_SMOOTHED, r]:
+    interval = m[STATUS_NS]
+    if not m[STATUS_FIXED] and m[of_replica(m, R_SMOOTHED, r)]:
         patience = min(
-            interval, max(LEAST_NS, 2 * (m.replica[R_SMOOTHED, r] + 4 * m.replica[R_DEVIATION, r]))
+            interval,
+            max(LEAST_NS, 2 * (m[of_replica(m, R_SMOOTHED, r)] + 4 * m[of_replica(m, R_DEVIATION, r)])),
         )
-        interval = min(interval, patience << m.replica[R_ASKED_IN_VAIN, r])
+        interval = min(interval, patience << m[of_replica(m, R_ASKED_IN_VAIN, r)])
     _set_timer(m, now, r, STATUS, interval + interval // 3 if r == 0 else interval)
 
 
 @inner
-def _on_status_timer(m: Memory, now: int, r: int) -> None:
+def _on_status_timer(m: I64, now: int, r: int) -> None:
     """`Recovery.on_status_timer`."""
-    m.replica[R_ASKING, r] = 0
+    m[of_replica(m, R_ASKING, r)] = 0
     if not _outstanding(m, r):
         return
     if (
-        m.replica[R_ASKED_EXECUTED, r] != m.replica[R_EXECUTED, r]
-        or m.replica[R_ASKED_LOW, r] != m.replica[R_LOW, r]
+        m[of_replica(m, R_ASKED_EXECUTED, r)] != m[of_replica(m, R_EXECUTED, r)]
+        or m[of_replica(m, R_ASKED_LOW, r)] != m[of_replica(m, R_LOW, r)]
     ):
-        m.replica[R_ASKED_IN_VAIN, r] = 0
+        m[of_replica(m, R_ASKED_IN_VAIN, r)] = 0
         _ask_later(m, now, r)
     else:
-        m.now[WHY] = ASKED
+        m[WHY] = ASKED
 
 
 @inner
-def _outstanding(m: Memory, r: int) -> bool:
-    if (r == 0 and m.now[WAITING] > 0) or m.replica[R_EXECUTED, r] < m.replica[R_LOW, r]:
+def _outstanding(m: I64, r: int) -> bool:
+    if (r == 0 and m[WAITING] > 0) or m[of_replica(m, R_EXECUTED, r)] < m[of_replica(m, R_LOW, r)]:
         return True
-    if m.replica[R_LEFT_BEHIND, r] or m.replica[R_HEARD_OF, r] > m.replica[R_EXECUTED, r]:
+    if (
+        m[of_replica(m, R_LEFT_BEHIND, r)]
+        or m[of_replica(m, R_HEARD_OF, r)] > m[of_replica(m, R_EXECUTED, r)]
+    ):
         return True
-    for seq in range(m.replica[R_EXECUTED, r] + 1, m.replica[R_TOP, r] + 1):
-        slot = seq % m.rule[L]
-        if m.slot[S_ACCEPTED, r, slot] or m.slot[S_COMMITS, r, slot] > m.rule[FAULTS]:
+    for seq in range(m[of_replica(m, R_EXECUTED, r)] + 1, m[of_replica(m, R_TOP, r)] + 1):
+        slot = seq % m[L]
+        if m[of_slot(m, S_ACCEPTED, r, slot)] or m[of_slot(m, S_COMMITS, r, slot)] > m[FAULTS]:
             return True
     return False
 
 
 @inner
-def _took(m: Memory, now: int, r: int, slot: int) -> None:
+def _took(m: I64, now: int, r: int, slot: int) -> None:
     """`Recovery.took` and `RoundTrip.sample`: nobody has asked, so every sample counts."""
-    if m.slot[S_ACCEPTED_NS, r, slot] < 0:
+    if m[of_slot(m, S_ACCEPTED_NS, r, slot)] < 0:
         return
-    took = now - m.slot[S_ACCEPTED_NS, r, slot]
-    m.slot[S_ACCEPTED_NS, r, slot] = -1
-    if not m.replica[R_SMOOTHED, r]:
-        m.replica[R_SMOOTHED, r], m.replica[R_DEVIATION, r] = max(1, took), took // 2
+    took = now - m[of_slot(m, S_ACCEPTED_NS, r, slot)]
+    m[of_slot(m, S_ACCEPTED_NS, r, slot)] = -1
+    if not m[of_replica(m, R_SMOOTHED, r)]:
+        m[of_replica(m, R_SMOOTHED, r)], m[of_replica(m, R_DEVIATION, r)] = max(1, took), took // 2
         return
-    error = took - m.replica[R_SMOOTHED, r]
-    m.replica[R_SMOOTHED, r] = max(1, m.replica[R_SMOOTHED, r] + error // 8)
-    m.replica[R_DEVIATION, r] += (abs(error) - m.replica[R_DEVIATION, r]) // 4
+    error = took - m[of_replica(m, R_SMOOTHED, r)]
+    m[of_replica(m, R_SMOOTHED, r)] = max(1, m[of_replica(m, R_SMOOTHED, r)] + error // 8)
+    m[of_replica(m, R_DEVIATION, r)] += (abs(error) - m[of_replica(m, R_DEVIATION, r)]) // 4
 
 
 # --- requests and proposals ---
 
 
 @inner
-def on_request(m: Memory, now: int, rid: int) -> None:
+def on_request(m: I64, now: int, rid: int) -> None:
     """`Replica._on_request` at the primary."""
-    if m.now[WAITING] >= m.rule[REQUESTS_WAITING]:
-        m.now[WHY] = CROWDED
+    if m[WAITING] >= m[REQUESTS_WAITING]:
+        m[WHY] = CROWDED
         return
-    if m.request[Q_SEQUENCE, rid] > m.client[1, m.request[Q_CLIENT, rid]] + m.rule[CLIENT_WINDOW]:
-        m.now[WHY] = BEYOND_WINDOW
+    if (
+        m[of_request(m, Q_SEQUENCE, rid)]
+        > m[m[AT_CLIENT] + 2 * m[of_request(m, Q_CLIENT, rid)] + 1] + m[CLIENT_WINDOW]
+    ):
+        m[WHY] = BEYOND_WINDOW
         return
-    m.request[Q_PLACE, m.now[ARRIVED]] = rid
-    m.now[ARRIVED] += 1
-    m.now[WAITING] += 1
-    m.now[FRESH_BYTES] += m.request[Q_OPERATION, rid]
+    m[of_request(m, Q_PLACE, m[ARRIVED])] = rid
+    m[ARRIVED] += 1
+    m[WAITING] += 1
+    m[FRESH_BYTES] += m[of_request(m, Q_OPERATION, rid)]
     propose(m, now)
 
 
 @inner
-def propose(m: Memory, now: int) -> None:
+def propose(m: I64, now: int) -> None:
     """`Replica.propose`."""
-    while m.now[ARRIVED] > m.now[TAKEN] and _may_propose(m):
-        fresh = m.now[ARRIVED] - m.now[TAKEN]
-        full = fresh >= m.rule[BATCH_SIZE] or m.now[FRESH_BYTES] >= m.rule[BATCH_BYTES]
-        if not full and m.rule[BATCH_TIMEOUT] and not m.now[BATCH_DUE]:
-            if not m.now[BATCH_SET]:
-                m.now[BATCH_SET] = 1
-                _set_timer(m, now, 0, BATCH, m.rule[BATCH_TIMEOUT])
+    while m[ARRIVED] > m[TAKEN] and _may_propose(m):
+        fresh = m[ARRIVED] - m[TAKEN]
+        full = fresh >= m[BATCH_SIZE] or m[FRESH_BYTES] >= m[BATCH_BYTES]
+        if not full and m[BATCH_TIMEOUT] and not m[BATCH_DUE]:
+            if not m[BATCH_SET]:
+                m[BATCH_SET] = 1
+                _set_timer(m, now, 0, BATCH, m[BATCH_TIMEOUT])
             return
-        m.now[BATCH_DUE] = 0
-        if m.now[BATCH_SET]:
-            m.now[BATCH_SET] = 0
-            m.timer[T_DEADLINE, 0, BATCH] = -1
+        m[BATCH_DUE] = 0
+        if m[BATCH_SET]:
+            m[BATCH_SET] = 0
+            m[of_timer(m, T_DEADLINE, 0, BATCH)] = -1
         _propose_batch(m, now)
 
 
 @inner
-def _may_propose(m: Memory) -> bool:
-    seq = m.now[NEXT_SEQ]
+def _may_propose(m: I64) -> bool:
+    seq = m[NEXT_SEQ]
     return (
         seq <= _high(m, 0)
-        and seq - m.replica[R_EXECUTED, 0] <= m.rule[WINDOW]
-        and m.replica[R_EXECUTED, 0] >= m.replica[R_LOW, 0]  # `caught_up`: every proposal here has its batch
+        and seq - m[of_replica(m, R_EXECUTED, 0)] <= m[WINDOW]
+        and m[of_replica(m, R_EXECUTED, 0)]
+        >= m[of_replica(m, R_LOW, 0)]  # `caught_up`: every proposal here has its batch
     )
 
 
 @inner
-def _propose_batch(m: Memory, now: int) -> None:
+def _propose_batch(m: I64, now: int) -> None:
     """`Waiting.take` and `Replica._propose_batch`."""
-    first = m.now[TAKEN]
-    count, room, size = 0, m.rule[BATCH_BYTES], 0
-    while first + count < m.now[ARRIVED] and count < m.rule[BATCH_SIZE]:
-        rid = m.request[Q_PLACE, first + count]
-        room -= m.request[Q_OPERATION, rid]
+    first = m[TAKEN]
+    count, room, size = 0, m[BATCH_BYTES], 0
+    while first + count < m[ARRIVED] and count < m[BATCH_SIZE]:
+        rid = m[of_request(m, Q_PLACE, first + count)]
+        room -= m[of_request(m, Q_OPERATION, rid)]
         if count and room < 0:
             break
-        size += m.request[Q_SIZE, rid]
-        m.now[FRESH_BYTES] -= m.request[Q_OPERATION, rid]
+        size += m[of_request(m, Q_SIZE, rid)]
+        m[FRESH_BYTES] -= m[of_request(m, Q_OPERATION, rid)]
         count += 1
-    m.now[TAKEN] += count
-    seq = m.now[NEXT_SEQ]
-    m.now[NEXT_SEQ] = seq + 1
-    m.batch[B_FIRST, seq], m.batch[B_COUNT, seq], m.batch[B_TIME, seq] = first, count, now
+    m[TAKEN] += count
+    seq = m[NEXT_SEQ]
+    m[NEXT_SEQ] = seq + 1
+    m[of_batch(m, B_FIRST, seq)], m[of_batch(m, B_COUNT, seq)], m[of_batch(m, B_TIME, seq)] = (
+        first,
+        count,
+        now,
+    )
     # The tag, the time, how many, and the requests.
-    m.batch[B_SIZE, seq] = 7 + _length(now) + (1 if count < 16 else 3 if count < 65536 else 5) + size
-    slot = seq % m.rule[L]
+    m[of_batch(m, B_SIZE, seq)] = 7 + _length(now) + (1 if count < 16 else 3 if count < 65536 else 5) + size
+    slot = seq % m[L]
     _accept(m, now, 0, seq, slot)
     _broadcast(m, now, 0, PRE_PREPARE, seq, proposal_size(m, seq))
     _ask_later(m, now, 0)
@@ -369,114 +405,114 @@ def _propose_batch(m: Memory, now: int) -> None:
 
 
 @inner
-def proposal_size(m: Memory, seq: int) -> int:
+def proposal_size(m: I64, seq: int) -> int:
     """Bytes of the proposal of *seq*."""
-    return m.rule[PRE_PREPARE_SIZE] + _length(seq) + m.batch[B_SIZE, seq]
+    return m[PRE_PREPARE_SIZE] + _length(seq) + m[of_batch(m, B_SIZE, seq)]
 
 
 @inner
-def vote_size(m: Memory, what: int, r: int, seq: int) -> int:
+def vote_size(m: I64, what: int, r: int, seq: int) -> int:
     """Bytes of a Prepare, Commit or Checkpoint."""
     kind = PREPARE_SIZE if what == PREPARE else COMMIT_SIZE if what == COMMIT else CHECKPOINT_SIZE
-    return m.rule[kind] + _length(seq) + _length(r)
+    return m[kind] + _length(seq) + _length(r)
 
 
 # --- the three phases ---
 
 
 @inner
-def _high(m: Memory, r: int) -> int:
-    return min(m.replica[R_LOW, r], m.replica[R_EXECUTED, r]) + m.rule[L]
+def _high(m: I64, r: int) -> int:
+    return min(m[of_replica(m, R_LOW, r)], m[of_replica(m, R_EXECUTED, r)]) + m[L]
 
 
 @inner
-def _fits(m: Memory, now: int, r: int, seq: int) -> bool:
+def _fits(m: I64, now: int, r: int, seq: int) -> bool:
     """Whether *seq* lies between the watermarks; if not, `Replica._misfit`."""
-    if seq <= m.replica[R_LOW, r]:
-        m.ignored[OLD_VOTE] += 1
+    if seq <= m[of_replica(m, R_LOW, r)]:
+        m[IGNORED + OLD_VOTE] += 1
         return False
     high = _high(m, r)
     if seq <= high:
         return True
-    m.replica[R_LEFT_BEHIND, r] = 1
-    if seq <= high + m.rule[L]:
-        m.replica[R_HEARD_OF, r] = max(m.replica[R_HEARD_OF, r], seq)
-    m.ignored[HIGH_VOTE] += 1
+    m[of_replica(m, R_LEFT_BEHIND, r)] = 1
+    if seq <= high + m[L]:
+        m[of_replica(m, R_HEARD_OF, r)] = max(m[of_replica(m, R_HEARD_OF, r)], seq)
+    m[IGNORED + HIGH_VOTE] += 1
     _ask_later(m, now, r)
     return False
 
 
 @inner
-def _accept(m: Memory, now: int, r: int, seq: int, slot: int) -> None:
-    m.slot[S_ACCEPTED, r, slot], m.slot[S_ACCEPTED_NS, r, slot] = 1, now
-    m.replica[R_TOP, r] = max(m.replica[R_TOP, r], seq)
+def _accept(m: I64, now: int, r: int, seq: int, slot: int) -> None:
+    m[of_slot(m, S_ACCEPTED, r, slot)], m[of_slot(m, S_ACCEPTED_NS, r, slot)] = 1, now
+    m[of_replica(m, R_TOP, r)] = max(m[of_replica(m, R_TOP, r)], seq)
 
 
 @inner
-def on_pre_prepare(m: Memory, now: int, r: int, seq: int) -> None:
+def on_pre_prepare(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica._on_pre_prepare` and `prepare`."""
     if not _fits(m, now, r, seq):
         return
-    slot = seq % m.rule[L]
+    slot = seq % m[L]
     _accept(m, now, r, seq, slot)
-    m.slot[S_PREPARES, r, slot] += 1
+    m[of_slot(m, S_PREPARES, r, slot)] += 1
     _broadcast(m, now, r, PREPARE, seq, vote_size(m, PREPARE, r, seq))
-    if not m.replica[R_WATCHED, r]:
-        m.replica[R_WATCHED, r] = _oldest(m, r)
-        _set_timer(m, now, r, VIEW, m.rule[VIEW_TIMEOUT])
+    if not m[of_replica(m, R_WATCHED, r)]:
+        m[of_replica(m, R_WATCHED, r)] = _oldest(m, r)
+        _set_timer(m, now, r, VIEW, m[VIEW_TIMEOUT])
         _ask_later(m, now, r)
     _advance(m, now, r, seq, slot)
 
 
 @inner
-def on_prepare(m: Memory, now: int, r: int, seq: int) -> None:
+def on_prepare(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica._on_prepare`. Votes that come before their proposal are counted, and count when it comes."""
     if not _fits(m, now, r, seq):
         return
-    slot = seq % m.rule[L]
-    if m.slot[S_DECIDED, r, slot] and m.slot[S_PREPARED, r, slot]:
+    slot = seq % m[L]
+    if m[of_slot(m, S_DECIDED, r, slot)] and m[of_slot(m, S_PREPARED, r, slot)]:
         return
-    m.replica[R_TOP, r] = max(m.replica[R_TOP, r], seq)
-    m.slot[S_PREPARES, r, slot] += 1
-    if m.slot[S_ACCEPTED, r, slot] and m.slot[S_PREPARES, r, slot] == m.rule[QUORUM] - 1:
+    m[of_replica(m, R_TOP, r)] = max(m[of_replica(m, R_TOP, r)], seq)
+    m[of_slot(m, S_PREPARES, r, slot)] += 1
+    if m[of_slot(m, S_ACCEPTED, r, slot)] and m[of_slot(m, S_PREPARES, r, slot)] == m[QUORUM] - 1:
         _advance(m, now, r, seq, slot)
 
 
 @inner
-def on_commit(m: Memory, now: int, r: int, seq: int) -> None:
+def on_commit(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica._on_commit`."""
     if not _fits(m, now, r, seq):
         return
-    slot = seq % m.rule[L]
-    if m.slot[S_DECIDED, r, slot] and m.slot[S_PREPARED, r, slot]:
+    slot = seq % m[L]
+    if m[of_slot(m, S_DECIDED, r, slot)] and m[of_slot(m, S_PREPARED, r, slot)]:
         return
-    m.replica[R_TOP, r] = max(m.replica[R_TOP, r], seq)
-    m.slot[S_COMMITS, r, slot] += 1
-    if not m.slot[S_ACCEPTED, r, slot]:
-        if m.slot[S_COMMITS, r, slot] > m.rule[FAULTS]:
+    m[of_replica(m, R_TOP, r)] = max(m[of_replica(m, R_TOP, r)], seq)
+    m[of_slot(m, S_COMMITS, r, slot)] += 1
+    if not m[of_slot(m, S_ACCEPTED, r, slot)]:
+        if m[of_slot(m, S_COMMITS, r, slot)] > m[FAULTS]:
             _ask_later(m, now, r)
         return
-    if m.slot[S_COMMITS, r, slot] < m.rule[QUORUM] or m.slot[S_DECIDED, r, slot]:
+    if m[of_slot(m, S_COMMITS, r, slot)] < m[QUORUM] or m[of_slot(m, S_DECIDED, r, slot)]:
         return
     if _advance(m, now, r, seq, slot) and r == 0:
         propose(m, now)
 
 
 @inner
-def _advance(m: Memory, now: int, r: int, seq: int, slot: int) -> bool:
+def _advance(m: I64, now: int, r: int, seq: int, slot: int) -> bool:
     """`Replica.advance`: everything that the votes gathered so far allow. Whether that was anything."""
     done = False
-    if not m.slot[S_PREPARED, r, slot] and m.slot[S_PREPARES, r, slot] >= m.rule[QUORUM] - 1:
-        m.slot[S_PREPARED, r, slot] = 1
-        m.slot[S_COMMITS, r, slot] += 1
+    if not m[of_slot(m, S_PREPARED, r, slot)] and m[of_slot(m, S_PREPARES, r, slot)] >= m[QUORUM] - 1:
+        m[of_slot(m, S_PREPARED, r, slot)] = 1
+        m[of_slot(m, S_COMMITS, r, slot)] += 1
         _broadcast(m, now, r, COMMIT, seq, vote_size(m, COMMIT, r, seq))
         done = True
     if (
-        m.slot[S_PREPARED, r, slot]
-        and not m.slot[S_DECIDED, r, slot]
-        and m.slot[S_COMMITS, r, slot] >= m.rule[QUORUM]
+        m[of_slot(m, S_PREPARED, r, slot)]
+        and not m[of_slot(m, S_DECIDED, r, slot)]
+        and m[of_slot(m, S_COMMITS, r, slot)] >= m[QUORUM]
     ):
-        m.slot[S_DECIDED, r, slot] = 1
+        m[of_slot(m, S_DECIDED, r, slot)] = 1
         done = _execute_in_order(m, now, r) or done
     return done
 
@@ -485,112 +521,120 @@ def _advance(m: Memory, now: int, r: int, seq: int, slot: int) -> bool:
 
 
 @inner
-def _execute_in_order(m: Memory, now: int, r: int) -> bool:
+def _execute_in_order(m: I64, now: int, r: int) -> bool:
     """`Replica.execute_in_order`, `hand_out` and `progressed`; `ReplicaNode._execute`."""
     progress = False
     while (
-        m.replica[R_EXECUTED, r] < m.replica[R_TOP, r]
-        and m.slot[S_DECIDED, r, (m.replica[R_EXECUTED, r] + 1) % m.rule[L]]
+        m[of_replica(m, R_EXECUTED, r)] < m[of_replica(m, R_TOP, r)]
+        and m[of_slot(m, S_DECIDED, r, (m[of_replica(m, R_EXECUTED, r)] + 1) % m[L])]
     ):
-        seq = m.replica[R_EXECUTED, r] + 1
-        m.replica[R_EXECUTED, r] = seq
+        seq = m[of_replica(m, R_EXECUTED, r)] + 1
+        m[of_replica(m, R_EXECUTED, r)] = seq
         if r == 0:
-            m.now[WAITING] -= m.batch[B_COUNT, seq]
-            for at in range(m.batch[B_FIRST, seq], m.batch[B_FIRST, seq] + m.batch[B_COUNT, seq]):
-                _mark(m, m.request[Q_PLACE, at])
+            m[WAITING] -= m[of_batch(m, B_COUNT, seq)]
+            for at in range(
+                m[of_batch(m, B_FIRST, seq)], m[of_batch(m, B_FIRST, seq)] + m[of_batch(m, B_COUNT, seq)]
+            ):
+                _mark(m, m[of_request(m, Q_PLACE, at)])
         _committed(m, now, r, seq)
-        if m.rule[CPU]:
-            count = m.batch[B_COUNT, seq]
-            cost = count * m.rule[EXECUTE_NS] + m.rule[CHECKS] * count * m.rule[VERIFY_NS]
-            m.replica[R_FREE_AT, r] = max(now, m.replica[R_FREE_AT, r]) + cost
+        if m[CPU]:
+            count = m[of_batch(m, B_COUNT, seq)]
+            cost = count * m[EXECUTE_NS] + m[CHECKS] * count * m[VERIFY_NS]
+            m[of_replica(m, R_FREE_AT, r)] = max(now, m[of_replica(m, R_FREE_AT, r)]) + cost
             lane.launch(
                 m,
-                m.replica[R_FREE_AT, r],
-                lane.flight(m, EXECUTED | PROCESS, -1, r, seq, m.replica[R_FREE_AT, r]),
+                m[of_replica(m, R_FREE_AT, r)],
+                lane.flight(m, EXECUTED | PROCESS, -1, r, seq, m[of_replica(m, R_FREE_AT, r)]),
             )
         else:
-            if m.now[ANSWERER] < 0:
-                m.now[ANSWERER], m.now[ANSWER_NEXT] = r, seq
-            m.now[ANSWER_LAST] = seq
+            if m[ANSWERER] < 0:
+                m[ANSWERER], m[ANSWER_NEXT] = r, seq
+            m[ANSWER_LAST] = seq
         progress = True
-    if progress and m.replica[R_WATCHED, r] and m.replica[R_WATCHED, r] <= m.replica[R_EXECUTED, r]:
-        m.replica[R_WATCHED, r] = _oldest(m, r)
-        if m.replica[R_WATCHED, r]:
-            _set_timer(m, now, r, VIEW, m.rule[VIEW_TIMEOUT])
+    if (
+        progress
+        and m[of_replica(m, R_WATCHED, r)]
+        and m[of_replica(m, R_WATCHED, r)] <= m[of_replica(m, R_EXECUTED, r)]
+    ):
+        m[of_replica(m, R_WATCHED, r)] = _oldest(m, r)
+        if m[of_replica(m, R_WATCHED, r)]:
+            _set_timer(m, now, r, VIEW, m[VIEW_TIMEOUT])
         else:
-            m.timer[T_DEADLINE, r, VIEW] = -1
+            m[of_timer(m, T_DEADLINE, r, VIEW)] = -1
     return progress
 
 
 @inner
-def _mark(m: Memory, rid: int) -> None:
+def _mark(m: I64, rid: int) -> None:
     """`ClientTable.mark` at the primary."""
-    client, ring_of = m.request[Q_CLIENT, rid], m.done[m.request[Q_CLIENT, rid]]
-    ring_of[m.request[Q_SEQUENCE, rid] % len(ring_of)] = 1
-    while ring_of[(m.client[1, client] + 1) % len(ring_of)]:
-        m.client[1, client] += 1
-        ring_of[m.client[1, client] % len(ring_of)] = 0
+    client, size = m[of_request(m, Q_CLIENT, rid)], m[CLIENT_RING]
+    done, low = m[AT_DONE] + client * size, m[AT_CLIENT] + 2 * client + 1
+    m[done + m[of_request(m, Q_SEQUENCE, rid)] % size] = 1
+    while m[done + (m[low] + 1) % size]:
+        m[low] += 1
+        m[done + m[low] % size] = 0
 
 
 @inner
-def _oldest(m: Memory, r: int) -> int:
+def _oldest(m: I64, r: int) -> int:
     """`Changing._oldest` at a backup that knows no requests but those proposed; 0: none."""
-    for seq in range(m.replica[R_EXECUTED, r] + 1, m.replica[R_TOP, r] + 1):
-        if m.slot[S_ACCEPTED, r, seq % m.rule[L]]:
+    for seq in range(m[of_replica(m, R_EXECUTED, r)] + 1, m[of_replica(m, R_TOP, r)] + 1):
+        if m[of_slot(m, S_ACCEPTED, r, seq % m[L])]:
             return seq
     return 0
 
 
 @inner
-def _committed(m: Memory, now: int, r: int, seq: int) -> None:
+def _committed(m: I64, now: int, r: int, seq: int) -> None:
     """`Recorder.committed`."""
     note(m, COMMITTED, r, seq, seq, 0, now, now)
     note(m, EXECUTED, r, seq, seq, 0, now, now)
-    m.now[LAST_COMMIT] = now
-    m.batch[B_COMMITTERS, seq] += 1
-    if m.batch[B_COMMITTERS, seq] == m.rule[QUORUM]:
-        m.batch[B_QUORUM_NS, seq] = now
-    if m.batch[B_COMMITTERS, seq] == m.rule[NODES]:
-        m.batch[B_ALL_NS, seq] = now
+    m[LAST_COMMIT] = now
+    m[of_batch(m, B_COMMITTERS, seq)] += 1
+    if m[of_batch(m, B_COMMITTERS, seq)] == m[QUORUM]:
+        m[of_batch(m, B_QUORUM_NS, seq)] = now
+    if m[of_batch(m, B_COMMITTERS, seq)] == m[NODES]:
+        m[of_batch(m, B_ALL_NS, seq)] = now
 
 
 @inner
-def on_executed(m: Memory, now: int, r: int, seq: int) -> None:
+def on_executed(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica._on_executed`, and `vote_checkpoint` where one is due."""
-    if seq > m.replica[R_LOW, r]:
-        _took(m, now, r, seq % m.rule[L])
-    first = m.batch[B_FIRST, seq]
-    for place in range(first, first + m.batch[B_COUNT, seq]):
+    if seq > m[of_replica(m, R_LOW, r)]:
+        _took(m, now, r, seq % m[L])
+    first = m[of_batch(m, B_FIRST, seq)]
+    for place in range(first, first + m[of_batch(m, B_COUNT, seq)]):
         _reply(m, now, r, place, seq)
-    m.replica[R_ANSWERED, r] = seq
-    if seq % m.rule[K] == 0 and seq > m.replica[R_LOW, r]:
+    m[of_replica(m, R_ANSWERED, r)] = seq
+    if seq % m[K] == 0 and seq > m[of_replica(m, R_LOW, r)]:
         _broadcast(m, now, r, CHECKPOINT, seq, vote_size(m, CHECKPOINT, r, seq))
         on_checkpoint(m, now, r, seq)
 
 
 @inner
-def on_checkpoint(m: Memory, now: int, r: int, seq: int) -> None:
+def on_checkpoint(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica._on_checkpoint` and `stabilise`."""
-    if seq <= m.replica[R_LOW, r]:
-        m.ignored[OLD_CHECKPOINT] += 1
+    if seq <= m[of_replica(m, R_LOW, r)]:
+        m[IGNORED + OLD_CHECKPOINT] += 1
         return
-    place = seq // m.rule[K] % m.votes.shape[1]
-    m.votes[r, place] += 1
-    if m.votes[r, place] < m.rule[QUORUM]:
+    m[votes_for(m, r, seq)] += 1
+    if m[votes_for(m, r, seq)] < m[QUORUM]:
         return
-    if m.replica[R_EXECUTED, r] < seq:
-        m.now[WHY] = ASKED  # the others are further: it asks for blocks
+    if m[of_replica(m, R_EXECUTED, r)] < seq:
+        m[WHY] = ASKED  # the others are further: it asks for blocks
         return
-    for gone in range(m.replica[R_LOW, r] + 1, seq + 1):
-        slot = gone % m.rule[L]
-        m.slot[S_ACCEPTED, r, slot] = m.slot[S_PREPARES, r, slot] = m.slot[S_COMMITS, r, slot] = 0
-        m.slot[S_PREPARED, r, slot] = m.slot[S_DECIDED, r, slot] = 0
-        m.slot[S_ACCEPTED_NS, r, slot] = -1
-        m.votes[r, gone // m.rule[K] % m.votes.shape[1]] = 0
-    m.replica[R_LOW, r] = seq
-    m.replica[R_LEFT_BEHIND, r] = 0
+    for gone in range(m[of_replica(m, R_LOW, r)] + 1, seq + 1):
+        slot = gone % m[L]
+        m[of_slot(m, S_ACCEPTED, r, slot)] = m[of_slot(m, S_PREPARES, r, slot)] = m[
+            of_slot(m, S_COMMITS, r, slot)
+        ] = 0
+        m[of_slot(m, S_PREPARED, r, slot)] = m[of_slot(m, S_DECIDED, r, slot)] = 0
+        m[of_slot(m, S_ACCEPTED_NS, r, slot)] = -1
+        m[votes_for(m, r, gone)] = 0
+    m[of_replica(m, R_LOW, r)] = seq
+    m[of_replica(m, R_LEFT_BEHIND, r)] = 0
     if r == 0:
-        m.now[NEXT_SEQ] = max(m.now[NEXT_SEQ], seq + 1)
+        m[NEXT_SEQ] = max(m[NEXT_SEQ], seq + 1)
         propose(m, now)
 
 
@@ -598,20 +642,20 @@ def on_checkpoint(m: Memory, now: int, r: int, seq: int) -> None:
 
 
 @inner
-def cost_of(m: Memory, what: int, sender: int, about: int) -> int:
+def cost_of(m: I64, what: int, sender: int, about: int) -> int:
     """`CpuCosts.receive`."""
     checks, size = 1, 0
     if what == PRE_PREPARE:
-        checks, size = 1 + m.batch[B_COUNT, about], proposal_size(m, about)
+        checks, size = 1 + m[of_batch(m, B_COUNT, about)], proposal_size(m, about)
     elif what == REQUEST:
-        size = m.request[Q_SIZE, about]
+        size = m[of_request(m, Q_SIZE, about)]
     else:
         size = vote_size(m, what, sender, about)
-    return m.rule[MESSAGE_NS] + size * m.rule[KILOBYTE_NS] // 1000 + checks * m.rule[VERIFY_NS]
+    return m[MESSAGE_NS] + size * m[KILOBYTE_NS] // 1000 + checks * m[VERIFY_NS]
 
 
 @inner
-def receive(m: Memory, now: int, what: int, r: int, about: int) -> None:
+def receive(m: I64, now: int, what: int, r: int, about: int) -> None:
     """`Replica.step`."""
     if what == PREPARE:
         on_prepare(m, now, r, about)

@@ -69,22 +69,22 @@ class Scribe:
 
     def close(self, m: Memory) -> None:
         """Write down the digests of all batches that were proposed."""
-        for seq in range(self._closed + 1, int(m.now[NEXT_SEQ])):
-            first = int(m.batch[B_FIRST, seq])
-            numbers = m.request[Q_PLACE, first : first + int(m.batch[B_COUNT, seq])].tolist()
-            batch = Batch(int(m.batch[B_TIME, seq]), tuple(self.requests[rid] for rid in numbers))
-            assert len(batch.encoded) == m.batch[B_SIZE, seq], (
+        for seq in range(self._closed + 1, int(m.numbers[NEXT_SEQ])):
+            first = int(m.batch[seq, B_FIRST])
+            numbers = m.request[first : first + int(m.batch[seq, B_COUNT]), Q_PLACE].tolist()
+            batch = Batch(int(m.batch[seq, B_TIME]), tuple(self.requests[rid] for rid in numbers))
+            assert len(batch.encoded) == m.batch[seq, B_SIZE], (
                 len(batch.encoded),
-                m.batch[B_SIZE, seq],
+                m.batch[seq, B_SIZE],
             )
-            m.batch.view(np.uint64)[B_DIGEST, seq] = short(batch.digest)
+            m.batch.view(np.uint64)[seq, B_DIGEST] = short(batch.digest)
             self._batches[seq] = batch
             self._closed = seq
 
     def execute(self, m: Memory) -> list[int]:
         """Execute the next batch; the numbers of its requests."""
         self.close(m)
-        seq = int(m.now[KNOWN]) + 1
+        seq = int(m.numbers[KNOWN]) + 1
         batch, book = self._batches.pop(seq), self._book
         proof = QuorumCertificate("Commit", 0, seq, batch.digest, ())
         committed = book.hand_out(Decided(seq, batch, proof))
@@ -93,9 +93,9 @@ class Scribe:
         if executed.members is not None:
             raise Uncovered("a change of members")
         del book.handed_out[seq]
-        first = int(m.batch[B_FIRST, seq])
-        numbers: list[int] = m.request[Q_PLACE, first : first + len(batch.requests)].tolist()
-        results = m.request[Q_RESULT].view(np.uint64)
+        first = int(m.batch[seq, B_FIRST])
+        numbers: list[int] = m.request[first : first + len(batch.requests), Q_PLACE].tolist()
+        results = m.request.view(np.uint64)[:, Q_RESULT]
         for rid, request, result, value in zip(
             numbers, committed.fresh, executed.results, executed.result_digests, strict=True
         ):
@@ -103,14 +103,14 @@ class Scribe:
             self.results[rid] = result
             results[rid] = short(value)
             reply = Reply(0, request.client, request.sequence, 0, seq, value, result, bytes(64))
-            m.request[Q_REPLY_SIZE, rid] = len(encode(reply)) - 1  # a replica's number is added for each
-            m.request[Q_REPLIED, rid] = seq
-        m.batch.view(np.uint64)[B_ROOT, seq] = short(executed.root)
+            m.request[rid, Q_REPLY_SIZE] = len(encode(reply)) - 1  # a replica's number is added for each
+            m.request[rid, Q_REPLIED] = seq
+        m.batch.view(np.uint64)[seq, B_ROOT] = short(executed.root)
         if seq % self._interval == 0:
             state, _ = book.state_digest(executed)
             book.manifests.clear()
-            m.batch.view(np.uint64)[B_STATE, seq] = short(book.standing.binds(state))
-        m.now[KNOWN] = seq
+            m.batch.view(np.uint64)[seq, B_STATE] = short(book.standing.binds(state))
+        m.numbers[KNOWN] = seq
         return numbers
 
 

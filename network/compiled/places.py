@@ -1,0 +1,73 @@
+"""Where things stand in the buffer of a run (`memory.Memory`), for compiled code."""
+
+from __future__ import annotations
+
+from tradebft.network.compiled.compiling import inner
+from tradebft.network.compiled.memory import (
+    AT_ARRIVALS,
+    AT_BATCH,
+    AT_FLIGHT,
+    AT_REPLICA,
+    AT_REQUEST,
+    AT_SLOT,
+    AT_TIMER,
+    AT_VOTES,
+    BATCH_FIELDS,
+    CHECKPOINTS_COUNTED,
+    FLIGHT,
+    I64,
+    NODES,
+    REPLICA,
+    REQUEST_FIELDS,
+    SLOT,
+    K,
+    L,
+)
+
+
+@inner
+def of_replica(m: I64, field: int, r: int) -> int:
+    """A field of replica *r*."""
+    return m[AT_REPLICA] + r * REPLICA + field
+
+
+@inner
+def of_slot(m: I64, field: int, r: int, slot: int) -> int:
+    """A field of a slot (a sequence modulo L) at replica *r*."""
+    return m[AT_SLOT] + (r * m[L] + slot) * SLOT + field
+
+
+@inner
+def of_timer(m: I64, field: int, r: int, timer: int) -> int:
+    """A field of one of the timers of *r*."""
+    return m[AT_TIMER] + (r * 3 + timer) * 2 + field
+
+
+@inner
+def of_flight(m: I64, field: int, flight: int) -> int:
+    """A field of a flight."""
+    return m[AT_FLIGHT] + flight * FLIGHT + field
+
+
+@inner
+def of_batch(m: I64, field: int, seq: int) -> int:
+    """A field of the batch of *seq*."""
+    return m[AT_BATCH] + seq * BATCH_FIELDS + field
+
+
+@inner
+def of_request(m: I64, field: int, number: int) -> int:
+    """A field of a request."""
+    return m[AT_REQUEST] + number * REQUEST_FIELDS + field
+
+
+@inner
+def votes_for(m: I64, r: int, seq: int) -> int:
+    """The votes for a checkpoint at *seq* that *r* counted."""
+    return m[AT_VOTES] + r * CHECKPOINTS_COUNTED + seq // m[K] % CHECKPOINTS_COUNTED
+
+
+@inner
+def row_of(m: I64, flight_row: int) -> int:
+    """The first key of a row of arrivals."""
+    return m[AT_ARRIVALS] + flight_row * (m[NODES] - 1)
