@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from tradebft.lab import explore_cli, fuzz_cli, service_cli
+from tradebft.lab.engine_option import engine_option
 from tradebft.lab.overrides import overrides_of, profile_in
 from tradebft.lab.progress import shown
 from tradebft.lab.suggesting import Suggesting
@@ -69,6 +70,7 @@ def cli() -> None:
     type=click.Path(path_type=Path),
     help="The client's settings of a network that runs already (`network new --scenario`).",
 )
+@engine_option
 def run(
     scenario: str,
     seed: int | None,
@@ -81,6 +83,7 @@ def run(
     broker_ca: Path | None,
     profile: Path | None,
     network: Path | None,
+    engine: str,
 ) -> int:
     """Run SCENARIO, a built-in name or the path of a TOML file."""
     from tradebft.lab import results
@@ -102,7 +105,7 @@ def run(
     with shown(quiet) as progress, _running(network) as there:
         finished = run_scenario(
             scenario, seed=seed, set=overrides, progress=progress, bus=bus, broker=broker,
-            broker_ca=broker_ca, network=there,
+            broker_ca=broker_ca, network=there, engine=engine,
         )  # fmt: skip
         folder: Path | None = None
         if out is not None:
@@ -238,12 +241,13 @@ def bench() -> None:
 @bench.command()
 @click.option("--nodes", type=click.IntRange(1, 1000), default=64, show_default=True, help="Replicas.")
 @click.option("--batches", type=click.IntRange(min=1), default=20, show_default=True, help="Batches decided.")
+@engine_option
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
-def engine(nodes: int, batches: int, as_json: bool) -> int:
-    """Messages a second, beside a bare heapq loop that counts votes in bit masks."""
+def engine(nodes: int, batches: int, engine: str, as_json: bool) -> int:
+    """Messages a second, beside a bare loop that counts votes in bit masks: heapq, or compiled for a compiled engine."""
     from tradebft.lab import bench as benches
 
-    _print(benches.engine(nodes, batches), as_json)
+    _print(benches.engine(nodes, batches, engine=engine), as_json)
     return OK
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from tradebft.lab.engine_option import engine_option
 from tradebft.lab.overrides import overrides_of
 from tradebft.lab.progress import shown
 
@@ -35,6 +36,7 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 )  # fmt: skip
 @click.option("metrics", "--metric", metavar="KEY", multiple=True, help="A figure to show; repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: results/NAME-sweep-DIGEST]")
+@engine_option
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def sweep(
@@ -49,6 +51,7 @@ def sweep(
     merged: Sequence[Path],
     metrics: Sequence[str],
     out: Path | None,
+    engine: str,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -75,7 +78,14 @@ def sweep(
     try:
         with shown(quiet) as drawn:
             found = sweeping.sweep(
-                plan, folder, workers=workers, dask=dask, shard=part, metrics=metrics, progress=drawn
+                plan,
+                folder,
+                workers=workers,
+                dask=dask,
+                shard=part,
+                metrics=metrics,
+                engine=engine,
+                progress=drawn,
             )
     except KeyboardInterrupt:
         _tell_where(plan, folder)
@@ -131,6 +141,7 @@ def _show(found: Sweep, as_json: bool, quiet: bool) -> int:
 )
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes.  [default: one a processor]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: results/NAME-tune-seedS]")
+@engine_option
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def tune(
@@ -145,6 +156,7 @@ def tune(
     settings: Sequence[str],
     workers: int | None,
     out: Path | None,
+    engine: str,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -168,7 +180,7 @@ def tune(
     with shown(quiet) as drawn:
         found = tuning.tune(
             loaded, goals, tuning.dimensions(loaded, keys), trials,
-            limits=bounds, seeds=seeds, workers=workers, progress=drawn,
+            limits=bounds, seeds=seeds, workers=workers, engine=engine, progress=drawn,
         )  # fmt: skip
     tuning.save(found, folder)
     if as_json:

@@ -66,12 +66,14 @@ def run(
     broker: str | None = None,
     broker_ca: str | Path | None = None,
     network: There | None = None,
+    engine: str = "reference",
 ) -> Run:
     """Run a scenario and return what it left behind.
 
     `bus`: "simulated" (virtual time), "local" (real members in this process) or "mqtt" (each member a process
     of its own, over `broker` or a broker that the run starts; `broker_ca`: a file of certificates that it must
     descend from). `network`: one that runs already (`tradebft.service.asking.network_at`), over "mqtt".
+    `engine`: what simulates, one of `tradebft.network.engines.ENGINES`; the trace digest is the same.
 
     `scenario` is the name of a built-in scenario or the path of a TOML file; `set` overrides dotted keys,
     such as {"consensus.batch_size": 10}; `out` is a folder to write the results to. Ctrl-C during the
@@ -91,7 +93,7 @@ def run(
     given = live.broker_of(broker, broker_ca)
     live.check(loaded, bus, given, network)
     varied.check(loaded)
-    records = execute(loaded, report_progress, bus, given, network)
+    records = execute(loaded, report_progress, bus, given, network, engine)
     if loaded.vary:
         varied.vary(loaded, records, report_progress)
     document = metrics.document(records)

@@ -18,7 +18,7 @@ from tradebft.chain.crypto import Announced, Keyring, Signer, Wallet, later_key,
 from tradebft.consensus.byzantine import Coalition
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import Config, Replica
-from tradebft.consensus.invariants import Checker
+from tradebft.consensus.invariants import NAMES, Checker
 from tradebft.consensus.membership import sizes
 from tradebft.consensus.pbft import Replica as Pbft
 from tradebft.network.application import Application, HashChain
@@ -63,6 +63,8 @@ class Settings:
 
 class Cluster:
     """Builds the network at time 0; `run` moves it on."""
+
+    invariants = NAMES  # that are checked
 
     def __init__(self, settings: Settings, env: VirtualTime | None = None) -> None:
         config = replace(settings.config, rekeying=settings.later_keys > 0)

@@ -8,7 +8,6 @@ from typing import Any, Final
 import polars as pl
 from tradebft.chain.codec import CodecError, decode
 from tradebft.chain.receipt import Receipt
-from tradebft.consensus.invariants import NAMES
 from tradebft.network.cluster import Cluster
 from tradebft.network.node import ClientNode
 from tradebft.scenarios import records as tables
@@ -69,7 +68,7 @@ def collect(records: Records, scenario: Scenario, cluster: Cluster) -> None:
     records.decisions = _decisions(cluster)
     records.requests = _requests(cluster.clients)
     records.round = _round(scenario, cluster)
-    records.invariants_checked = list(NAMES)
+    records.invariants_checked = list(cluster.invariants)
     records.violations = [
         {"invariant": v.invariant, "at_ns": v.at_ns, "replica": v.replica, "what": v.what}
         for v in cluster.checker.violations

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 
 from tradebft.network.cluster import Cluster
+from tradebft.network.engines import Uncovered, first_that_covers
 from tradebft.network.turns import MachineCosts, TurnNode
 from tradebft.network.virtual_time import rare_collections
 from tradebft.scenarios import live, simulation
 from tradebft.scenarios.collect import Progress, collect, drive, settling_time
+from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.membership import govern
 from tradebft.scenarios.records import Records
 from tradebft.scenarios.schema import CustomWorkload, Scenario, Synthetic, TradeFinance
@@ -22,8 +24,10 @@ def execute(
     bus: str = "simulated",
     broker: live.Broker | None = None,
     there: live.There | None = None,
+    engine: str = "reference",
 ) -> Records:
-    """Run *scenario* over *bus* (see `live.BUSES`) and return what it left behind.
+    """Run *scenario* over *bus* (see `live.BUSES`), in simulation by *engine* (`network.engines.ENGINES`), and return
+    what it left behind.
 
     *broker*: for bus mqtt; without one, the run brings its own. *there*: a network that runs already.
     Ctrl-C during a run gives the records up to then, with ``complete`` False.
@@ -38,14 +42,30 @@ def execute(
     with rare_collections():
         if bus != "simulated":
             live.run_live(scenario, records, bus, broker, progress, there)
-        elif isinstance(workload, Synthetic):
-            _synthetic(scenario, workload, records, progress)
-        elif isinstance(workload, TradeFinance):
-            run_trade_finance(scenario, workload, records, progress)
         else:
-            _custom(scenario, workload, records, progress)
+            _simulate(scenario, records, engine, progress)
     records.wall_seconds = time.perf_counter() - begun
     return records
+
+
+def _simulate(scenario: Scenario, records: Records, engine: str, progress: Progress) -> None:
+    workload = scenario.workload
+    try:
+        if isinstance(workload, TradeFinance):
+            run_trade_finance(scenario, workload, records, progress, engine=engine)
+            return
+        records.engine, _, records.engine_why = first_that_covers(
+            engine,
+            lambda one: (
+                _synthetic(scenario, workload, records, progress, engine=one)
+                if isinstance(workload, Synthetic)
+                else _custom(scenario, workload, records, progress, one)
+            ),
+        )
+    except Uncovered as why:
+        raise ScenarioError(
+            f"{scenario.name}: engine {engine} does not cover {why}; expected engine auto or reference"
+        ) from None
 
 
 def on_one_machine(
@@ -80,8 +100,9 @@ def _synthetic(
     records: Records,
     progress: Progress,
     machine: MachineCosts | None = None,
+    engine: str = "reference",
 ) -> Cluster:
-    cluster = simulation.cluster(scenario, client_names(workload), machine=machine)
+    cluster = simulation.cluster(scenario, client_names(workload), machine=machine, engine=engine)
     load = SyntheticLoad(scenario, workload, cluster)
     govern(scenario, cluster)
     try:
@@ -98,13 +119,15 @@ def _synthetic(
     return cluster
 
 
-def _custom(scenario: Scenario, workload: CustomWorkload, records: Records, progress: Progress) -> None:
+def _custom(
+    scenario: Scenario, workload: CustomWorkload, records: Records, progress: Progress, engine: str
+) -> Cluster:
     """A workload class of the user's own: ``Class(**parameters)`` with ``clients`` (names) and ``run(cluster)``.
 
     ``run`` is a SimPy process: a generator that submits through ``cluster.clients[name].submit``; the run ends with it.
     """
     made = simulation.named_class(workload.kind, "workload.kind", scenario)(**workload.parameters)
-    cluster = simulation.cluster(scenario, list(made.clients))
+    cluster = simulation.cluster(scenario, list(made.clients), engine=engine)
     try:
         ended = cluster.env.process(made.run(cluster))
         answered = lambda: sum(len(c.records) - c.client.unanswered for c in cluster.clients.values())  # noqa: E731
@@ -114,3 +137,4 @@ def _custom(scenario: Scenario, workload: CustomWorkload, records: Records, prog
         records.complete = False
     cluster.finish()
     collect(records, scenario, cluster)
+    return cluster

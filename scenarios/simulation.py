@@ -12,6 +12,7 @@ from tradebft.network.application import Application, HashChain
 from tradebft.network.chance import Chance
 from tradebft.network.cities import CITIES, placement
 from tradebft.network.cluster import Cluster, MakeReplica, Settings
+from tradebft.network.engines import built
 from tradebft.network.simulated import Wire
 from tradebft.network.turns import MachineCosts
 from tradebft.scenarios import adversaries, membership
@@ -166,13 +167,15 @@ def cluster(
     clients: list[str],
     application: Callable[[], Application] = HashChain,
     machine: MachineCosts | None = None,
+    engine: str = "reference",
 ) -> Cluster:
     """The simulated network of *scenario* with these clients (and a governor, if members change), at time 0.
 
-    *machine*: all of it runs on one, whose costs count in place of the scenario's.
+    *machine*: all of it runs on one, whose costs count in place of the scenario's. *engine*: see `network.engines`;
+    `Uncovered` where it does not cover the scenario.
     """
     clients = [*clients, membership.GOVERNOR] if scenario.membership else clients
-    return Cluster(
+    return built(
         Settings(
             config=config(scenario),
             wire=wire(scenario, clients),
@@ -189,7 +192,8 @@ def cluster(
             dishonest_clients=adversaries.dishonest_clients(scenario),
             spare=membership.spare(scenario),
             later_keys=membership.later_keys(scenario),
-        )
+        ),
+        engine,
     )
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -26,18 +27,24 @@ AHEAD: Final = 2  # runs handed out for each worker: one that it does, one that 
 ATTEMPTS: Final = 3
 PARENT_SECONDS: Final = 1.0
 MakeExecutor = Callable[[], AbstractContextManager[Executor]]
+Task = Callable[[Run], dict[str, Any]]
 
 
 def done(
-    scenario: Mapping[str, Any], runs: Iterator[Run], make: MakeExecutor, workers: int
+    scenario: Mapping[str, Any],
+    runs: Iterator[Run],
+    make: MakeExecutor,
+    workers: int,
+    engine: str = "reference",
 ) -> Iterator[dict[str, Any]]:
     """The rows of *runs*, in the order in which they are finished. *make* gives an executor of so many workers."""
+    task = partial(row, scenario, engine=engine)
     attempts: dict[int, int] = {}
     again: list[Run] = []
     while True:
         lost: list[Run] = []
         with make() as executor:
-            yield from _until_broken(executor, scenario, chain(again, runs), workers, lost)
+            yield from _until_broken(executor, task, chain(again, runs), workers, lost)
         if not lost:
             return
         again = []
@@ -50,7 +57,7 @@ def done(
 
 
 def _until_broken(
-    executor: Executor, scenario: Mapping[str, Any], runs: Iterator[Run], workers: int, lost: list[Run]
+    executor: Executor, task: Task, runs: Iterator[Run], workers: int, lost: list[Run]
 ) -> Iterator[dict[str, Any]]:
     """Rows until there are no more runs, or until a worker dies: *lost* is then what was handed out."""
     out: dict[Future[dict[str, Any]], Run] = {}
@@ -58,7 +65,7 @@ def _until_broken(
     try:
         while True:
             for run in islice(runs, room - len(out)):
-                out[_hand_out(executor, scenario, run, lost)] = run
+                out[_hand_out(executor, task, run, lost)] = run
             if not out:
                 return
             finished, _ = wait(out, return_when=FIRST_COMPLETED)
@@ -70,11 +77,9 @@ def _until_broken(
         lost += out.values()
 
 
-def _hand_out(
-    executor: Executor, scenario: Mapping[str, Any], run: Run, lost: list[Run]
-) -> Future[dict[str, Any]]:
+def _hand_out(executor: Executor, task: Task, run: Run, lost: list[Run]) -> Future[dict[str, Any]]:
     try:
-        return executor.submit(row, scenario, run)
+        return executor.submit(task, run)
     except BrokenExecutor:
         lost.append(run)
         raise

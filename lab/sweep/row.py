@@ -18,7 +18,7 @@ _LEFT_OUT: Final = frozenset(
 )  # fmt: skip
 
 
-def row(scenario: Mapping[str, Any], run: Run) -> dict[str, Any]:
+def row(scenario: Mapping[str, Any], run: Run, engine: str = "reference") -> dict[str, Any]:
     """Do *run* of the resolved *scenario*. Its row, with `error` in place of figures where it could not be done.
 
     A plain function of plain values, so that any executor can have it done anywhere.
@@ -32,7 +32,7 @@ def row(scenario: Mapping[str, Any], run: Run) -> dict[str, Any]:
     begun, spent = time.perf_counter(), time.process_time()
     found = head(run)
     try:
-        records = execute(changed(scenario, {**run.at, "seed": run.seed}, "--grid "), silent)
+        records = execute(changed(scenario, {**run.at, "seed": run.seed}, "--grid "), silent, engine=engine)
         document = metrics.document(records)
         found |= dict(figures(document))
         found["violations"] = len(document["invariants"]["violations"])

@@ -71,6 +71,7 @@ def sweep(
     dask: str | None = None,
     shard: tuple[int, int] = (1, 1),
     metrics: Sequence[str] = (),
+    engine: str = "reference",
     progress: Progress = silent,
 ) -> Sweep:
     """Do every run of *plan* that *folder* does not have yet, and make sense of all that it has.
@@ -87,7 +88,7 @@ def sweep(
         mine = [run for run in in_shard(plan.runs(), shard) if run.number not in journal.done]
         total = len(mine)
         progress("runs", 0, total)
-        for row in crew.done(plan.scenario, iter(mine), make, min(count, max(1, total))):
+        for row in crew.done(plan.scenario, iter(mine), make, min(count, max(1, total)), engine):
             journal.add(row)
             done_now += 1
             spent += row.get("processor_seconds", 0.0)

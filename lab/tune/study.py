@@ -87,6 +87,7 @@ def tune(
     limits: Sequence[Limit] = (),
     seeds: int = 1,
     workers: int | None = None,
+    engine: str = "reference",
     progress: Progress = silent,
 ) -> Tuned:
     """Try *trials* settings of *scenario*, its own first, each under so many *seeds*, whose figures are averaged.
@@ -109,7 +110,7 @@ def tune(
             asked = [study.ask() for _ in range(min(TOGETHER, trials - len(rows)))]
             drawn = [{one.key: one.draw(trial) for one in dimensions} for trial in asked]
             for trial, at, figures in zip(
-                asked, drawn, _judged(executor, scenario, drawn, seeds, len(rows)), strict=True
+                asked, drawn, _judged(executor, scenario, drawn, seeds, len(rows), engine), strict=True
             ):
                 if not rows:
                     _check_keys(figures, wanted, bounds)
@@ -160,12 +161,20 @@ def _own(scenario: Scenario, dimensions: Sequence[Dimension]) -> dict[str, int]:
 
 
 def _judged(
-    executor: Executor, scenario: Scenario, settings: list[dict[str, str]], seeds: int, first: int
+    executor: Executor,
+    scenario: Scenario,
+    settings: list[dict[str, str]],
+    seeds: int,
+    first: int,
+    engine: str,
 ) -> Iterator[dict[str, Any]]:
     """The figures of each of *settings*, means over seeds; `error` where a run could not be done."""
     data = scenario.single()
     out = [
-        [executor.submit(row, data, Run(first + k, at, scenario.seed + repeat)) for repeat in range(seeds)]
+        [
+            executor.submit(row, data, Run(first + k, at, scenario.seed + repeat), engine)
+            for repeat in range(seeds)
+        ]
         for k, at in enumerate(settings)
     ]
     for runs in out:

@@ -26,8 +26,9 @@ from tradebft.network.cluster import Settings
 from tradebft.network.compiled import digest, kernel, lane, memory
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.rounds import Round
-from tradebft.network.compiled.scribe import RepliesAhead, Scribe, Uncovered
+from tradebft.network.compiled.scribe import RepliesAhead, Scribe
 from tradebft.network.delays import Alone
+from tradebft.network.engines import Uncovered
 from tradebft.network.inbox import inbox_of
 from tradebft.network.node import ClientNode, Shared
 from tradebft.network.recorder import Decision, Recorder

@@ -31,7 +31,8 @@ from tradebft.network.compiled.places import of_flight
 
 
 @inner
-def _push(m: I64, heap: int, size: int, time: int, number: int, item: int) -> None:
+def push(m: I64, heap: int, size: int, time: int, number: int, item: int) -> None:
+    """One entry more than *size* in the heap that begins at *heap*."""
     at = size
     while at > 0:
         up = heap + 3 * ((at - 1) >> 1)
@@ -66,7 +67,7 @@ def _sink(m: I64, heap: int, size: int, time: int, number: int, item: int) -> No
 
 
 @inner
-def _pop(m: I64, heap: int, size: int) -> None:
+def pop(m: I64, heap: int, size: int) -> None:
     """Take the first of *size* entries away."""
     last = heap + 3 * (size - 1)
     if size > 1:
@@ -77,7 +78,7 @@ def _pop(m: I64, heap: int, size: int) -> None:
 def launch(m: I64, time: int, flight: int) -> None:
     """*flight* is on its way; its first arrival is at *time*."""
     m[LAUNCHED] += 1
-    _push(m, m[AT_LANE], m[LANE], time, m[LAUNCHED], flight)
+    push(m, m[AT_LANE], m[LANE], time, m[LAUNCHED], flight)
     m[LANE] += 1
 
 
@@ -92,7 +93,7 @@ def move_on(m: I64, time: int) -> None:
 def leave(m: I64) -> None:
     """The first flight in the lane has arrived everywhere."""
     flight = m[m[AT_LANE] + 2]
-    _pop(m, m[AT_LANE], m[LANE])
+    pop(m, m[AT_LANE], m[LANE])
     m[LANE] -= 1
     row = m[of_flight(m, F_ROW, flight)]
     if row >= 0:
@@ -132,7 +133,7 @@ def row(m: I64, made: int, count: int) -> int:
 @inner
 def alarm(m: I64, time: int, what: int) -> None:
     """A timer's alarm; it takes the number that an event of SimPy would."""
-    _push(m, m[AT_ALARM], m[ALARMS], time, m[NUMBER], what)
+    push(m, m[AT_ALARM], m[ALARMS], time, m[NUMBER], what)
     m[NUMBER] += 1
     m[ALARMS] += 1
 
@@ -140,5 +141,5 @@ def alarm(m: I64, time: int, what: int) -> None:
 @inner
 def quieten(m: I64) -> None:
     """The first alarm has rung."""
-    _pop(m, m[AT_ALARM], m[ALARMS])
+    pop(m, m[AT_ALARM], m[ALARMS])
     m[ALARMS] -= 1

@@ -34,15 +34,12 @@ from tradebft.network.compiled.memory import (
     Q_RESULT,
     Memory,
 )
+from tradebft.network.engines import Uncovered
 from tradebft.network.links import LinkModel
 from tradebft.network.trace import short
 
 REPLIES_AHEAD: Final = 1024
 FIRST_AHEAD: Final = 16
-
-
-class Uncovered(Exception):
-    """The run left what the engine covers; its words say how. The reference can do it."""
 
 
 class Scribe:

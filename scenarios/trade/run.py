@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from tradebft.chain.ledger import Ledger
 from tradebft.chain.rules import invariants
 from tradebft.network.application import LedgerApplication
 from tradebft.network.cluster import Cluster
+from tradebft.network.engines import first_that_covers
 from tradebft.network.recorded import RecordedBlock, RecordingLedger
 from tradebft.scenarios import records as tables
 from tradebft.scenarios import simulation
@@ -45,6 +47,7 @@ def run_trade_finance(
     records: Records,
     progress: Progress,
     recording: Recording | None = None,
+    engine: str = "reference",
 ) -> Records:
     """Run the arms that *demand* names, in the order paper, database, chain, and fill *records* and *recording*."""
     workload = generate(scenario, demand)
@@ -58,7 +61,10 @@ def run_trade_finance(
         if "database" in demand.arms or demand.coverage_points:
             _database(workload, demand, rows, records, progress)
         if "chain" in demand.arms:
-            _chain(scenario, workload, rows, records, progress, recording)
+            records.engine, arm, records.engine_why = first_that_covers(
+                engine, partial(_chain, scenario, workload, records, progress, recording)
+            )
+            rows.append(arm.rows)
     except KeyboardInterrupt:
         records.complete = False
     records.applications = _applications(rows, workload)
@@ -113,11 +119,11 @@ def _run_database(workload: Workload, feed: bool) -> tuple[LedgerArm, DatabaseLe
 def _chain(
     scenario: Scenario,
     workload: Workload,
-    rows: list[Rows],
     records: Records,
     progress: Progress,
     recording: Recording | None,
-) -> None:
+    engine: str,
+) -> LedgerArm:
     office = Office(workload)
     ledgers: list[Ledger] = []
     codes: dict[str, int] = {}
@@ -138,10 +144,9 @@ def _chain(
         return LedgerApplication(ledger, observe if first else None, workload.epoch_ns)
 
     gateways = [*GATEWAYS, *sorted(workload.members)]
-    cluster = simulation.cluster(scenario, gateways, application)
+    cluster = simulation.cluster(scenario, gateways, application, engine=engine)
     service = ChainLedger(cluster)
     arm = LedgerArm("chain", cluster.env, workload, office, service)
-    rows.append(arm.rows)
     try:
         arm.start()
         expected = len(workload.feed) + 8 * len(workload.applications)
@@ -158,6 +163,7 @@ def _chain(
         records.violations.append(
             {"invariant": violation.invariant, "at_ns": -1, "replica": -1, "what": what}
         )
+    return arm
 
 
 def _answered(cluster: Cluster) -> int:

@@ -1,0 +1,17 @@
+"""`--engine`, for every command that simulates."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+ENGINES: Final = ("auto", "reference", "compiled")  # of `network.engines`, which takes a while to import
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="reference",
+    show_default=True,
+    help="What simulates; the trace digest is the same.",
+)
