@@ -12,6 +12,7 @@ from tradebft.network.cluster import Cluster, Settings
 
 ENGINES: Final = ("auto", "reference", "compiled")
 COMPILED_NODES: Final = range(2, 1001)
+COMPILED_CLIENTS: Final = 10_000  # a table of two windows for each
 Result = TypeVar("Result")
 
 
@@ -49,6 +50,7 @@ def not_compiled(settings: Settings) -> str:
     reasons: list[tuple[Any, str]] = [
         (find_spec("numba") is None, "anything here: numba is not installed (pip install 'tradebft[fast]')"),
         (settings.config.nodes not in COMPILED_NODES, f"{settings.config.nodes} nodes"),
+        (len(settings.clients) > COMPILED_CLIENTS, f"{len(settings.clients)} clients"),
         (settings.protocol is not Pbft, "a protocol of one's own"),
         (not wire.topology.direct, "messages by way of others"),
         (wire.loss, "loss"),

@@ -37,7 +37,6 @@ def execute(
     """
     begun = time.perf_counter()
     live.check(scenario, bus, broker, there)
-    workload = scenario.workload
     records = empty_records(scenario, bus)
     with rare_collections():
         if bus != "simulated":

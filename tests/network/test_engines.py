@@ -1,0 +1,237 @@
+"""One behaviour, several engines: on everything that an engine covers, it leaves what the reference leaves.
+
+Scenarios are drawn: members, links, load, batching, pipelining, checkpoints, snapshots, bandwidth, processors, windows.
+A few hundred more are marked slow (``pytest -m slow tests/network/test_engines.py``).
+"""
+
+import random
+
+import pytest
+from tradebft.consensus.interface import Config
+from tradebft.lab import metrics
+from tradebft.lab.engine_option import ENGINES as OFFERED
+from tradebft.network import engines
+from tradebft.network.chance import Chance
+from tradebft.network.cluster import Settings
+from tradebft.network.links import Constant, Normal
+from tradebft.network.simulated import Wire
+from tradebft.network.topology import Mesh, Star
+from tradebft.scenarios.errors import ScenarioError
+from tradebft.scenarios.run import execute
+from tradebft.scenarios.schema import Scenario, load
+
+compiled_kernel = pytest.importorskip("tradebft.network.compiled.kernel")
+compiled_rules = pytest.importorskip("tradebft.network.compiled.rules")
+
+FAST = ("compiled",)
+DIFFERS = {"wall_seconds", "engine", "invariants"}  # the reference checks more
+LINKS = (
+    {"model": "constant", "delay": "5 ms"},
+    {"model": "constant", "delay": "0 ms"},
+    {"model": "uniform", "low": "1 ms", "high": "9 ms"},
+    {"model": "normal", "mean": "20 ms", "std": "4 ms"},
+    {"model": "lognormal", "median": "5 ms", "sigma": 0.4},
+    {"model": "distance"},
+)
+
+
+def drawn(number: int) -> Scenario:
+    """The scenario of that number."""
+    dice = random.Random(number)
+    interval = dice.choice([4, 8, 16, 128])
+    workload = {
+        "kind": "synthetic",
+        "transactions": dice.choice([1, 40, 200, 400]),
+        "payload_bytes": dice.choice([0, 10, 127, 128, 300, 70_000]),
+        "clients": dice.choice([1, 2, 5]),
+    }
+    if dice.random() < 0.5:
+        workload |= {"arrival": "closed", "outstanding": dice.choice([1, 3, 40])}
+    else:
+        workload |= {
+            "arrival": "open",
+            "rate": dice.choice([20, 200, 1000]),
+            "spacing": dice.choice(["poisson", "even"]),
+        }
+    return Scenario.model_validate(
+        {
+            "seed": number,
+            "network": {
+                "nodes": dice.choice([2, 3, 4, 5, 7, 10, 13]),
+                "links": dice.choice(LINKS),
+                **({"bandwidth": dice.choice(["10 Mbit/s", "1 Gbit/s"])} if dice.random() < 0.4 else {}),
+            },
+            "nodes": {"cpu": dice.choice(["none", "measured"])},
+            "consensus": {
+                "batch_size": dice.choice([1, 2, 10, 100]),
+                "batch_timeout": dice.choice(["0 ms", "5 ms", "20 ms"]),
+                "window": dice.choice([1, 4, min(16, 2 * interval)]),
+                "checkpoint_interval": interval,
+                "snapshot_interval": dice.choice([0, interval, 8 * interval]),
+                "view_change_timeout": dice.choice(["1 s", "10 s"]),
+                "client_timeout": "30 s",
+                "client_window": dice.choice([64, 256]),
+                **({"status_interval": "300 ms"} if dice.random() < 0.2 else {}),
+            },
+            "workload": workload,
+        }
+    )
+
+
+def silent(*_):
+    pass
+
+
+def differences(scenario, engine):
+    """What *engine* and the reference leave that is not the same, by name."""
+    ours, theirs = execute(scenario, silent, engine=engine), execute(scenario, silent)
+    found, expected = metrics.document(ours), metrics.document(theirs)
+    names = [key for key in expected if key not in DIFFERS and found[key] != expected[key]]
+    for table in ("requests", "decisions", "applications", "stages"):
+        if not getattr(ours, table).equals(getattr(theirs, table)):
+            names.append(table)
+    if sorted(ours.round.rows()) != sorted(theirs.round.rows()):
+        names.append("round")
+    return names
+
+
+def compare(engine, numbers):
+    """How many of those scenarios *engine* covers; on each it must do what the reference does."""
+    covered = 0
+    for number in numbers:
+        scenario = drawn(number)
+        try:
+            names = differences(scenario, engine)
+        except ScenarioError as why:
+            assert "does not cover" in str(why), why
+            continue
+        assert names == [], (number, names)
+        covered += 1
+    return covered
+
+
+@pytest.mark.parametrize("engine", FAST)
+def test_drawn_scenarios_leave_the_same(engine):
+    assert compare(engine, range(40)) >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", FAST)
+def test_five_hundred_drawn_scenarios_leave_the_same(engine):
+    covered = compare(engine, range(1000, 1500))
+    print(f"{engine}: {covered} of 500 covered")
+    assert covered >= 400
+
+
+@pytest.mark.parametrize("engine", FAST)
+@pytest.mark.parametrize("name", ["guizhou-pilot", "crashed-members"])
+def test_built_in_scenarios_leave_the_same(engine, name):
+    scenario = load(name, {"days": 5} if name == "guizhou-pilot" else {}, 3)
+    assert differences(scenario, engine) == []
+
+
+def test_a_rule_that_is_broken_is_found(monkeypatch):
+    """The comparison can fail: one message that takes a nanosecond more."""
+    from tradebft.network.compiled.scribe import RepliesAhead
+
+    honest = RepliesAhead.next
+    monkeypatch.setattr(RepliesAhead, "next", lambda self: honest(self) + 1)
+    assert "trace_digest" in differences(drawn(1), "compiled")
+
+
+# --- which engine ---
+
+
+def settings(**changes):
+    given = {
+        "config": Config(4),
+        "wire": Wire(Normal(5_000_000, 1_000_000), Mesh(4), None, 0.0),
+        "seed": 1,
+        "clients": ["client.0"],
+        "client_timeout_ns": 10**10,
+    }
+    return Settings(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"config": Config(1)}, "1 nodes"),
+        ({"protocol": lambda *_: None}, "a protocol of one's own"),
+        ({"wire": Wire(Constant(1), Star(4, 1), None, 0.0)}, "messages by way of others"),
+        ({"wire": Wire(Constant(1), Mesh(4), None, 0.01)}, "loss"),
+        ({"dishonest_clients": {"client.0": "repeat"}}, "adversaries"),
+        ({"clients": [f"client.{k}" for k in range(20_000)]}, "20000 clients"),
+        ({"spare": 1}, "changes of members"),
+        ({"apart": True}, "an execution for each replica"),
+    ],
+)
+def test_what_is_not_covered_is_said(changes, why):
+    assert engines.not_compiled(settings(**changes)) == why
+    with pytest.raises(engines.Uncovered, match=why):
+        engines.built(settings(**changes), "compiled")
+
+
+def test_without_numba_auto_is_the_reference(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    records = execute(drawn(3), silent, engine="auto")
+    assert records.engine == "reference"
+    assert "numba is not installed" in records.engine_why
+    with pytest.raises(ScenarioError, match=r"pip install 'tradebft\[fast\]'"):
+        execute(drawn(3), silent, engine="compiled")
+
+
+def test_auto_takes_the_compiled_one_and_says_so():
+    records = execute(drawn(3), silent, engine="auto")
+    assert (records.engine, records.engine_why) == ("compiled", "")
+
+
+@pytest.mark.parametrize("timeouts", [{"client_timeout": "11 ms"}, {"view_change_timeout": "9 ms"}])
+def test_a_run_that_leaves_the_ground_falls_back(timeouts):
+    """A client that repeats its request, a view change: nobody could have told before the run."""
+    scenario = Scenario.model_validate(
+        {
+            "network": {"nodes": 4, "links": {"model": "constant", "delay": "5 ms"}},
+            "consensus": timeouts,
+            "workload": {"kind": "synthetic", "transactions": 20},
+        }
+    )
+    with pytest.raises(ScenarioError, match="engine compiled does not cover a "):
+        execute(scenario, silent, engine="compiled")
+    records = execute(scenario, silent, engine="auto")
+    assert records.engine == "reference"
+    assert records.engine_why.startswith("compiled does not cover a ")
+    assert records.trace_digest == execute(scenario, silent).trace_digest
+
+
+def test_what_is_offered_is_what_there_is():
+    assert OFFERED == engines.ENGINES
+
+
+def test_a_network_of_two_hundred_members():
+    runs = []
+    for engine in ("reference", "compiled"):
+        cluster = engines.built(
+            settings(
+                config=Config(200, checkpoint_interval=4, log_window=8),
+                wire=Wire(Normal(5_000_000, 1_000_000), Mesh(200), None, 0.0),
+            ),
+            engine,
+        )
+        cluster.clients["client.0"].submit(0, b"x", "", lambda record: None)
+        cluster.run(10**9)
+        cluster.finish()
+        runs.append((cluster.recorder.trace.hex(), cluster.env.delivered, cluster.recorder.messages))
+    assert runs[0] == runs[1]
+    assert runs[0][1] > 70_000
+
+
+def test_draws_ahead_are_those_of_the_bus():
+    """The k-th reply of each replica to a client takes what `Alone` says."""
+    from tradebft.network.compiled.scribe import RepliesAhead
+    from tradebft.network.delays import Alone
+
+    chance, links = Chance(7), Normal(5_000_000, 2_000_000)
+    ahead, alone = RepliesAhead(chance, links, 4, 9), [Alone(chance, links, r, 9) for r in range(4)]
+    for _ in range(100):
+        assert ahead.next().tolist() == [pair.next()[0] for pair in alone]
