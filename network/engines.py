@@ -46,12 +46,13 @@ def built(settings: Settings, engine: str) -> Cluster:
 
 def not_compiled(settings: Settings) -> str:
     """What of *settings* the compiled engine does not cover; nothing if it covers them."""
-    wire = settings.wire
+    wire, config = settings.wire, settings.config
     reasons: list[tuple[Any, str]] = [
         (find_spec("numba") is None, "anything here: numba is not installed (pip install 'tradebft[fast]')"),
-        (settings.config.nodes not in COMPILED_NODES, f"{settings.config.nodes} nodes"),
+        (config.nodes not in COMPILED_NODES, f"{config.nodes} nodes"),
         (len(settings.clients) > COMPILED_CLIENTS, f"{len(settings.clients)} clients"),
         (settings.protocol is not Pbft, "a protocol of one's own"),
+        (config.log_window > 4 * config.checkpoint_interval, "a log of more than four checkpoints"),
         (not wire.topology.direct, "messages by way of others"),
         (wire.loss, "loss"),
         (settings.faults, "faults"),

@@ -8,17 +8,21 @@ import numpy as np
 import simpy
 from simpy.core import EmptySchedule
 from tradebft.chain.codec import encode
-from tradebft.chain.crypto import make_identities
+from tradebft.chain.crypto import QuorumCertificate, make_identities
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import Address
 from tradebft.consensus.invariants import Violation
 from tradebft.consensus.messages import (
+    NULL_BATCH,
     Checkpoint,
     Commit,
+    Decided,
+    FetchReply,
     Message,
     Prepare,
     PrePrepare,
     Request,
+    Status,
     size,
 )
 from tradebft.network.chance import Chance
@@ -44,6 +48,8 @@ NAMES: Final = {
     memory.COMMIT: "Commit",
     memory.REPLY: "Reply",
     memory.CHECKPOINT: "Checkpoint",
+    memory.STATUS: "Status",
+    memory.FETCH_REPLY: "FetchReply",
 }
 INVARIANTS: Final = ("exactly-once", "liveness")
 
@@ -133,6 +139,8 @@ class CompiledCluster:
         self._round = Round(config)
         self._streams = [self._chance.stream("link", r) for r in range(n)]
         self._drawn = [0] * n
+        self._alone_drawn: dict[tuple[int, int], int] = {}
+        self._pairs = 0
         self._m = self._memory()
         for r in range(n):
             self._draw(r)
@@ -141,6 +149,10 @@ class CompiledCluster:
         settings, config, n = self.settings, self.config, self.config.nodes
         known = memory.rules_of(config, settings.costs, self._scribe.checks)
         signature, value = bytes(64), bytes(32)
+
+        def votes(kind: str) -> QuorumCertificate:
+            return QuorumCertificate(kind, 0, 0, value, tuple((0, signature) for _ in range(config.quorum)))
+
         known |= {
             memory.BANDWIDTH: settings.wire.bandwidth_bps or 0,
             memory.INBOX: inbox_of(config),
@@ -148,6 +160,12 @@ class CompiledCluster:
             memory.PREPARE_SIZE: len(encode(Prepare(0, 0, value, 0, signature))) - 2,
             memory.COMMIT_SIZE: len(encode(Commit(0, 0, value, 0, signature))) - 2,
             memory.CHECKPOINT_SIZE: len(encode(Checkpoint(0, value, 0, signature))) - 2,
+            memory.STATUS_SIZE: len(encode(Status(0, False, 0, 0, 0, 0, 0, signature))) - 4,
+            memory.ANSWER_SIZE: len(encode(FetchReply((), (), None, 0, signature))) - 1,
+            memory.BLOCK_SIZE: len(encode(Decided(0, NULL_BATCH, votes("Commit"))))
+            - len(NULL_BATCH.encoded)
+            - 2,
+            memory.PROOF_SIZE: len(encode(votes("Checkpoint"))) - 1,
         }
         margin = known[memory.ROOM_NEEDED]
         ahead = max(2 * (config.window + 4), DRAWS // max(1, n - 1))
@@ -156,9 +174,9 @@ class CompiledCluster:
             m.numbers[place] = number
         digests = m.numbers.view(np.uint64)
         for timer, name in (
-            (memory.VIEW, b"view-change"),
-            (memory.BATCH, b"batch"),
-            (memory.STATUS, b"status"),
+            (memory.VIEW_TIMER, b"view-change"),
+            (memory.BATCH_TIMER, b"batch"),
+            (memory.STATUS_TIMER, b"status"),
         ):
             digests[memory.TIMER_DIGESTS + timer] = short(name)
         return m
@@ -252,6 +270,8 @@ class CompiledCluster:
                 self._execute()
             elif stop == memory.WEATHER:
                 self._refill()
+            elif stop == memory.ALONE:
+                self._draw_alone(*divmod(int(m.numbers[memory.PAIR]), self.config.nodes))
             elif stop == memory.ROOM:
                 self._more_room()
             elif stop == memory.FLUSH:
@@ -312,6 +332,24 @@ class CompiledCluster:
                 self._draw(r)
         m.numbers[memory.DRY] = 0
 
+    def _draw_alone(self, r: int, to: int) -> None:
+        """Delays of what *r* sends to *to* alone, behind those that are left."""
+        m, pair = self._m, self._m.pair[r * self.config.nodes + to]
+        if not pair[0]:
+            self._pairs += 1
+            m.grow("alone", self._pairs + 1)
+            pair = m.pair[r * self.config.nodes + to]
+            pair[0] = self._pairs
+        row, (_, at, end) = m.alone[pair[0]], pair.tolist()
+        row[: end - at] = row[at:end].copy()
+        count = len(row) - (end - at)
+        drawn = self._alone_drawn.get((r, to), 0)
+        u = self._chance.stream("alone", r, to).uniforms(drawn, count)
+        delays = self.settings.wire.links.delays(r, np.array([to], dtype=np.int64), u[:, None])
+        row[end - at :] = delays[:, 0]
+        self._alone_drawn[r, to] = drawn + count
+        pair[1], pair[2] = 0, len(row)
+
     def _more_room(self) -> None:
         m, proposals = self._m, self.config.window + 4
         margin = int(m.numbers[memory.ROOM_NEEDED])
@@ -324,6 +362,8 @@ class CompiledCluster:
             # The last of the free rows named the first that there was no room for: now there is.
             m.free[before:] = np.arange(before + 1, len(m.arrivals) + 1)
         m.grow("batch", int(m.numbers[memory.NEXT_SEQ]) + proposals)
+        m.grow("status", int(m.numbers[memory.SAID]) + 4)
+        m.grow("answer", int(m.numbers[memory.SHOWN]) + 4)
         m.grow("alarm", int(m.numbers[memory.ALARMS]) + margin)
 
     def _more_flights(self) -> None:

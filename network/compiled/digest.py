@@ -24,6 +24,7 @@ from tradebft.network.compiled.memory import (
     F_START,
     F_TO,
     F_WHAT,
+    FETCH_REPLY,
     I64,
     KEY_BITS,
     LANE,
@@ -36,6 +37,7 @@ from tradebft.network.compiled.memory import (
     REPLY,
     REQUEST,
     ROWS,
+    STATUS,
     TIMER,
     TIMER_DIGESTS,
 )
@@ -48,19 +50,20 @@ _30, _27, _31, _32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
 _HALF = np.uint64(0xFFFFFFFF)
 _MASK = (1 << KEY_BITS) - 1
 
-Sums = NDArray[np.uint64]  # of the high halves, and of the two quarters of the low ones
+Word = int  # of 64 bits, without a sign
+Words = NDArray[np.uint64]  # of the high halves, and of the two quarters of the low ones
 
 
 @inner
-def _fold(h: int, field: int) -> int:
-    x = (h ^ np.uint64(field)) + _GOLDEN
+def _fold(h: Word, field: Word) -> Word:
+    x = (h ^ field) + _GOLDEN
     x = (x ^ (x >> _30)) * _A
     x = (x ^ (x >> _27)) * _B
     return x ^ (x >> _31)
 
 
 @inner
-def _add(sums: Sums, high: int, low: int) -> None:
+def _add(sums: Words, high: Word, low: Word) -> None:
     sums[0] += high
     sums[1] += low >> _32
     sums[2] += low & _HALF
@@ -79,11 +82,39 @@ def _digest_of(m: I64, kind: int, seq: int, about: int) -> int:
         return m[TIMER_DIGESTS + about]
     if kind == REQUEST:
         return m[of_request(m, Q_OPERATION, about)]
+    if kind in (STATUS, FETCH_REPLY):
+        return 0
     return m[of_batch(m, B_DIGEST, seq)]
 
 
+@inner
+def _head(m: I64, kind: int, sender: int, seq: int, about: int) -> tuple[Word, Word]:
+    digest = _digest_of(m, kind, seq, about)
+    trace_seq = 0 if kind == TIMER else seq
+    high, low = _fold(_FIRST, kind), _fold(_SECOND, kind)
+    high, low = _fold(high, sender), _fold(low, sender)
+    high, low = _fold(high, 0), _fold(low, 0)  # the view
+    high, low = _fold(high, trace_seq), _fold(low, trace_seq)
+    return _fold(high, digest), _fold(low, digest)
+
+
+@inner
+def _one(m: I64, sums: Words, kind: int, sender: int, seq: int, about: int, receiver: int, time: int) -> None:
+    high, low = _head(m, kind, sender, seq, about)
+    high, low = _fold(high, receiver), _fold(low, receiver)
+    _add(sums, _fold(high, time), _fold(low, time))
+
+
+@inner
+def _deliveries(m: I64, sums: Words, high: Word, low: Word, first: int, end: int, start: int) -> None:
+    for at in range(first, end):
+        receiver, time = m[at] & _MASK, start + (m[at] >> KEY_BITS)
+        above, below = _fold(high, receiver), _fold(low, receiver)
+        _add(sums, _fold(above, time), _fold(below, time))
+
+
 @compiled
-def mix(m: I64) -> Sums:
+def mix(m: I64) -> Words:
     """The sum over everything in the log; the log is empty afterwards."""
     sums = np.zeros(3, dtype=np.uint64)
     for i in range(m[EVENTS]):
@@ -100,8 +131,18 @@ def mix(m: I64) -> Sums:
     return sums
 
 
+@inner
+def _seq_of(m: I64, kind: int, about: int) -> int:
+    """The sequence that a message bears."""
+    if kind == REPLY:
+        return m[of_request(m, Q_REPLIED, about)]
+    if kind == REQUEST:
+        return m[of_request(m, Q_SEQUENCE, about)]
+    return 0 if kind in (STATUS, FETCH_REPLY) else about
+
+
 @compiled
-def in_flight(m: I64) -> Sums:
+def in_flight(m: I64) -> Words:
     """The sum over what was announced and has not arrived."""
     sums = np.zeros(3, dtype=np.uint64)
     for i in range(m[LANE]):
@@ -114,46 +155,18 @@ def in_flight(m: I64) -> Sums:
         )
         if kind >= PROCESS:
             continue
-        row = m[of_flight(m, F_ROW, made)]
+        row, seq = m[of_flight(m, F_ROW, made)], _seq_of(m, kind, about)
         if row >= 0:
-            high, low = _head(m, kind, sender, about, about)
+            high, low = _head(m, kind, sender, seq, about)
             first = row_of(m, row)
             place, count = m[of_flight(m, F_PLACE, made)], m[of_flight(m, F_COUNT, made)]
             _deliveries(m, sums, high, low, first + place, first + count, m[of_flight(m, F_START, made)])
         else:
-            field = Q_REPLIED if kind == REPLY else Q_SEQUENCE
-            seq = m[of_request(m, field, about)]
             _one(m, sums, kind, sender, seq, about, m[of_flight(m, F_TO, made)], time)
     return sums
 
 
-@inner
-def _head(m: I64, kind: int, sender: int, seq: int, about: int) -> tuple[int, int]:
-    digest = _digest_of(m, kind, seq, about)
-    trace_seq = 0 if kind == TIMER else seq
-    high, low = _fold(_FIRST, kind), _fold(_SECOND, kind)
-    high, low = _fold(high, sender), _fold(low, sender)
-    high, low = _fold(high, 0), _fold(low, 0)  # the view
-    high, low = _fold(high, trace_seq), _fold(low, trace_seq)
-    return _fold(high, digest), _fold(low, digest)
-
-
-@inner
-def _one(m: I64, sums: Sums, kind: int, sender: int, seq: int, about: int, receiver: int, time: int) -> None:
-    high, low = _head(m, kind, sender, seq, about)
-    high, low = _fold(high, receiver), _fold(low, receiver)
-    _add(sums, _fold(high, time), _fold(low, time))
-
-
-@inner
-def _deliveries(m: I64, sums: Sums, high: int, low: int, first: int, end: int, start: int) -> None:
-    for at in range(first, end):
-        receiver, time = m[at] & _MASK, start + (m[at] >> KEY_BITS)
-        above, below = _fold(high, receiver), _fold(low, receiver)
-        _add(sums, _fold(above, time), _fold(below, time))
-
-
-def total(sums: Sums) -> int:
+def total(sums: Words) -> int:
     """The sum as one number, to be taken modulo 2^128."""
     high, upper, lower = (int(part) for part in sums)
     return (high << 64) + (upper << 32) + lower

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from tradebft.network.compiled import lane, rules
+from tradebft.network.compiled import catching_up, lane, rules
+from tradebft.network.compiled.asking import on_status_timer
 from tradebft.network.compiled.compiling import compiled, inner
+from tradebft.network.compiled.leaving import note, proposal_size, vote_size
 from tradebft.network.compiled.memory import (
     ALARMS,
     ALARMS_KEPT,
+    ALONE,
+    ALONE_NEEDED,
     ANSWER_LAST,
     ANSWER_NEXT,
     ANSWERED,
     ANSWERER,
+    ANSWERS,
     ARRIVALS,
     AT_ALARM,
+    AT_ANSWER,
     AT_INBOX,
     AT_LANE,
+    AT_PAIR,
+    AT_STATUS,
+    B_COUNT,
+    BATCH_DUE,
+    BATCH_SET,
+    BATCH_TIMER,
     BATCHES,
     BROADCASTS_KEPT,
+    CHECKPOINT,
+    COMMIT,
     CPU,
     DELIVERED,
     DRY,
@@ -34,66 +48,63 @@ from tradebft.network.compiled.memory import (
     F_TO,
     F_WHAT,
     FAULTS,
+    FETCH_REPLY,
     FLIGHTS,
     FLUSH,
     I64,
     INBOX,
     INBOX_FULL,
     KEY_BITS,
+    KILOBYTE_NS,
     KNOWN,
     LANE,
     LIMIT,
+    MESSAGE_NS,
     NEXT_SEQ,
+    NODES,
     NOW,
+    PAIR,
+    PRE_PREPARE,
+    PREPARE,
     PROCESS,
     Q_REPLIES,
+    Q_SIZE,
+    QUORUM,
     R_FREE_AT,
     REPLY,
+    REQUEST,
     RID,
     ROOM,
     ROOM_NEEDED,
     ROWS,
     ROWS_USED,
+    SAID,
+    SHOWN,
+    STATUS,
+    STATUS_SIZE,
+    STATUSES,
+    T_ALARM_AT,
+    T_DEADLINE,
+    TIMER,
     UNCOVERED,
+    VERIFY_NS,
+    VIEW_CHANGE,
+    VIEW_TIMER,
     WEATHER,
     WHY,
     WINDOW,
 )
-from tradebft.network.compiled.places import of_flight, of_replica, of_request, row_of
+from tradebft.network.compiled.places import (
+    length,
+    of_batch,
+    of_flight,
+    of_replica,
+    of_request,
+    of_timer,
+    row_of,
+)
 
 _MASK = (1 << KEY_BITS) - 1
-
-
-@compiled
-def run(m: I64, until: int, number: int) -> int:
-    """Go on up to the event of SimPy at *until* with that *number*; why it stopped (`LIMIT` and those beside it)."""
-    while True:
-        stop = _needed(m)
-        if stop != LIMIT:
-            return stop
-        if m[ANSWERER] >= 0:
-            if m[ANSWER_NEXT] > m[KNOWN]:
-                return EXECUTE
-            _answer(m)
-            continue
-        first, bell = m[AT_LANE], m[AT_ALARM]
-        quiet = m[ALARMS] == 0
-        if m[LANE] and m[first] <= until and (quiet or m[first] <= m[bell]):
-            made = m[first + 2]
-            if (
-                m[of_flight(m, F_WHAT, made)] == EXECUTED | PROCESS
-                and m[of_flight(m, F_ABOUT, made)] > m[KNOWN]
-            ):
-                return EXECUTE
-            if _arrive(m, m[first], made):
-                return ANSWERED
-        elif quiet or m[bell] > until or (m[bell] == until and m[bell + 1] > number):
-            return LIMIT
-        else:
-            due, what = m[bell], m[bell + 2]
-            lane.quieten(m)
-            m[NOW] = due
-            rules.ring(m, due, what)
 
 
 @inner
@@ -107,6 +118,8 @@ def _needed(m: I64) -> int:
     if m[EVENTS] + margin > m[EVENTS_KEPT] or m[ROWS] + proposals > m[BROADCASTS_KEPT]:
         return FLUSH
     if m[LANE] + margin > m[FLIGHTS] or m[ROWS_USED] + proposals > m[ARRIVALS]:
+        return ROOM
+    if m[SAID] + 4 > m[STATUSES] or m[SHOWN] + 4 > m[ANSWERS]:
         return ROOM
     if m[NEXT_SEQ] + proposals > m[BATCHES] or m[ALARMS] + margin > m[ALARMS_KEPT]:
         return ROOM
@@ -122,6 +135,66 @@ def _answer(m: I64) -> None:
     else:
         m[ANSWER_NEXT] = seq + 1
     rules.on_executed(m, m[NOW], r, seq)
+
+
+@inner
+def _inbox(m: I64, r: int, sender: int) -> int:
+    return m[AT_INBOX] + r * m[ENDPOINTS] + sender
+
+
+@inner
+def _cost_of(m: I64, what: int, sender: int, about: int) -> int:
+    """`CpuCosts.receive`."""
+    checks = 1
+    if what == PRE_PREPARE:
+        checks, size = 1 + m[of_batch(m, B_COUNT, about)], proposal_size(m, about)
+    elif what == REQUEST:
+        size = m[of_request(m, Q_SIZE, about)]
+    elif what == STATUS:
+        at = m[AT_STATUS] + 3 * about
+        size = m[STATUS_SIZE] + length(m[at]) + length(m[at + 1]) + length(m[at + 2]) + length(sender)
+    elif what == FETCH_REPLY:
+        at = m[AT_ANSWER] + 3 * about
+        size = catching_up.answer_size(m, about) + length(sender)
+        checks += m[QUORUM] if m[at + 2] else 0
+        for seq in range(m[at], m[at + 1] + 1):
+            checks += m[QUORUM] + m[of_batch(m, B_COUNT, seq)]
+    else:
+        size = vote_size(m, what, sender, about)
+    return m[MESSAGE_NS] + size * m[KILOBYTE_NS] // 1000 + checks * m[VERIFY_NS]
+
+
+@inner
+def _queue(m: I64, now: int, what: int, r: int, sender: int, about: int) -> None:
+    """`ReplicaNode.queue`: the processor gets to it when it has done what came before."""
+    if m[_inbox(m, r, sender)] >= m[INBOX]:
+        m[WHY] = INBOX_FULL
+        return
+    m[_inbox(m, r, sender)] += 1
+    free = of_replica(m, R_FREE_AT, r)
+    m[free] = max(now, m[free]) + _cost_of(m, what, sender, about)
+    lane.launch(m, m[free], lane.flight(m, what | PROCESS, sender, r, about, m[free]))
+
+
+@inner
+def _receive(m: I64, now: int, what: int, r: int, sender: int, about: int) -> None:
+    """`Replica.step`."""
+    if what == PREPARE:
+        rules.on_prepare(m, now, r, sender, about)
+    elif what == COMMIT:
+        rules.on_commit(m, now, r, sender, about)
+    elif what == PRE_PREPARE:
+        rules.on_pre_prepare(m, now, r, about)
+    elif what == CHECKPOINT:
+        rules.on_checkpoint(m, now, r, sender, about)
+    elif what == EXECUTED:
+        rules.on_executed(m, now, r, about)
+    elif what == REQUEST:
+        rules.on_request(m, now, about)
+    elif what == STATUS:
+        catching_up.on_status(m, now, r, sender, about)
+    else:
+        catching_up.on_fetch_reply(m, now, r, about)
 
 
 @inner
@@ -147,26 +220,86 @@ def _arrive(m: I64, now: int, made: int) -> bool:
     if what >= PROCESS:
         if what != EXECUTED | PROCESS:
             m[_inbox(m, r, sender)] -= 1
-        rules.receive(m, now, what - PROCESS, r, about)
+        _receive(m, now, what - PROCESS, r, sender, about)
     elif m[CPU]:
         _queue(m, now, what, r, sender, about)
     else:
-        rules.receive(m, now, what, r, about)
+        _receive(m, now, what, r, sender, about)
     return False
 
 
 @inner
-def _inbox(m: I64, r: int, sender: int) -> int:
-    return m[AT_INBOX] + r * m[ENDPOINTS] + sender
+def _ring(m: I64, due: int, what: int) -> None:
+    """An alarm went off."""
+    r, timer = what // 3, what % 3
+    alarm, deadline = of_timer(m, T_ALARM_AT, r, timer), of_timer(m, T_DEADLINE, r, timer)
+    if m[alarm] != due:
+        return  # an earlier alarm took its place
+    m[alarm] = -1
+    if m[deadline] < 0:
+        return
+    if m[deadline] > due:
+        m[alarm] = m[deadline]
+        lane.alarm(m, m[deadline], what)
+        return
+    m[deadline] = -1
+    note(m, TIMER, r, 0, timer, 0, due, due)
+    if timer == VIEW_TIMER:
+        m[WHY] = VIEW_CHANGE
+    elif timer == BATCH_TIMER:
+        m[BATCH_SET], m[BATCH_DUE] = 0, 1
+        rules.propose(m, due)
+    else:
+        on_status_timer(m, due, r)
 
 
 @inner
-def _queue(m: I64, now: int, what: int, r: int, sender: int, about: int) -> None:
-    """`ReplicaNode.queue`: the processor gets to it when it has done what came before."""
-    if m[_inbox(m, r, sender)] >= m[INBOX]:
-        m[WHY] = INBOX_FULL
-        return
-    m[_inbox(m, r, sender)] += 1
-    free = of_replica(m, R_FREE_AT, r)
-    m[free] = max(now, m[free]) + rules.cost_of(m, what, sender, about)
-    lane.launch(m, m[free], lane.flight(m, what | PROCESS, sender, r, about, m[free]))
+def _asked(m: I64, made: int) -> bool:
+    """Whether the first flight brings a Status to somebody who has too few delays at hand to answer it."""
+    if m[of_flight(m, F_WHAT, made)] & ~PROCESS != STATUS:
+        return False
+    r, sender, row = (
+        m[of_flight(m, F_TO, made)],
+        m[of_flight(m, F_SENDER, made)],
+        m[of_flight(m, F_ROW, made)],
+    )
+    if row >= 0:
+        r = m[row_of(m, row) + m[of_flight(m, F_PLACE, made)]] & _MASK
+    pair = r * m[NODES] + sender
+    at = m[AT_PAIR] + 3 * pair
+    m[PAIR] = pair
+    return m[at + 2] - m[at + 1] < ALONE_NEEDED
+
+
+@compiled
+def run(m: I64, until: int, number: int) -> int:
+    """Go on up to the event of SimPy at *until* with that *number*; why it stopped (`LIMIT` and those beside it)."""
+    while True:
+        stop = _needed(m)
+        if stop != LIMIT:
+            return stop
+        if m[ANSWERER] >= 0:
+            if m[ANSWER_NEXT] > m[KNOWN]:
+                return EXECUTE
+            _answer(m)
+            continue
+        first, bell = m[AT_LANE], m[AT_ALARM]
+        quiet = m[ALARMS] == 0
+        if m[LANE] and m[first] <= until and (quiet or m[first] <= m[bell]):
+            made = m[first + 2]
+            if (
+                m[of_flight(m, F_WHAT, made)] == EXECUTED | PROCESS
+                and m[of_flight(m, F_ABOUT, made)] > m[KNOWN]
+            ):
+                return EXECUTE
+            if _asked(m, made):
+                return ALONE
+            if _arrive(m, m[first], made):
+                return ANSWERED
+        elif quiet or m[bell] > until or (m[bell] == until and m[bell + 1] > number):
+            return LIMIT
+        else:
+            due, what = m[bell], m[bell + 2]
+            lane.quieten(m)
+            m[NOW] = due
+            _ring(m, due, what)

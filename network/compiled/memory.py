@@ -13,13 +13,13 @@ from tradebft.network.costs import CpuCosts
 I64 = NDArray[np.int64]
 
 # Kinds of message and event, as they enter the trace digest; PROCESS: the receiver's processor is done with it.
-REQUEST, PRE_PREPARE, PREPARE, COMMIT, REPLY, CHECKPOINT = 1, 2, 3, 4, 5, 6
-KINDS: Final = 7
+REQUEST, PRE_PREPARE, PREPARE, COMMIT, REPLY, CHECKPOINT, STATUS, FETCH_REPLY = 1, 2, 3, 4, 5, 6, 9, 11
+KINDS: Final = 12
 COMMITTED, EXECUTED, TIMER = 64, 65, 66
 PROCESS = 128
 
 # Timers of a replica.
-VIEW, BATCH, STATUS = 0, 1, 2
+VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
 
 # Numbers at the beginning of the buffer: what changes during a run,
 (
@@ -45,6 +45,9 @@ VIEW, BATCH, STATUS = 0, 1, 2
     EVENTS,
     ROWS,
     ROWS_USED,
+    PAIR,  # a sender and receiver whose delays are nearly used up, as sender * n + receiver
+    SAID,  # Statuses so far
+    SHOWN,  # FetchReplies so far
     DRY,  # a sender whose delays are nearly used up, plus one; 0: none
     BYTES_SENT,
     LAST_COMMIT,
@@ -76,6 +79,12 @@ VIEW, BATCH, STATUS = 0, 1, 2
     PREPARE_SIZE,
     COMMIT_SIZE,
     CHECKPOINT_SIZE,
+    STATUS_SIZE,
+    ANSWER_SIZE,  # a FetchReply with nothing in it
+    BLOCK_SIZE,  # a block without its batch
+    PROOF_SIZE,  # a checkpoint's certificate
+    SNAPSHOTS,  # sequences from one to the next; 0: none
+    BLOCKS_KEPT,
     REQUESTS_WAITING,
     CLIENT_WINDOW,
     CLIENT_RING,
@@ -91,6 +100,8 @@ VIEW, BATCH, STATUS = 0, 1, 2
     BROADCASTS_KEPT,
     WEATHER_ROWS,
     REPLIES_KEPT,
+    STATUSES,
+    ANSWERS,
     # Where each region begins.
     AT_REPLICA,
     AT_SLOT,
@@ -111,39 +122,65 @@ VIEW, BATCH, STATUS = 0, 1, 2
     AT_LOG,
     AT_LOG_KEYS,
     AT_EVENT,
+    AT_HEARD,
+    AT_STATUS,
+    AT_ANSWER,
+    AT_PAIR,
+    AT_ALONE,
     NUMBERS,
-) = range(86)
+) = range(102)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
 IGNORED = MESSAGES + KINDS
-TIMER_DIGESTS = IGNORED + 3
+TIMER_DIGESTS = IGNORED + 12
 HEADER = TIMER_DIGESTS + 3
-OLD_VOTE, HIGH_VOTE, OLD_CHECKPOINT = range(3)
+(
+    OLD_VOTE,
+    HIGH_VOTE,
+    OLD_CHECKPOINT,
+    SECOND_VOTE,
+    SECOND_PROPOSAL,
+    EXECUTED_PROPOSAL,
+    NOTHING_NEW,
+    SECOND_STATUS,
+    MANY_STATUSES,
+) = range(9)
 REASONS_IGNORED: Final = (
     "vote at or below the low watermark",
     "vote above the high watermark",
     "checkpoint at or below the low watermark",
+    "vote seen before",
+    "proposal seen before",
+    "proposal with a request that was executed",
+    "nothing in it that this replica lacked",
+    "status seen before",
+    "status beyond its sender's quota",
 )
 
 # Why the loop stops.
-LIMIT, ANSWERED, EXECUTE, WEATHER, ROOM, FLUSH, UNCOVERED = range(7)
+LIMIT, ANSWERED, EXECUTE, WEATHER, ALONE, ROOM, FLUSH, UNCOVERED = range(8)
 REASON: Final = (
     "",
     "a view change",
-    "a replica that asks its peers what it misses",
+    "a replica that asks more than 126 peers what it misses",
     "a full inbox",
     "a request beyond its client's window",
     "a primary with too many requests",
     "a replica that is far behind the others",
 )
-VIEW_CHANGE, ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND = range(1, 7)
+VIEW_CHANGE, CROWD_ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND = range(1, 7)
 
 KEY_BITS = 10  # a receiver's share of a key; delays have the other 53
 LONGEST_NS: Final = 1 << 52
 LOGGED: Final = 1 << 18  # deliveries in the log
 LOG_WINDOWS: Final = 4  # of requests whose replies may still be sent
 CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
+ASKERS: Final = 126  # members, if any of them may ask: whose votes came is kept in two words
+ALONE_AHEAD: Final = 512  # delays drawn ahead from one replica to another alone
+ALONE_NEEDED: Final = 256  # that an answer to a Status may take
+BLOCKS_A_REPLY: Final = 64
+STATUS_BURST: Final = 32
 
 
 # Fields of a replica.
@@ -156,6 +193,8 @@ CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
     R_ASKED_EXECUTED,
     R_ASKED_LOW,
     R_ASKED_IN_VAIN,
+    R_ASKED_NS,
+    R_NONCE,
     R_SMOOTHED,
     R_DEVIATION,
     R_WATCHED,  # the sequence that the view-change timer waits for; 0: none
@@ -166,10 +205,11 @@ CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
     R_WEATHER_AT,  # the next row of delays, and how many there are
     R_WEATHER_END,
     REPLICA,
-) = range(18)
+) = range(20)
 
 # Of a slot.
-S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, SLOT = range(7)
+S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, S_CLOSED = range(7)
+S_PREPARES_OF, S_COMMITS_OF, SLOT = 7, 9, 11  # whose votes are counted: two words of 63 bits each
 
 T_DEADLINE, T_ALARM_AT = range(2)  # of a timer
 
@@ -213,13 +253,24 @@ class Memory:
     as with an array for each region. Here each region is an attribute, a view of it; those that are full are made anew,
     larger, and so are all views.
 
-    n replicas, L slots each: replica (n, fields), slot (n, L, fields) by seq % L, votes for checkpoints (n, 8) by seq / K,
-    inbox (n, endpoints), timer (n, 3, fields); alarm and lane, the two queues (entries, 3); flight (F, fields); arrivals
-    (A, n - 1), keys, nearest first; free (A), the next free row of those; weather (n, rows, n - 1), delays drawn ahead;
-    batch (S, fields); request (R, fields); client (endpoints, 2): last sequence sent, executed at the primary up to here;
-    done (endpoints, 2 windows): and beyond it, by sequence; reply_ns (ring, n), by place in the order; the log until it is
-    mixed into the trace digest: log (N, 4): kind, sender, seq, start of broadcasts, log_keys (N, n - 1), and event (M, 7):
-    kind, sender, seq, about, receiver, time, sent.
+    n replicas, L slots each:
+
+    replica (n, fields); slot (n, L, fields) by seq % L; timer (n, 3, fields); inbox (n, endpoints)
+    votes     (n, 8, 3) for checkpoints, by seq / K: how many, and whose
+    alarm, lane  (entries, 3) the two queues; flight (F, fields)
+    arrivals  (A, n - 1) keys, nearest first; free (A) the next free row of those
+    weather   (n, rows, n - 1) delays drawn ahead
+    batch     (S, fields); request (R, fields)
+    client    (endpoints, 2) last sequence sent, executed at the primary up to here
+    done      (endpoints, 2 windows) and beyond it, by sequence
+    reply_ns  (ring, n) by place in the order
+    log       (N, 4) of broadcasts, until they are mixed into the trace digest: kind, sender, seq, start; log_keys (N, n - 1)
+    event     (M, 7) of all else: kind, sender, seq, about, receiver, time, sent
+    heard     (n, n, 3) of each peer's Statuses: the last nonce, what was used of its quota, since when
+    status    (S, 3) of each Status: low, executed, nonce
+    answer    (A, 3) of each FetchReply: first and last block, checkpoint
+    pair      (n * n, 3) a row of alone, the next delay in it, how many there are
+    alone     (P, delays) drawn ahead from one replica to another
     """
 
     replica: I64
@@ -241,6 +292,11 @@ class Memory:
     log: I64
     log_keys: I64
     event: I64
+    heard: I64
+    status: I64
+    answer: I64
+    pair: I64
+    alone: I64
 
     def __init__(self, config: Config, endpoints: int, ahead: int, margin: int) -> None:
         n = config.nodes
@@ -250,7 +306,7 @@ class Memory:
         self._shapes: dict[str, tuple[int, ...]] = {
             "replica": (n, REPLICA),
             "slot": (n, config.log_window, SLOT),
-            "votes": (n, CHECKPOINTS_COUNTED),
+            "votes": (n, CHECKPOINTS_COUNTED, 3),
             "inbox": (n, endpoints),
             "timer": (n, 3, 2),
             "alarm": (flights, 3),
@@ -267,12 +323,18 @@ class Memory:
             "log": (kept, 4),
             "log_keys": (kept, others),
             "event": (events, 7),
+            "heard": (n if n <= ASKERS else 1, n, 3),
+            "status": (64, 3),
+            "answer": (64, 3),
+            "pair": (n * n if n <= ASKERS else 1, 3),
+            "alone": (1, ALONE_AHEAD),
         }
         self.numbers: I64 = np.zeros(0, dtype=np.int64)  # the buffer
         self._lay_out()
         self.numbers[ANSWERER], self.numbers[NEXT_SEQ] = -1, 1
         self.numbers[CLIENT_RING], self.numbers[ENDPOINTS] = 2 * config.client_window, endpoints
         self.timer[:] = -1
+        self.slot[:, :, S_ACCEPTED_NS] = self.replica[:, R_ASKED_NS] = -1
         self.flight[:, F_PLACE] = np.arange(1, flights + 1)  # every flight is free, and names the next
         self.free[:] = np.arange(1, len(self.free) + 1)
 
@@ -310,12 +372,9 @@ _ROOM: Final = {
     BROADCASTS_KEPT: "log",
     WEATHER_ROWS: "weather",
     REPLIES_KEPT: "reply_ns",
+    STATUSES: "status",
+    ANSWERS: "answer",
 }
-
-
-def intlen(value: int) -> int:
-    """Bytes of a whole number as MessagePack writes it."""
-    return 1 if value < 128 else 2 if value < 256 else 3 if value < 65536 else 5 if value < 1 << 32 else 9
 
 
 def rules_of(config: Config, costs: CpuCosts | None, checks: int) -> dict[int, int]:
@@ -333,10 +392,12 @@ def rules_of(config: Config, costs: CpuCosts | None, checks: int) -> dict[int, i
         VIEW_TIMEOUT: config.view_change_timeout_ns,
         STATUS_NS: config.status_ns,
         STATUS_FIXED: int(config.status_interval_ns > 0),
+        SNAPSHOTS: config.snapshot_interval,
+        BLOCKS_KEPT: 4 * config.log_window,
         CHECKS: checks,
         REQUESTS_WAITING: config.max_requests_waiting,
         CLIENT_WINDOW: config.client_window,
-        ROOM_NEEDED: 2 * config.log_window + config.batch_size + 4 * config.window + 64,
+        ROOM_NEEDED: 2 * config.log_window + config.batch_size + 4 * config.window + 320,
     }
     if costs is not None:
         found |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.memory import (
+    ASKERS,
     AT_ARRIVALS,
     AT_BATCH,
     AT_FLIGHT,
@@ -64,10 +65,28 @@ def of_request(m: I64, field: int, number: int) -> int:
 @inner
 def votes_for(m: I64, r: int, seq: int) -> int:
     """The votes for a checkpoint at *seq* that *r* counted."""
-    return m[AT_VOTES] + r * CHECKPOINTS_COUNTED + seq // m[K] % CHECKPOINTS_COUNTED
+    return m[AT_VOTES] + 3 * (r * CHECKPOINTS_COUNTED + seq // m[K] % CHECKPOINTS_COUNTED)
 
 
 @inner
 def row_of(m: I64, flight_row: int) -> int:
     """The first key of a row of arrivals."""
     return m[AT_ARRIVALS] + flight_row * (m[NODES] - 1)
+
+
+@inner
+def newly(m: I64, words: int, voter: int) -> bool:
+    """Whether *voter* was not among those of the two words at *words*; it is now. Of a crowd nobody keeps account."""
+    if m[NODES] > ASKERS:
+        return True
+    word, bit = words + voter // 63, 1 << voter % 63
+    if m[word] & bit:
+        return False
+    m[word] |= bit
+    return True
+
+
+@inner
+def length(value: int) -> int:
+    """`memory.intlen`."""
+    return 1 if value < 128 else 2 if value < 256 else 3 if value < 65536 else 5 if value < 4294967296 else 9

@@ -1,0 +1,119 @@
+"""When a replica asks its peers what it misses: the first part of `consensus.pbft.recovery`."""
+
+from __future__ import annotations
+
+from tradebft.consensus.round_trip import LEAST_NS
+from tradebft.network.compiled.compiling import inner
+from tradebft.network.compiled.leaving import broadcast, set_timer
+from tradebft.network.compiled.memory import (
+    ASKERS,
+    AT_STATUS,
+    CROWD_ASKED,
+    FAULTS,
+    I64,
+    NODES,
+    R_ASKED_EXECUTED,
+    R_ASKED_IN_VAIN,
+    R_ASKED_LOW,
+    R_ASKED_NS,
+    R_ASKING,
+    R_DEVIATION,
+    R_EXECUTED,
+    R_HEARD_OF,
+    R_LEFT_BEHIND,
+    R_LOW,
+    R_NONCE,
+    R_SMOOTHED,
+    R_TOP,
+    S_ACCEPTED,
+    S_ACCEPTED_NS,
+    S_COMMITS,
+    SAID,
+    STATUS,
+    STATUS_FIXED,
+    STATUS_NS,
+    STATUS_SIZE,
+    STATUS_TIMER,
+    WAITING,
+    WHY,
+    L,
+)
+from tradebft.network.compiled.places import length, of_replica, of_slot
+
+
+@inner
+def ask_later(m: I64, now: int, r: int) -> None:
+    """`Recovery.ask_later`."""
+    if m[of_replica(m, R_ASKING, r)]:
+        return
+    m[of_replica(m, R_ASKING, r)] = 1
+    m[of_replica(m, R_ASKED_EXECUTED, r)] = m[of_replica(m, R_EXECUTED, r)]
+    m[of_replica(m, R_ASKED_LOW, r)] = m[of_replica(m, R_LOW, r)]
+    interval, usual = m[STATUS_NS], m[of_replica(m, R_SMOOTHED, r)]
+    if not m[STATUS_FIXED] and usual:
+        patience = min(interval, max(LEAST_NS, 2 * (usual + 4 * m[of_replica(m, R_DEVIATION, r)])))
+        interval = min(interval, patience << m[of_replica(m, R_ASKED_IN_VAIN, r)])
+    set_timer(m, now, r, STATUS_TIMER, interval + interval // 3 if r == 0 else interval)
+
+
+@inner
+def ask(m: I64, now: int, r: int) -> None:
+    """`Recovery.ask_now`."""
+    if m[NODES] > ASKERS:
+        m[WHY] = CROWD_ASKED
+        return
+    m[of_replica(m, R_NONCE, r)] += 1
+    low, executed = m[of_replica(m, R_LOW, r)], m[of_replica(m, R_EXECUTED, r)]
+    nonce, at = m[of_replica(m, R_NONCE, r)], m[AT_STATUS] + 3 * m[SAID]
+    m[at], m[at + 1], m[at + 2] = low, executed, nonce
+    m[SAID] += 1
+    size = m[STATUS_SIZE] + length(low) + length(executed) + length(nonce) + length(r)
+    broadcast(m, now, r, STATUS, m[SAID] - 1, size)
+    ask_later(m, now, r)
+
+
+@inner
+def _outstanding(m: I64, r: int) -> bool:
+    executed, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
+    if (r == 0 and m[WAITING] > 0) or executed < low:
+        return True
+    if m[of_replica(m, R_LEFT_BEHIND, r)] or m[of_replica(m, R_HEARD_OF, r)] > executed:
+        return True
+    for seq in range(executed + 1, m[of_replica(m, R_TOP, r)] + 1):
+        slot = seq % m[L]
+        if m[of_slot(m, S_ACCEPTED, r, slot)] or m[of_slot(m, S_COMMITS, r, slot)] > m[FAULTS]:
+            return True
+    return False
+
+
+@inner
+def on_status_timer(m: I64, now: int, r: int) -> None:
+    """`Recovery.on_status_timer`."""
+    m[of_replica(m, R_ASKING, r)] = 0
+    if not _outstanding(m, r):
+        return
+    executed, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
+    if m[of_replica(m, R_ASKED_EXECUTED, r)] != executed or m[of_replica(m, R_ASKED_LOW, r)] != low:
+        m[of_replica(m, R_ASKED_IN_VAIN, r)] = 0
+        ask_later(m, now, r)
+        return
+    m[of_replica(m, R_ASKED_IN_VAIN, r)] = min(m[of_replica(m, R_ASKED_IN_VAIN, r)] + 1, 20)
+    m[of_replica(m, R_ASKED_NS, r)] = now
+    m[of_replica(m, R_LEFT_BEHIND, r)] = m[of_replica(m, R_HEARD_OF, r)] = 0
+    ask(m, now, r)
+
+
+@inner
+def took(m: I64, now: int, r: int, slot: int) -> None:
+    """`Recovery.took` and `RoundTrip.sample`."""
+    accepted = m[of_slot(m, S_ACCEPTED_NS, r, slot)]
+    m[of_slot(m, S_ACCEPTED_NS, r, slot)] = -1
+    if accepted < 0 or m[of_replica(m, R_ASKED_NS, r)] >= accepted:
+        return
+    usual, deviation, sample = of_replica(m, R_SMOOTHED, r), of_replica(m, R_DEVIATION, r), now - accepted
+    if not m[usual]:
+        m[usual], m[deviation] = max(1, sample), sample // 2
+        return
+    error = sample - m[usual]
+    m[usual] = max(1, m[usual] + error // 8)
+    m[deviation] += (abs(error) - m[deviation]) // 4

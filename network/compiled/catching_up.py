@@ -1,0 +1,184 @@
+"""What a replica answers to one that asks, and what that one does with it: the rest of `consensus.pbft.recovery`."""
+
+from __future__ import annotations
+
+from tradebft.network.compiled.asking import ask_later
+from tradebft.network.compiled.compiling import inner
+from tradebft.network.compiled.leaving import alone, proposal_size, vote_size
+from tradebft.network.compiled.memory import (
+    ANSWER_SIZE,
+    AT_ANSWER,
+    AT_HEARD,
+    AT_STATUS,
+    B_SIZE,
+    BLOCK_SIZE,
+    BLOCKS_A_REPLY,
+    BLOCKS_KEPT,
+    CHECKPOINT,
+    COMMIT,
+    FAR_BEHIND,
+    FAULTS,
+    FETCH_REPLY,
+    I64,
+    IGNORED,
+    KNOWN,
+    MANY_STATUSES,
+    NODES,
+    NOTHING_NEW,
+    PRE_PREPARE,
+    PREPARE,
+    PROOF_SIZE,
+    R_ANSWERED,
+    R_EXECUTED,
+    R_LEFT_BEHIND,
+    R_LOW,
+    R_TOP,
+    S_ACCEPTED,
+    S_CLOSED,
+    S_COMMITS,
+    S_DECIDED,
+    S_PREPARED,
+    S_PREPARES,
+    SECOND_STATUS,
+    SHOWN,
+    SNAPSHOTS,
+    STATUS_BURST,
+    VIEW_TIMEOUT,
+    WHY,
+    K,
+    L,
+)
+from tradebft.network.compiled.places import length, of_batch, of_replica, of_slot
+from tradebft.network.compiled.rules import execute_in_order, hand_out, progressed, propose, reach, stabilise
+
+
+@inner
+def _allowed(m: I64, now: int, heard: int) -> bool:
+    """`Quota.allows`, of Statuses: tokens that are used up, and since when they grow back."""
+    every = max(1, m[VIEW_TIMEOUT] // 100)
+    left, since = STATUS_BURST - m[heard + 1], m[heard + 2] if m[heard + 1] else now
+    more = max(0, now - since) // every
+    if left + more >= STATUS_BURST:
+        left, since = STATUS_BURST, now
+    else:
+        left, since = left + more, since + more * every
+    allowed = left > 0
+    m[heard + 1], m[heard + 2] = STATUS_BURST - left + (1 if allowed else 0), since
+    return allowed
+
+
+@inner
+def _checkpoints_above(m: I64, now: int, r: int, peer: int, stable: int) -> None:
+    """`State.own_checkpoints`: what it voted for since its last stable one, within a window."""
+    last = m[of_replica(m, R_ANSWERED, r)] // m[K] * m[K]
+    first = max(m[of_replica(m, R_LOW, r)], last - m[L] - 1)
+    for seq in range(first // m[K] * m[K] + m[K], last + 1, m[K]):
+        if seq > stable:
+            alone(m, now, r, peer, CHECKPOINT, seq, vote_size(m, CHECKPOINT, r, seq))
+
+
+@inner
+def answer_size(m: I64, number: int) -> int:
+    """Bytes of a FetchReply, but for its sender's number."""
+    at = m[AT_ANSWER] + 3 * number
+    first, last, proof = m[at], m[at + 1], m[at + 2]
+    size = m[ANSWER_SIZE]
+    if proof:
+        size += m[PROOF_SIZE] + length(proof) - 1  # in place of a nil
+    for seq in range(first, last + 1):
+        size += m[BLOCK_SIZE] + 2 * length(seq) + m[of_batch(m, B_SIZE, seq)]
+    return size + (2 if last - first + 1 >= 16 else 0)
+
+
+@inner
+def _history_after(m: I64, now: int, r: int, peer: int, executed: int) -> None:
+    """`Recovery._history_after` and `ReplicaNode._send_blocks`."""
+    mine, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
+    if (m[SNAPSHOTS] and executed < low - m[SNAPSHOTS]) or executed <= m[KNOWN] - m[BLOCKS_KEPT]:
+        m[WHY] = FAR_BEHIND  # a snapshot may be all there is
+        return
+    last = min(mine, executed + BLOCKS_A_REPLY)
+    at = m[AT_ANSWER] + 3 * m[SHOWN]
+    m[at], m[at + 1], m[at + 2] = executed + 1, last, low
+    m[SHOWN] += 1
+    alone(m, now, r, peer, FETCH_REPLY, m[SHOWN] - 1, answer_size(m, m[SHOWN] - 1) + length(r))
+
+
+@inner
+def _votes_above(m: I64, now: int, r: int, peer: int, seq: int) -> None:
+    """`Recovery._votes_above`."""
+    shown = 0
+    first = max(seq, m[of_replica(m, R_LOW, r)]) + 1
+    for number in range(first, m[of_replica(m, R_TOP, r)] + 1):
+        slot = number % m[L]
+        accepted, prepared = m[of_slot(m, S_ACCEPTED, r, slot)], m[of_slot(m, S_PREPARED, r, slot)]
+        decided = m[of_slot(m, S_DECIDED, r, slot)]
+        votes = m[of_slot(m, S_PREPARES, r, slot)] + m[of_slot(m, S_COMMITS, r, slot)]
+        if not (accepted or decided or votes):
+            continue  # there is no slot
+        if shown == BLOCKS_A_REPLY:
+            return
+        shown += 1
+        if r == 0 and accepted:
+            alone(m, now, r, peer, PRE_PREPARE, number, proposal_size(m, number))
+        if m[of_slot(m, S_CLOSED, r, slot)]:
+            continue  # single votes are gone
+        if r != 0 and accepted:
+            alone(m, now, r, peer, PREPARE, number, vote_size(m, PREPARE, r, number))
+        if prepared:
+            alone(m, now, r, peer, COMMIT, number, vote_size(m, COMMIT, r, number))
+
+
+@inner
+def on_status(m: I64, now: int, r: int, peer: int, number: int) -> None:
+    """`Recovery.on_status`: send what *peer* misses."""
+    at = m[AT_STATUS] + 3 * number
+    stable, executed, nonce = m[at], m[at + 1], m[at + 2]
+    heard = m[AT_HEARD] + 3 * (r * m[NODES] + peer)
+    if nonce <= m[heard]:
+        m[IGNORED + SECOND_STATUS] += 1
+        return
+    m[heard] = nonce
+    if not _allowed(m, now, heard):
+        m[IGNORED + MANY_STATUSES] += 1
+        return
+    low, mine = m[of_replica(m, R_LOW, r)], m[of_replica(m, R_EXECUTED, r)]
+    if stable > low or executed > mine:
+        m[of_replica(m, R_LEFT_BEHIND, r)] = 1
+        ask_later(m, now, r)
+    _checkpoints_above(m, now, r, peer, stable)
+    distance = (r - peer - nonce) % m[NODES]
+    helps = distance <= m[FAULTS] or m[NODES] <= 3
+    if (executed < mine or stable < low) and helps:
+        _history_after(m, now, r, peer, executed)
+    _votes_above(m, now, r, peer, max(executed, stable))
+
+
+@inner
+def on_fetch_reply(m: I64, now: int, r: int, number: int) -> None:
+    """`Recovery.on_fetch_reply`."""
+    at = m[AT_ANSWER] + 3 * number
+    first, last, proof = m[at], m[at + 1], m[at + 2]
+    executed = of_replica(m, R_EXECUTED, r)
+    before = m[executed]
+    for seq in range(first, last + 1):
+        if seq != m[executed] + 1:
+            continue
+        low = m[of_replica(m, R_LOW, r)]
+        if low < seq <= min(low, m[executed]) + m[L]:
+            reach(m, r, seq)
+            m[of_slot(m, S_DECIDED, r, seq % m[L])] = 1
+        hand_out(m, now, r)
+    done = m[executed] > before
+    if done:
+        execute_in_order(m, now, r)
+        progressed(m, now, r)
+    if proof > m[of_replica(m, R_LOW, r)]:
+        stabilise(m, now, r, proof)
+        done = True
+    if last - first + 1 >= BLOCKS_A_REPLY and m[executed] > before:
+        m[WHY] = FAR_BEHIND  # it asks at once for more
+    if r == 0:
+        done = propose(m, now) or done
+    if not done:
+        m[IGNORED + NOTHING_NEW] += 1
