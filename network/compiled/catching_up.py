@@ -32,6 +32,8 @@ from tradebft.network.compiled.memory import (
     R_EXECUTED,
     R_LEFT_BEHIND,
     R_LOW,
+    R_PROOF,
+    R_PROOF_BEFORE,
     R_TOP,
     S_ACCEPTED,
     S_CLOSED,
@@ -41,7 +43,6 @@ from tradebft.network.compiled.memory import (
     S_PREPARES,
     SECOND_STATUS,
     SHOWN,
-    SNAPSHOTS,
     STATUS_BURST,
     VIEW_TIMEOUT,
     WHY,
@@ -94,7 +95,8 @@ def answer_size(m: I64, number: int) -> int:
 def _history_after(m: I64, now: int, r: int, peer: int, executed: int) -> None:
     """`Recovery._history_after` and `ReplicaNode._send_blocks`."""
     mine, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
-    if (m[SNAPSHOTS] and executed < low - m[SNAPSHOTS]) or executed <= m[KNOWN] - m[BLOCKS_KEPT]:
+    blocks_above = m[of_replica(m, R_PROOF_BEFORE, r)] or m[of_replica(m, R_PROOF, r)]
+    if executed < blocks_above or executed <= m[KNOWN] - m[BLOCKS_KEPT]:
         m[WHY] = FAR_BEHIND  # a snapshot may be all there is
         return
     last = min(mine, executed + BLOCKS_A_REPLY)

@@ -376,6 +376,8 @@ class CompiledCluster:
 
     def _flush(self) -> None:
         self._scribe.close(self._m)
+        while self._m.numbers[memory.KNOWN] < self._m.replica[:, memory.R_EXECUTED].max():
+            self._execute()  # it is in the log that somebody committed it: with what root?
         self._round.keep(self._m, self.recorder, self._scribe)
         self.recorder.trace.add(digest.total(digest.mix(self._m.numbers)))
 

@@ -195,6 +195,8 @@ STATUS_BURST: Final = 32
     R_ASKED_IN_VAIN,
     R_ASKED_NS,
     R_NONCE,
+    R_PROOF,  # the newest snapshot that it can prove, and the one before
+    R_PROOF_BEFORE,
     R_SMOOTHED,
     R_DEVIATION,
     R_WATCHED,  # the sequence that the view-change timer waits for; 0: none
@@ -205,7 +207,7 @@ STATUS_BURST: Final = 32
     R_WEATHER_AT,  # the next row of delays, and how many there are
     R_WEATHER_END,
     REPLICA,
-) = range(20)
+) = range(22)
 
 # Of a slot.
 S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, S_CLOSED = range(7)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from tradebft.consensus.interface import Config
-from tradebft.consensus.messages import Commit, Prepare, PrePrepare, Reply, Request
+from tradebft.consensus.messages import Checkpoint, Commit, Prepare, PrePrepare, Reply, Request
 from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import KEY_BITS, Memory
 from tradebft.network.compiled.scribe import Scribe
 from tradebft.network.recorder import REQUESTS_KEPT, ROUND_PATIENCE, ROUND_REQUESTS_MAX, Recorder
 
+Row = tuple[int, Any, int, int, int]  # sent, message, sender, receiver, arrived
 _VOTES: dict[int, type] = {memory.PRE_PREPARE: PrePrepare, memory.PREPARE: Prepare, memory.COMMIT: Commit}
 
 
@@ -39,23 +41,43 @@ class Round:
         self.choose(m, recorder)
         if not self._seq:
             return
-        seq = self._seq
-        found: list[tuple[int, Any, int, int, int]] = []
-        for i in np.flatnonzero(m.log[: m.numbers[memory.ROWS], 2] == seq).tolist():
-            kind, sender, sent = int(m.log[i, 0]), int(m.log[i, 1]), int(m.log[i, 3])
-            if kind in _VOTES:
-                vote = _VOTES[kind](0, seq, b"", sender)
-                for key in m.log_keys[i].tolist():
-                    found.append((sent, vote, sender, key & (1 << KEY_BITS) - 1, sent + (key >> KEY_BITS)))
-        events = m.event[: m.numbers[memory.EVENTS]]
-        for row in events[(events[:, 0] == memory.REPLY) & (events[:, 2] == seq)].tolist():
-            request = scribe.requests[row[3]]
-            reply = Reply(0, request.client, request.sequence, row[1], seq, b"", b"")
-            found.append((row[6], reply, row[1], row[4], row[5]))
-            self._due -= 1
+        singles, closer = self._singles(m, scribe)
+        found = [*self._broadcasts(m, closer), *singles]
         found.sort(key=lambda row: (row[0], row[2]))
         recorder.round += [(message, sender, to, sent, at) for sent, message, sender, to, at in found]
-        self._open = self._due > 0
+
+    def _singles(self, m: Memory, scribe: Scribe) -> tuple[list[Row], int]:
+        """What went to one receiver each, up to the last reply that is due; and whose that was (-1: not yet)."""
+        found: list[Row] = []
+        events = m.event[: m.numbers[memory.EVENTS]]
+        for kind, sender, _, about, to, at, sent in events[events[:, 2] == self._seq].tolist():
+            if kind in _VOTES:
+                found.append((sent, _VOTES[kind](0, self._seq, b"", sender), sender, to, at))
+            elif kind == memory.CHECKPOINT:
+                found.append((sent, Checkpoint(self._seq, b"", sender), sender, to, at))
+            elif kind == memory.REPLY:
+                request = scribe.requests[about]
+                reply = Reply(0, request.client, request.sequence, sender, self._seq, b"", b"")
+                found.append((sent, reply, sender, to, at))
+                self._due -= 1
+                if not self._due:
+                    self._open = False
+                    return found, int(sender)
+        return found, -1
+
+    def _broadcasts(self, m: Memory, closer: int) -> Iterator[Row]:
+        """What went to all. Whoever sends the last reply votes for a checkpoint after it, where one is due."""
+        for i in np.flatnonzero(m.log[: m.numbers[memory.ROWS], 2] == self._seq).tolist():
+            kind, sender, _, sent = m.log[i].tolist()
+            message: Any
+            if kind in _VOTES:
+                message = _VOTES[kind](0, self._seq, b"", sender)
+            elif kind == memory.CHECKPOINT and sender != closer:
+                message = Checkpoint(self._seq, b"", sender)
+            else:
+                continue
+            for key in m.log_keys[i].tolist():
+                yield sent, message, sender, key & (1 << KEY_BITS) - 1, sent + (key >> KEY_BITS)
 
     def choose(self, m: Memory, recorder: Recorder) -> None:
         """Not the very first, and not one that would be a picture of nothing but requests."""

@@ -76,6 +76,8 @@ from tradebft.network.compiled.memory import (
     R_HEARD_OF,
     R_LEFT_BEHIND,
     R_LOW,
+    R_PROOF,
+    R_PROOF_BEFORE,
     R_TOP,
     R_WATCHED,
     REQUESTS_WAITING,
@@ -91,6 +93,7 @@ from tradebft.network.compiled.memory import (
     SECOND_PROPOSAL,
     SECOND_VOTE,
     SLOT,
+    SNAPSHOTS,
     TAKEN,
     VERIFY_NS,
     VIEW_TIMEOUT,
@@ -397,6 +400,14 @@ def on_commit(m: I64, now: int, r: int, sender: int, seq: int) -> None:
 
 
 @inner
+def _prove_snapshot(m: I64, r: int, seq: int) -> None:
+    """`Snapshots.prove_snapshot`: it was taken, and is stable."""
+    if m[SNAPSHOTS] and seq % m[SNAPSHOTS] == 0:
+        m[of_replica(m, R_PROOF_BEFORE, r)] = m[of_replica(m, R_PROOF, r)]
+        m[of_replica(m, R_PROOF, r)] = seq
+
+
+@inner
 def stabilise(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica.stabilise`."""
     for gone in range(m[of_replica(m, R_LOW, r)] + 1, seq + 1):
@@ -410,6 +421,8 @@ def stabilise(m: I64, now: int, r: int, seq: int) -> None:
     m[of_replica(m, R_LEFT_BEHIND, r)] = 0
     if r == 0:
         m[NEXT_SEQ] = max(m[NEXT_SEQ], seq + 1)
+    if m[of_replica(m, R_ANSWERED, r)] >= seq:
+        _prove_snapshot(m, r, seq)
     if m[of_replica(m, R_EXECUTED, r)] < seq:
         ask(m, now, r)
 
@@ -442,6 +455,8 @@ def on_executed(m: I64, now: int, r: int, seq: int) -> None:
     for place in range(first, first + m[of_batch(m, B_COUNT, seq)]):
         reply(m, now, r, place, seq)
     m[of_replica(m, R_ANSWERED, r)] = seq
+    if seq == m[of_replica(m, R_LOW, r)]:
+        _prove_snapshot(m, r, seq)
     if seq % m[K] == 0 and seq > m[of_replica(m, R_LOW, r)]:
         broadcast(m, now, r, CHECKPOINT, seq, vote_size(m, CHECKPOINT, r, seq))
         on_checkpoint(m, now, r, r, seq)
