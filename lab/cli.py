@@ -113,6 +113,11 @@ def run(
         elif not as_json:
             with _next_folder(Path("results"), stem) as free:
                 folder = finished.save(free, progress)
+    if engine == "auto" and not quiet:
+        records = finished.records
+        click.echo(
+            f"engine {records.engine}" + (f": {records.engine_why}" if records.engine_why else ""), err=True
+        )
     return _show(finished, folder, as_json, quiet)
 
 
@@ -244,7 +249,7 @@ def bench() -> None:
 @engine_option
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
 def engine(nodes: int, batches: int, engine: str, as_json: bool) -> int:
-    """Messages a second, beside a bare loop that counts votes in bit masks: heapq, or compiled for a compiled engine."""
+    """Messages a second, beside a bare loop that counts votes: heapq, or compiled for a compiled engine."""
     from tradebft.lab import bench as benches
 
     _print(benches.engine(nodes, batches, engine=engine), as_json)

@@ -201,6 +201,7 @@ def _records(document: dict[str, Any], tables: dict[str, pl.DataFrame]) -> Recor
         protocol=document["protocol"],
         bus=document["bus"],
         engine=document["engine"],
+        engine_why="",
         nodes=list(network["members"]),
         quorum=document["quorum"],
         faults_tolerated=document["faults_tolerated"],

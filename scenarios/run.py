@@ -49,6 +49,8 @@ def execute(
 
 def _simulate(scenario: Scenario, records: Records, engine: str, progress: Progress) -> None:
     workload = scenario.workload
+    if engine != "reference":
+        progress("loading the engine (half a minute the first time)", 0, 1)
     try:
         if isinstance(workload, TradeFinance):
             run_trade_finance(scenario, workload, records, progress, engine=engine)

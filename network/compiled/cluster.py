@@ -92,7 +92,8 @@ class CompiledTime(simpy.Environment):
         """Let the kernel run up to SimPy's next event or to an answer; then process that event."""
         until, number = FOREVER, 0
         if self._queue:
-            until, priority, number, _ = self._queue[0]
+            time, priority, number, _ = self._queue[0]
+            until = int(time)
             if not priority:
                 number = -1  # an urgent event: no alarm at its instant comes first
         if self._cluster.advance(until, number):

@@ -1,8 +1,9 @@
 """How functions are compiled: once a machine and version, and kept.
 
 Each function is compiled for the types that it is annotated with, and for no others: left to itself, numba compiles
-one anew for every constant that it is handed, which takes minutes in all. Numba keeps what it compiled by the file that a function is in, and does not notice when a number changes that the file
-takes from another. So the folder that it is kept in is named after all sources of this package together.
+one anew for every constant that it is handed, which takes minutes in all. Numba keeps what it compiled by the file that
+a function is in, and does not notice when a number changes that the file takes from another; so the folder that it is
+kept in is named after all sources of this package together.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import numba
 
+_config: Any = numba.config
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def _kept_in() -> str:
     here = Path(__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
-    given = numba.config.CACHE_DIR
+    given = _config.CACHE_DIR
     folder = Path(given) if given else here / "__pycache__"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,10 +59,10 @@ def inner(function: Function) -> Function:
 def _made(function: Function, **options: Any) -> Function:
     *arguments, result = (_TYPES[kind] for kind in function.__annotations__.values())
     signature = f"{result}({', '.join(arguments)})"
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _FOLDER or before
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = _FOLDER or before
     try:
-        made: Function = numba.njit(signature, cache=True, error_model="numpy", **options)(function)
+        made = numba.njit(signature, cache=True, error_model="numpy", **options)(function)
     finally:
-        numba.config.CACHE_DIR = before
-    return made
+        _config.CACHE_DIR = before
+    return cast(Function, made)

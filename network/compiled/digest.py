@@ -50,13 +50,13 @@ _30, _27, _31, _32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
 _HALF = np.uint64(0xFFFFFFFF)
 _MASK = (1 << KEY_BITS) - 1
 
-Word = int  # of 64 bits, without a sign
+Word = np.uint64
 Words = NDArray[np.uint64]  # of the high halves, and of the two quarters of the low ones
 
 
 @inner
-def _fold(h: Word, field: Word) -> Word:
-    x = (h ^ field) + _GOLDEN
+def _fold(h: Word, field: int) -> Word:
+    x = (h ^ np.uint64(field)) + _GOLDEN
     x = (x ^ (x >> _30)) * _A
     x = (x ^ (x >> _27)) * _B
     return x ^ (x >> _31)

@@ -266,7 +266,8 @@ class Memory:
     client    (endpoints, 2) last sequence sent, executed at the primary up to here
     done      (endpoints, 2 windows) and beyond it, by sequence
     reply_ns  (ring, n) by place in the order
-    log       (N, 4) of broadcasts, until they are mixed into the trace digest: kind, sender, seq, start; log_keys (N, n - 1)
+    log       (N, 4) of broadcasts, until they are mixed into the trace digest: kind, sender, seq, start
+    log_keys  (N, n - 1) when each arrives
     event     (M, 7) of all else: kind, sender, seq, about, receiver, time, sent
     heard     (n, n, 3) of each peer's Statuses: the last nonce, what was used of its quota, since when
     status    (S, 3) of each Status: low, executed, nonce
