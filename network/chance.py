@@ -75,16 +75,17 @@ class Chance:
 
 
 class Stream:
-    """An endless row of independent draws, addressed by index (and lane); indices are from 0 to 2^64 - 1."""
+    """An endless row of independent draws, addressed by index (and lane); indices are from 0 to 2^64 - 1. *k0* and *k1*
+    are the halves of its key, see above."""
 
-    __slots__ = ("_k0", "_k1")
+    __slots__ = ("k0", "k1")
 
     def __init__(self, k0: int, k1: int) -> None:
-        self._k0, self._k1 = k0, k1
+        self.k0, self.k1 = k0, k1
 
     def bits(self, i: int) -> int:
         """64 random bits."""
-        return _mix(_mix((self._k0 + i * GOLDEN) & _MASK) ^ self._k1)
+        return _mix(_mix((self.k0 + i * GOLDEN) & _MASK) ^ self.k1)
 
     def uniform(self, i: int) -> float:
         """Uniform in the open interval (0, 1)."""
@@ -102,9 +103,9 @@ class Stream:
         rows = np.arange(count, dtype=np.uint64)
         rows += np.uint64(start & _MASK)
         rows *= np.uint64(GOLDEN)
-        rows += np.uint64(self._k0)
+        rows += np.uint64(self.k0)
         _mix_array(rows)
-        rows ^= np.uint64(self._k1)
+        rows ^= np.uint64(self.k1)
         if lanes == 1:
             cells = rows[:, None]
         else:

@@ -29,6 +29,7 @@ from tradebft.network.compiled.memory import (
     S_ACCEPTED_NS,
     S_COMMITS,
     SAID,
+    SLOT_MASK,
     STATUS,
     STATUS_FIXED,
     STATUS_NS,
@@ -36,7 +37,6 @@ from tradebft.network.compiled.memory import (
     STATUS_TIMER,
     WAITING,
     WHY,
-    L,
 )
 from tradebft.network.compiled.places import length, of_replica, of_slot
 
@@ -80,7 +80,7 @@ def _outstanding(m: I64, r: int) -> bool:
     if m[of_replica(m, R_LEFT_BEHIND, r)] or m[of_replica(m, R_HEARD_OF, r)] > executed:
         return True
     for seq in range(executed + 1, m[of_replica(m, R_TOP, r)] + 1):
-        slot = seq % m[L]
+        slot = seq & m[SLOT_MASK]
         if m[of_slot(m, S_ACCEPTED, r, slot)] or m[of_slot(m, S_COMMITS, r, slot)] > m[FAULTS]:
             return True
     return False

@@ -43,6 +43,7 @@ from tradebft.network.compiled.memory import (
     S_PREPARES,
     SECOND_STATUS,
     SHOWN,
+    SLOT_MASK,
     STATUS_BURST,
     VIEW_TIMEOUT,
     WHY,
@@ -112,7 +113,7 @@ def _votes_above(m: I64, now: int, r: int, peer: int, seq: int) -> None:
     shown = 0
     first = max(seq, m[of_replica(m, R_LOW, r)]) + 1
     for number in range(first, m[of_replica(m, R_TOP, r)] + 1):
-        slot = number % m[L]
+        slot = number & m[SLOT_MASK]
         accepted, prepared = m[of_slot(m, S_ACCEPTED, r, slot)], m[of_slot(m, S_PREPARED, r, slot)]
         decided = m[of_slot(m, S_DECIDED, r, slot)]
         votes = m[of_slot(m, S_PREPARES, r, slot)] + m[of_slot(m, S_COMMITS, r, slot)]
@@ -169,7 +170,7 @@ def on_fetch_reply(m: I64, now: int, r: int, number: int) -> None:
         low = m[of_replica(m, R_LOW, r)]
         if low < seq <= min(low, m[executed]) + m[L]:
             reach(m, r, seq)
-            m[of_slot(m, S_DECIDED, r, seq % m[L])] = 1
+            m[of_slot(m, S_DECIDED, r, seq & m[SLOT_MASK])] = 1
         hand_out(m, now, r)
     done = m[executed] > before
     if done:

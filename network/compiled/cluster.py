@@ -27,7 +27,7 @@ from tradebft.consensus.messages import (
 )
 from tradebft.network.chance import Chance
 from tradebft.network.cluster import Settings
-from tradebft.network.compiled import digest, kernel, lane, memory
+from tradebft.network.compiled import digest, drawing, kernel, lane, memory
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.rounds import Round
 from tradebft.network.compiled.scribe import RepliesAhead, Scribe
@@ -169,8 +169,9 @@ class CompiledCluster:
             memory.PROOF_SIZE: len(encode(votes("Checkpoint"))) - 1,
         }
         margin = known[memory.ROOM_NEEDED]
-        ahead = max(2 * (config.window + 4), DRAWS // max(1, n - 1))
-        m = Memory(config, n + len(self.clients), ahead, margin)
+        many = DRAWS // max(1, n - 1)
+        self._ahead = [max(2 * (config.window + 4), many), *[max(8, many)] * (n - 1)]
+        m = Memory(config, n + len(self.clients), self._ahead, margin)
         for place, number in known.items():
             m.numbers[place] = number
         digests = m.numbers.view(np.uint64)
@@ -307,12 +308,13 @@ class CompiledCluster:
     def _draw(self, r: int) -> None:
         """Delays of the next broadcasts of *r*, behind those that are left."""
         m, wire = self._m, self.settings.wire
-        at, end = int(m.replica[r, memory.R_WEATHER_AT]), int(m.replica[r, memory.R_WEATHER_END])
-        rows = m.weather[r]
-        rows[: end - at] = rows[at:end].copy()
-        count = len(rows) - (end - at)
+        at, end = m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]].tolist()
+        first, size = sum(self._ahead[:r]), self._ahead[r]
+        rows = m.weather[first : first + size]
+        rows[: end - at] = m.weather[at:end].copy()
+        count = size - (end - at)
         others = np.array([k for k in range(self.config.nodes) if k != r], dtype=np.int64)
-        u = self._streams[r].uniform_block(self._drawn[r], count, len(others))
+        u = drawing.uniform_block(self._streams[r], self._drawn[r], count, len(others))
         delays = wire.links.delays(r, others, u)
         if delays.max() >= memory.LONGEST_NS:
             raise Uncovered("delays of weeks")
@@ -321,15 +323,13 @@ class CompiledCluster:
             keys.sort(axis=1)
         rows[end - at :] = keys
         self._drawn[r] += count
-        m.replica[r, memory.R_WEATHER_AT], m.replica[r, memory.R_WEATHER_END] = 0, len(rows)
+        m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]] = first, first + size
 
     def _refill(self) -> None:
         m = self._m
         for r in range(self.config.nodes):
-            if (
-                m.replica[r, memory.R_WEATHER_END] - m.replica[r, memory.R_WEATHER_AT]
-                < self.config.window + 4
-            ):
+            left = m.replica[r, memory.R_WEATHER_END] - m.replica[r, memory.R_WEATHER_AT]
+            if left < m.numbers[memory.AHEAD_OTHERS if r else memory.AHEAD]:
                 self._draw(r)
         m.numbers[memory.DRY] = 0
 

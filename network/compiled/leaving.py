@@ -5,6 +5,8 @@ from __future__ import annotations
 from tradebft.network.compiled import lane
 from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.memory import (
+    AHEAD,
+    AHEAD_OTHERS,
     ALONE_AHEAD,
     AT_ALONE,
     AT_EVENT,
@@ -48,8 +50,6 @@ from tradebft.network.compiled.memory import (
     STATUS,
     T_ALARM_AT,
     T_DEADLINE,
-    WEATHER_ROWS,
-    WINDOW,
 )
 from tradebft.network.compiled.places import (
     length,
@@ -105,9 +105,9 @@ def broadcast(m: I64, now: int, r: int, what: int, about: int, size: int) -> Non
     made = lane.flight(m, what, r, -1, about, at)
     keys = row_of(m, lane.row(m, made, others))
     at_row = of_replica(m, R_WEATHER_AT, r)
-    drawn = m[AT_WEATHER] + (r * m[WEATHER_ROWS] + m[at_row]) * others
+    drawn = m[AT_WEATHER] + m[at_row] * others
     m[at_row] += 1
-    if m[of_replica(m, R_WEATHER_END, r)] - m[at_row] < m[WINDOW] + 4:
+    if m[of_replica(m, R_WEATHER_END, r)] - m[at_row] < m[AHEAD_OTHERS if r else AHEAD]:
         m[DRY] = r + 1
     head, log = m[AT_LOG] + 4 * m[ROWS], m[AT_LOG_KEYS] + others * m[ROWS]
     m[head], m[head + 1], m[head + 2], m[head + 3] = what, r, 0 if what == STATUS else about, at

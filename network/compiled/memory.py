@@ -59,6 +59,9 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     QUORUM,
     K,
     L,
+    SLOT_MASK,  # slots are a power of two, L or more
+    AHEAD,  # rows of delays that must be left, of the primary, and of others
+    AHEAD_OTHERS,
     WINDOW,
     BATCH_SIZE,
     BATCH_BYTES,
@@ -98,7 +101,6 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     REQUESTS,
     EVENTS_KEPT,
     BROADCASTS_KEPT,
-    WEATHER_ROWS,
     REPLIES_KEPT,
     STATUSES,
     ANSWERS,
@@ -128,7 +130,7 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     AT_PAIR,
     AT_ALONE,
     NUMBERS,
-) = range(102)
+) = range(104)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
@@ -255,13 +257,13 @@ class Memory:
     as with an array for each region. Here each region is an attribute, a view of it; those that are full are made anew,
     larger, and so are all views.
 
-    n replicas, L slots each:
+    n replicas:
 
-    replica (n, fields); slot (n, L, fields) by seq % L; timer (n, 3, fields); inbox (n, endpoints)
+    replica (n, fields); slot (n, 2^k, fields) by the last bits of seq; timer (n, 3, fields); inbox (n, endpoints)
     votes     (n, 8, 3) for checkpoints, by seq / K: how many, and whose
     alarm, lane  (entries, 3) the two queues; flight (F, fields)
     arrivals  (A, n - 1) keys, nearest first; free (A) the next free row of those
-    weather   (n, rows, n - 1) delays drawn ahead
+    weather   (rows, n - 1) delays drawn ahead, so many rows for each sender
     batch     (S, fields); request (R, fields)
     client    (endpoints, 2) last sequence sent, executed at the primary up to here
     done      (endpoints, 2 windows) and beyond it, by sequence
@@ -301,14 +303,14 @@ class Memory:
     pair: I64
     alone: I64
 
-    def __init__(self, config: Config, endpoints: int, ahead: int, margin: int) -> None:
+    def __init__(self, config: Config, endpoints: int, ahead: list[int], margin: int) -> None:
         n = config.nodes
-        others = max(1, n - 1)
+        others, slots = max(1, n - 1), 1 << (config.log_window - 1).bit_length()
         kept = max(8, LOGGED // others, 2 * (config.window + 4))
         flights, events = 2 * margin + 8 * n, max(1 << 14, 4 * margin)
         self._shapes: dict[str, tuple[int, ...]] = {
             "replica": (n, REPLICA),
-            "slot": (n, config.log_window, SLOT),
+            "slot": (n, slots, SLOT),
             "votes": (n, CHECKPOINTS_COUNTED, 3),
             "inbox": (n, endpoints),
             "timer": (n, 3, 2),
@@ -317,9 +319,9 @@ class Memory:
             "flight": (flights, FLIGHT),
             "arrivals": (4 * n + 64, others),
             "free": (4 * n + 64,),
-            "weather": (n, ahead, others),
-            "batch": (64, BATCH_FIELDS),
-            "request": (64, REQUEST_FIELDS),
+            "weather": (sum(ahead), others),
+            "batch": (1024, BATCH_FIELDS),
+            "request": (1024, REQUEST_FIELDS),
             "client": (endpoints, 2),
             "done": (endpoints, 2 * config.client_window),
             "reply_ns": (LOG_WINDOWS * config.log_window + config.batch_size, n),
@@ -336,6 +338,7 @@ class Memory:
         self._lay_out()
         self.numbers[ANSWERER], self.numbers[NEXT_SEQ] = -1, 1
         self.numbers[CLIENT_RING], self.numbers[ENDPOINTS] = 2 * config.client_window, endpoints
+        self.numbers[SLOT_MASK] = slots - 1
         self.timer[:] = -1
         self.slot[:, :, S_ACCEPTED_NS] = self.replica[:, R_ASKED_NS] = -1
         self.flight[:, F_PLACE] = np.arange(1, flights + 1)  # every flight is free, and names the next
@@ -361,7 +364,7 @@ class Memory:
             setattr(self, name, view)
             at += math.prod(shape)
         for place, name in _ROOM.items():
-            made[place] = self._shapes[name][name == "weather"]
+            made[place] = self._shapes[name][0]
         self.numbers = made
 
 
@@ -373,7 +376,6 @@ _ROOM: Final = {
     REQUESTS: "request",
     EVENTS_KEPT: "event",
     BROADCASTS_KEPT: "log",
-    WEATHER_ROWS: "weather",
     REPLIES_KEPT: "reply_ns",
     STATUSES: "status",
     ANSWERS: "answer",
@@ -389,6 +391,8 @@ def rules_of(config: Config, costs: CpuCosts | None, checks: int) -> dict[int, i
         K: config.checkpoint_interval,
         L: config.log_window,
         WINDOW: config.window,
+        AHEAD: config.window + 4,
+        AHEAD_OTHERS: 4,
         BATCH_SIZE: config.batch_size,
         BATCH_BYTES: config.batch_bytes,
         BATCH_TIMEOUT: config.batch_timeout_ns,

@@ -21,8 +21,8 @@ from tradebft.network.compiled.memory import (
     REPLICA,
     REQUEST_FIELDS,
     SLOT,
+    SLOT_MASK,
     K,
-    L,
 )
 
 
@@ -34,8 +34,8 @@ def of_replica(m: I64, field: int, r: int) -> int:
 
 @inner
 def of_slot(m: I64, field: int, r: int, slot: int) -> int:
-    """A field of a slot (a sequence modulo L) at replica *r*."""
-    return m[AT_SLOT] + (r * m[L] + slot) * SLOT + field
+    """A field of a slot (the last bits of a sequence) at replica *r*."""
+    return m[AT_SLOT] + (r * (m[SLOT_MASK] + 1) + slot) * SLOT + field
 
 
 @inner
@@ -79,7 +79,7 @@ def newly(m: I64, words: int, voter: int) -> bool:
     """Whether *voter* was not among those of the two words at *words*; it is now. Of a crowd nobody keeps account."""
     if m[NODES] > ASKERS:
         return True
-    word, bit = words + voter // 63, 1 << voter % 63
+    word, bit = (words, 1 << voter) if voter < 63 else (words + 1, 1 << (voter - 63))
     if m[word] & bit:
         return False
     m[word] |= bit

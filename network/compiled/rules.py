@@ -93,6 +93,7 @@ from tradebft.network.compiled.memory import (
     SECOND_PROPOSAL,
     SECOND_VOTE,
     SLOT,
+    SLOT_MASK,
     SNAPSHOTS,
     TAKEN,
     VERIFY_NS,
@@ -194,7 +195,7 @@ def _oldest(m: I64, r: int) -> int:
     """`Changing._oldest` at a backup that knows no requests but those proposed; 0: none."""
     first = max(m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]) + 1
     for seq in range(first, m[of_replica(m, R_TOP, r)] + 1):
-        if m[of_slot(m, S_ACCEPTED, r, seq % m[L])]:
+        if m[of_slot(m, S_ACCEPTED, r, seq & m[SLOT_MASK])]:
             return seq
     return 0
 
@@ -217,7 +218,7 @@ def execute_in_order(m: I64, now: int, r: int) -> bool:
     """`Replica.execute_in_order`. Whether anything was executed."""
     executed, done = of_replica(m, R_EXECUTED, r), False
     while m[executed] < m[of_replica(m, R_TOP, r)] and m[executed] >= m[of_replica(m, R_LOW, r)]:
-        if not m[of_slot(m, S_DECIDED, r, (m[executed] + 1) % m[L])]:
+        if not m[of_slot(m, S_DECIDED, r, (m[executed] + 1) & m[SLOT_MASK])]:
             break
         hand_out(m, now, r)
         done = True
@@ -269,7 +270,7 @@ def _propose_batch(m: I64, now: int) -> None:
     # The tag, the time, how many, and the requests.
     head = 7 + length(now) + (1 if count < 16 else 3 if count < 65536 else 5)
     m[of_batch(m, B_SIZE, seq)] = head + size
-    slot = seq % m[L]
+    slot = seq & m[SLOT_MASK]
     _accept(m, now, 0, seq, slot)
     broadcast(m, now, 0, PRE_PREPARE, seq, proposal_size(m, seq))
     ask_later(m, now, 0)
@@ -338,7 +339,7 @@ def on_pre_prepare(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica._on_pre_prepare` and `prepare`."""
     if not _fits(m, now, r, seq):
         return
-    slot = seq % m[L]
+    slot = seq & m[SLOT_MASK]
     if m[of_slot(m, S_ACCEPTED, r, slot)]:
         m[IGNORED + SECOND_PROPOSAL] += 1
         return
@@ -362,7 +363,7 @@ def on_prepare(m: I64, now: int, r: int, sender: int, seq: int) -> None:
     """`Replica._on_prepare`. Votes that come before their proposal are counted, and count when it comes."""
     if not _fits(m, now, r, seq):
         return
-    slot = seq % m[L]
+    slot = seq & m[SLOT_MASK]
     if m[of_slot(m, S_CLOSED, r, slot)]:
         return
     reach(m, r, seq)
@@ -380,7 +381,7 @@ def on_commit(m: I64, now: int, r: int, sender: int, seq: int) -> None:
     """`Replica._on_commit`."""
     if not _fits(m, now, r, seq):
         return
-    slot = seq % m[L]
+    slot = seq & m[SLOT_MASK]
     if m[of_slot(m, S_CLOSED, r, slot)]:
         return
     reach(m, r, seq)
@@ -411,7 +412,7 @@ def _prove_snapshot(m: I64, r: int, seq: int) -> None:
 def stabilise(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica.stabilise`."""
     for gone in range(m[of_replica(m, R_LOW, r)] + 1, seq + 1):
-        first = of_slot(m, 0, r, gone % m[L])
+        first = of_slot(m, 0, r, gone & m[SLOT_MASK])
         for at in range(first, first + SLOT):
             m[at] = 0
         m[first + S_ACCEPTED_NS] = -1
@@ -450,7 +451,7 @@ def on_checkpoint(m: I64, now: int, r: int, sender: int, seq: int) -> None:
 def on_executed(m: I64, now: int, r: int, seq: int) -> None:
     """`Replica._on_executed`, and `vote_checkpoint` where one is due."""
     if seq > m[of_replica(m, R_LOW, r)]:
-        took(m, now, r, seq % m[L])
+        took(m, now, r, seq & m[SLOT_MASK])
     first = m[of_batch(m, B_FIRST, seq)]
     for place in range(first, first + m[of_batch(m, B_COUNT, seq)]):
         reply(m, now, r, place, seq)

@@ -42,7 +42,7 @@ def test_a_block_with_lanes_is_a_function_of_row_and_lane_only():
     assert whole.shape == (40, 9)
     assert np.array_equal(whole[7:12, :4], stream.uniform_block(107, 5, 4))
     assert np.array_equal(whole[:, 0], stream.uniforms(100, 40))
-    keys = (stream._k0, stream._k1)
+    keys = (stream.k0, stream.k1)
     for k, j in [(0, 0), (3, 8), (39, 1)]:
         assert whole[k, j] == ((independent_bits(keys, 100 + k, j) >> 12) + 0.5) * 2.0**-52
 
