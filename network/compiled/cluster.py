@@ -136,11 +136,12 @@ class CompiledCluster:
         self._by_endpoint = list(self.clients.values())
         self._to_primary = [Alone(self._chance, wire.links, n + k, 0) for k in range(len(self.clients))]
         self._replies = [RepliesAhead(self._chance, wire.links, n, n + k) for k in range(len(self.clients))]
+        self._outstanding: dict[tuple[int, int], int] = {}  # endpoint and sequence -> number
         self._links_free = [0] * len(self.clients)  # of each client's interface
         self._round = Round(config)
         self._streams = [self._chance.stream("link", r) for r in range(n)]
         self._drawn = [0] * n
-        self._alone_drawn: dict[tuple[int, int], int] = {}
+        self._alone_drawn: dict[int, int] = {}
         self._pairs = 0
         self._m = self._memory()
         for r in range(n):
@@ -217,14 +218,14 @@ class CompiledCluster:
         """A request to the primary."""
         assert isinstance(message, Request)
         m, client = self._m, sender - self.config.nodes
-        if message.sequence <= m.client[sender, 0]:
-            raise Uncovered("a client that repeats a request")
-        length = size(message)
-        rid = self._scribe.add(message)
-        m.grow("request", rid + 1)
-        m.client[sender, 0] = message.sequence
-        m.request[rid, memory.Q_CLIENT], m.request[rid, memory.Q_SEQUENCE] = sender, message.sequence
-        m.request[rid, memory.Q_SIZE], m.request[rid, memory.Q_OPERATION] = length, len(message.operation)
+        length, key = size(message), (sender, message.sequence)
+        rid = self._outstanding.get(key, -1)
+        if rid < 0:
+            rid = self._outstanding[key] = self._scribe.add(message)
+            m.grow("request", rid + 1)
+            m.request[rid, memory.Q_CLIENT], m.request[rid, memory.Q_SEQUENCE] = sender, message.sequence
+            m.request[rid, memory.Q_SIZE] = length
+            m.request[rid, memory.Q_OPERATION] = len(message.operation)
         delay, _ = self._to_primary[client].next()
         arrival = at + delay
         bandwidth = self.settings.wire.bandwidth_bps
@@ -244,7 +245,7 @@ class CompiledCluster:
 
     def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:
         """A client asks everybody."""
-        raise Uncovered("a client that repeats a request")
+        raise Uncovered("a client that asks everybody")
 
     def set_timer(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
         """See `Timers.set`."""
@@ -273,7 +274,7 @@ class CompiledCluster:
             elif stop == memory.WEATHER:
                 self._refill()
             elif stop == memory.ALONE:
-                self._draw_alone(*divmod(int(m.numbers[memory.PAIR]), self.config.nodes))
+                self._draw_alone(int(m.numbers[memory.PAIR]))
             elif stop == memory.ROOM:
                 self._more_room()
             elif stop == memory.FLUSH:
@@ -333,23 +334,25 @@ class CompiledCluster:
                 self._draw(r)
         m.numbers[memory.DRY] = 0
 
-    def _draw_alone(self, r: int, to: int) -> None:
-        """Delays of what *r* sends to *to* alone, behind those that are left."""
-        m, pair = self._m, self._m.pair[r * self.config.nodes + to]
-        if not pair[0]:
+    def _draw_alone(self, place: int) -> None:
+        """Delays of what one replica sends to one other or to a client alone, behind those that are left."""
+        m, n = self._m, self.config.nodes
+        clients = int(m.numbers[memory.CLIENT_PAIRS])
+        r, to = divmod(place, n) if place < clients else (0, place - clients)
+        if not m.pair[place, 0]:
             self._pairs += 1
             m.grow("alone", self._pairs + 1)
-            pair = m.pair[r * self.config.nodes + to]
-            pair[0] = self._pairs
-        row, (_, at, end) = m.alone[pair[0]], pair.tolist()
+            m.pair[place, 0] = self._pairs
+        number, at, end = m.pair[place].tolist()
+        row = m.alone[number]
         row[: end - at] = row[at:end].copy()
         count = len(row) - (end - at)
-        drawn = self._alone_drawn.get((r, to), 0)
+        drawn = self._alone_drawn.get(place, 0)
         u = self._chance.stream("alone", r, to).uniforms(drawn, count)
         delays = self.settings.wire.links.delays(r, np.array([to], dtype=np.int64), u[:, None])
         row[end - at :] = delays[:, 0]
-        self._alone_drawn[r, to] = drawn + count
-        pair[1], pair[2] = 0, len(row)
+        self._alone_drawn[place] = drawn + count
+        m.pair[place, 1:] = 0, len(row)
 
     def _more_room(self) -> None:
         m, proposals = self._m, self.config.window + 4

@@ -24,12 +24,14 @@ from tradebft.network.compiled.memory import (
     AT_PAIR,
     AT_STATUS,
     B_COUNT,
+    B_FIRST,
     BATCH_DUE,
     BATCH_SET,
     BATCH_TIMER,
     BATCHES,
     BROADCASTS_KEPT,
     CHECKPOINT,
+    CLIENT_PAIRS,
     COMMIT,
     CPU,
     DELIVERED,
@@ -67,6 +69,8 @@ from tradebft.network.compiled.memory import (
     PRE_PREPARE,
     PREPARE,
     PROCESS,
+    Q_CLIENT,
+    Q_PLACE,
     Q_REPLIES,
     Q_SIZE,
     QUORUM,
@@ -254,21 +258,42 @@ def _ring(m: I64, due: int, what: int) -> None:
 
 
 @inner
-def _asked(m: I64, made: int) -> bool:
-    """Whether the first flight brings a Status to somebody who has too few delays at hand to answer it."""
-    if m[of_flight(m, F_WHAT, made)] & ~PROCESS != STATUS:
-        return False
-    r, sender, row = (
-        m[of_flight(m, F_TO, made)],
-        m[of_flight(m, F_SENDER, made)],
-        m[of_flight(m, F_ROW, made)],
-    )
-    if row >= 0:
-        r = m[row_of(m, row) + m[of_flight(m, F_PLACE, made)]] & _MASK
-    pair = r * m[NODES] + sender
+def _dry(m: I64, pair: int, needed: int) -> bool:
+    """Whether there are too few delays at hand of that pair."""
     at = m[AT_PAIR] + 3 * pair
     m[PAIR] = pair
-    return m[at + 2] - m[at + 1] < ALONE_NEEDED
+    return m[at + 2] - m[at + 1] < needed
+
+
+@inner
+def _dry_clients(m: I64, seq: int) -> bool:
+    """Whether the primary could not answer the requests of that batch."""
+    first, count = m[of_batch(m, B_FIRST, seq)], m[of_batch(m, B_COUNT, seq)]
+    for place in range(first, first + count):
+        client = m[of_request(m, Q_CLIENT, m[of_request(m, Q_PLACE, place)])]
+        if _dry(m, m[CLIENT_PAIRS] + client, count):
+            return True
+    return False
+
+
+@inner
+def _asked(m: I64, made: int) -> bool:
+    """Whether the first flight brings something to somebody who has too few delays at hand to answer it."""
+    what, about, sender = (
+        m[of_flight(m, F_WHAT, made)] & ~PROCESS,
+        m[of_flight(m, F_ABOUT, made)],
+        m[of_flight(m, F_SENDER, made)],
+    )
+    r, row = m[of_flight(m, F_TO, made)], m[of_flight(m, F_ROW, made)]
+    if what == EXECUTED:
+        return r == 0 and _dry_clients(m, about)
+    if what == REQUEST:
+        return _dry(m, m[CLIENT_PAIRS] + sender, 1)
+    if what != STATUS:
+        return False
+    if row >= 0:
+        r = m[row_of(m, row) + m[of_flight(m, F_PLACE, made)]] & _MASK
+    return _dry(m, r * m[NODES] + sender, ALONE_NEEDED)
 
 
 @compiled
@@ -281,6 +306,8 @@ def run(m: I64, until: int, number: int) -> int:
         if m[ANSWERER] >= 0:
             if m[ANSWER_NEXT] > m[KNOWN]:
                 return EXECUTE
+            if m[ANSWERER] == 0 and _dry_clients(m, m[ANSWER_NEXT]):
+                return ALONE
             _answer(m)
             continue
         first, bell = m[AT_LANE], m[AT_ALARM]

@@ -7,7 +7,7 @@ from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.memory import (
     AHEAD,
     AHEAD_OTHERS,
-    ALONE_AHEAD,
+    ALONE_ROW,
     AT_ALONE,
     AT_EVENT,
     AT_LOG,
@@ -21,6 +21,7 @@ from tradebft.network.compiled.memory import (
     BYTES_SENT,
     CHECKPOINT,
     CHECKPOINT_SIZE,
+    CLIENT_PAIRS,
     COMMIT,
     COMMIT_SIZE,
     CPU,
@@ -141,28 +142,49 @@ def _depart(m: I64, at: int, r: int, size: int) -> int:
 
 
 @inner
+def _next_delay(m: I64, pair: int) -> int:
+    """The loop has seen to it that there is one."""
+    delay = m[m[AT_ALONE] + m[pair] * m[ALONE_ROW] + m[pair + 1]]
+    m[pair + 1] += 1
+    return delay
+
+
+@inner
 def alone(m: I64, now: int, r: int, to: int, what: int, about: int, size: int) -> None:
     """To one other replica. The loop has seen to it that there are delays enough for this pair."""
     at = _signed(m, now, r, size)
     m[MESSAGES + what] += 1
     pair = m[AT_PAIR] + 3 * (r * m[NODES] + to)
-    arrival = _depart(m, at, r, size) + m[m[AT_ALONE] + m[pair] * ALONE_AHEAD + m[pair + 1]]
-    m[pair + 1] += 1
+    arrival = _depart(m, at, r, size) + _next_delay(m, pair)
     note(m, what, r, about if what <= COMMIT or what == CHECKPOINT else 0, about, to, arrival, at)
     lane.launch(m, arrival, lane.flight(m, what, r, to, about, at))
+
+
+@inner
+def _reply(m: I64, now: int, r: int, rid: int, seq: int, delay: int) -> None:
+    client, size = m[of_request(m, Q_CLIENT, rid)], m[of_request(m, Q_REPLY_SIZE, rid)] + length(r)
+    at = _signed(m, now, r, size)
+    m[MESSAGES + REPLY] += 1
+    arrival = _depart(m, at, r, size) + delay
+    note(m, REPLY, r, seq, rid, client, arrival, at)
+    lane.launch(m, arrival, lane.flight(m, REPLY, r, client, rid, at))
+
+
+@inner
+def answer(m: I64, now: int, rid: int, seq: int) -> None:
+    """The primary's reply to a request, the first or once more."""
+    delay = _next_delay(m, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + m[of_request(m, Q_CLIENT, rid)]))
+    _reply(m, now, 0, rid, seq, delay)
 
 
 @inner
 def reply(m: I64, now: int, r: int, place: int, seq: int) -> None:
     """To the client of the request at *place* in the order."""
     rid = m[of_request(m, Q_PLACE, place)]
-    client, size = m[of_request(m, Q_CLIENT, rid)], m[of_request(m, Q_REPLY_SIZE, rid)] + length(r)
-    at = _signed(m, now, r, size)
-    m[MESSAGES + REPLY] += 1
-    delay = m[m[AT_REPLY_NS] + place % m[REPLIES_KEPT] * m[NODES] + r]
-    arrival = _depart(m, at, r, size) + delay
-    note(m, REPLY, r, seq, rid, client, arrival, at)
-    lane.launch(m, arrival, lane.flight(m, REPLY, r, client, rid, at))
+    if r == 0:
+        answer(m, now, rid, seq)
+        return
+    _reply(m, now, r, rid, seq, m[m[AT_REPLY_NS] + place % m[REPLIES_KEPT] * m[NODES] + r])
 
 
 @inner

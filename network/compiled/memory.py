@@ -45,7 +45,7 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     EVENTS,
     ROWS,
     ROWS_USED,
-    PAIR,  # a sender and receiver whose delays are nearly used up, as sender * n + receiver
+    PAIR,  # whose delays are nearly used up, as a place in `pair`
     SAID,  # Statuses so far
     SHOWN,  # FetchReplies so far
     DRY,  # a sender whose delays are nearly used up, plus one; 0: none
@@ -88,6 +88,8 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     PROOF_SIZE,  # a checkpoint's certificate
     SNAPSHOTS,  # sequences from one to the next; 0: none
     BLOCKS_KEPT,
+    CLIENT_PAIRS,  # where those of the primary and each endpoint begin in `pair`
+    ALONE_ROW,  # delays in a row of `alone`
     REQUESTS_WAITING,
     CLIENT_WINDOW,
     CLIENT_RING,
@@ -130,7 +132,7 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     AT_PAIR,
     AT_ALONE,
     NUMBERS,
-) = range(104)
+) = range(106)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
@@ -147,7 +149,9 @@ HEADER = TIMER_DIGESTS + 3
     NOTHING_NEW,
     SECOND_STATUS,
     MANY_STATUSES,
-) = range(9)
+    KNOWN_REQUEST,
+    BEING_EXECUTED,
+) = range(11)
 REASONS_IGNORED: Final = (
     "vote at or below the low watermark",
     "vote above the high watermark",
@@ -158,6 +162,8 @@ REASONS_IGNORED: Final = (
     "nothing in it that this replica lacked",
     "status seen before",
     "status beyond its sender's quota",
+    "request known or no room for it",
+    "request in execution, or executed so long ago that its reply is gone",
 )
 
 # Why the loop stops.
@@ -247,9 +253,10 @@ F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT = rang
     Q_REPLIED,  # the sequence that it was executed at
     Q_REPLY_SIZE,
     Q_RESULT,  # its digest
+    Q_ARRIVED,  # at the primary
     Q_PLACE,  # no property of the request: the k-th to arrive at the primary was the one that stands at k
     REQUEST_FIELDS,
-) = range(10)
+) = range(11)
 
 
 class Memory:
@@ -265,7 +272,7 @@ class Memory:
     arrivals  (A, n - 1) keys, nearest first; free (A) the next free row of those
     weather   (rows, n - 1) delays drawn ahead, so many rows for each sender
     batch     (S, fields); request (R, fields)
-    client    (endpoints, 2) last sequence sent, executed at the primary up to here
+    client    (endpoints) whose requests are executed at the primary up to here
     done      (endpoints, 2 windows) and beyond it, by sequence
     reply_ns  (ring, n) by place in the order
     log       (N, 4) of broadcasts, until they are mixed into the trace digest: kind, sender, seq, start
@@ -274,8 +281,9 @@ class Memory:
     heard     (n, n, 3) of each peer's Statuses: the last nonce, what was used of its quota, since when
     status    (S, 3) of each Status: low, executed, nonce
     answer    (A, 3) of each FetchReply: first and last block, checkpoint
-    pair      (n * n, 3) a row of alone, the next delay in it, how many there are
-    alone     (P, delays) drawn ahead from one replica to another
+    pair      (n * n and endpoints, 3) a row of alone, the next delay in it, how many there are: from each replica to
+              each other, and from the primary to each client, who may have an answer repeated
+    alone     (P, delays) drawn ahead
     """
 
     replica: I64
@@ -307,6 +315,7 @@ class Memory:
         n = config.nodes
         others, slots = max(1, n - 1), 1 << (config.log_window - 1).bit_length()
         kept = max(8, LOGGED // others, 2 * (config.window + 4))
+        pairs, alone = n * n if n <= ASKERS else 0, max(ALONE_AHEAD, 2 * config.batch_size + 64)
         flights, events = 2 * margin + 8 * n, max(1 << 14, 4 * margin)
         self._shapes: dict[str, tuple[int, ...]] = {
             "replica": (n, REPLICA),
@@ -322,7 +331,7 @@ class Memory:
             "weather": (sum(ahead), others),
             "batch": (1024, BATCH_FIELDS),
             "request": (1024, REQUEST_FIELDS),
-            "client": (endpoints, 2),
+            "client": (endpoints,),
             "done": (endpoints, 2 * config.client_window),
             "reply_ns": (LOG_WINDOWS * config.log_window + config.batch_size, n),
             "log": (kept, 4),
@@ -331,14 +340,14 @@ class Memory:
             "heard": (n if n <= ASKERS else 1, n, 3),
             "status": (64, 3),
             "answer": (64, 3),
-            "pair": (n * n if n <= ASKERS else 1, 3),
-            "alone": (1, ALONE_AHEAD),
+            "pair": (pairs + endpoints, 3),
+            "alone": (1, alone),
         }
         self.numbers: I64 = np.zeros(0, dtype=np.int64)  # the buffer
         self._lay_out()
         self.numbers[ANSWERER], self.numbers[NEXT_SEQ] = -1, 1
         self.numbers[CLIENT_RING], self.numbers[ENDPOINTS] = 2 * config.client_window, endpoints
-        self.numbers[SLOT_MASK] = slots - 1
+        self.numbers[SLOT_MASK], self.numbers[CLIENT_PAIRS], self.numbers[ALONE_ROW] = slots - 1, pairs, alone
         self.timer[:] = -1
         self.slot[:, :, S_ACCEPTED_NS] = self.replica[:, R_ASKED_NS] = -1
         self.flight[:, F_PLACE] = np.arange(1, flights + 1)  # every flight is free, and names the next

@@ -10,6 +10,7 @@ from tradebft.network.compiled import lane
 from tradebft.network.compiled.asking import ask, ask_later, took
 from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.leaving import (
+    answer,
     broadcast,
     cancel_timer,
     note,
@@ -38,6 +39,7 @@ from tradebft.network.compiled.memory import (
     BATCH_SIZE,
     BATCH_TIMEOUT,
     BATCH_TIMER,
+    BEING_EXECUTED,
     BEYOND_WINDOW,
     CHECKPOINT,
     CHECKS,
@@ -56,6 +58,7 @@ from tradebft.network.compiled.memory import (
     HIGH_VOTE,
     I64,
     IGNORED,
+    KNOWN_REQUEST,
     LAST_COMMIT,
     NEXT_SEQ,
     NODES,
@@ -64,9 +67,11 @@ from tradebft.network.compiled.memory import (
     PRE_PREPARE,
     PREPARE,
     PROCESS,
+    Q_ARRIVED,
     Q_CLIENT,
     Q_OPERATION,
     Q_PLACE,
+    Q_REPLIED,
     Q_SEQUENCE,
     Q_SIZE,
     QUORUM,
@@ -148,7 +153,7 @@ def _accept(m: I64, now: int, r: int, seq: int, slot: int) -> None:
 def _mark(m: I64, rid: int) -> None:
     """`ClientTable.mark` at the primary."""
     client, size = m[of_request(m, Q_CLIENT, rid)], m[CLIENT_RING]
-    done, low = m[AT_DONE] + client * size, m[AT_CLIENT] + 2 * client + 1
+    done, low = m[AT_DONE] + client * size, m[AT_CLIENT] + client
     m[done + m[of_request(m, Q_SEQUENCE, rid)] % size] = 1
     while m[done + (m[low] + 1) % size]:
         m[low] += 1
@@ -302,13 +307,24 @@ def propose(m: I64, now: int) -> bool:
 @inner
 def on_request(m: I64, now: int, rid: int) -> None:
     """`Replica._on_request` at the primary."""
-    if m[WAITING] >= m[REQUESTS_WAITING]:
-        m[WHY] = CROWDED
+    seq = m[of_request(m, Q_REPLIED, rid)]
+    if seq and m[of_replica(m, R_EXECUTED, 0)] >= seq:
+        if m[of_replica(m, R_ANSWERED, 0)] >= seq:
+            answer(m, now, rid, seq)
+        else:
+            m[IGNORED + BEING_EXECUTED] += 1
         return
-    executed = m[m[AT_CLIENT] + 2 * m[of_request(m, Q_CLIENT, rid)] + 1]
+    executed = m[m[AT_CLIENT] + m[of_request(m, Q_CLIENT, rid)]]
     if m[of_request(m, Q_SEQUENCE, rid)] > executed + m[CLIENT_WINDOW]:
         m[WHY] = BEYOND_WINDOW
         return
+    if m[of_request(m, Q_ARRIVED, rid)]:
+        m[IGNORED + KNOWN_REQUEST] += 1
+        return
+    if m[WAITING] >= m[REQUESTS_WAITING]:
+        m[WHY] = CROWDED
+        return
+    m[of_request(m, Q_ARRIVED, rid)] = 1
     m[of_request(m, Q_PLACE, m[ARRIVED])] = rid
     m[ARRIVED] += 1
     m[WAITING] += 1

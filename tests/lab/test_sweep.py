@@ -347,7 +347,7 @@ def test_two_hundred_runs_keep_two_processors_busy(tmp_path: Path) -> None:
     two = planned(
         load("stress", {"workload.transactions": 2000}), grid_of(["consensus.batch_size=1,2,5,10"]), 50
     )
-    found = sweep(two, tmp_path, workers=2)
+    found = sweep(two, tmp_path, workers=2, engine="auto")
     assert found.runs.height == 200
     busy = found.document["processors_busy"]
     print(f"{200} runs in {found.wall_seconds:.1f} s, processors busy {busy:.0%}")

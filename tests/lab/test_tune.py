@@ -188,11 +188,13 @@ def test_a_tenth_of_the_runs_of_a_grid_finds_its_best(tmp_path: Path) -> None:
         "consensus.batch_timeout": ["0 ms", "1 ms", "5 ms", "20 ms", "50 ms", "100 ms"],
         "consensus.window": ["1", "2", "4", "8", "16", "32", "64"],
     }
-    grid = sweep(planned(scenario, list(values.items()), 1), tmp_path / "grid")
+    grid = sweep(planned(scenario, list(values.items()), 1), tmp_path / "grid", engine="auto")
     count = len(list(product(*values.values())))
     assert grid.runs.height == count
     best_of_grid = float(grid.runs[P99].min())
-    found = tune(scenario, [goal_of(P99, False)], dimensions(scenario, list(values)), count // 10)
+    found = tune(
+        scenario, [goal_of(P99, False)], dimensions(scenario, list(values)), count // 10, engine="auto"
+    )
     best = float(found.trials[P99][found.best[0]])
     print(
         f"grid of {count}: {best_of_grid:.2f} ms; {count // 10} trials: {best:.2f} ms; {found.setting(found.best[0])}"

@@ -113,7 +113,7 @@ def compare(engine, numbers):
 
 @pytest.mark.parametrize("engine", FAST)
 def test_drawn_scenarios_leave_the_same(engine):
-    assert compare(engine, range(40)) >= 30
+    assert compare(engine, range(40)) >= 35
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_drawn_scenarios_leave_the_same(engine):
 def test_five_hundred_drawn_scenarios_leave_the_same(engine):
     covered = compare(engine, range(1000, 1500))
     print(f"{engine}: {covered} of 500 covered")
-    assert covered >= 400
+    assert covered >= 480
 
 
 @pytest.mark.parametrize("engine", FAST)
@@ -187,9 +187,9 @@ def test_auto_takes_the_compiled_one_and_says_so():
     assert (records.engine, records.engine_why) == ("compiled", "")
 
 
-@pytest.mark.parametrize("timeouts", [{"client_timeout": "11 ms"}, {"view_change_timeout": "9 ms"}])
+@pytest.mark.parametrize("timeouts", [{"client_timeout": "6 ms"}, {"view_change_timeout": "9 ms"}])
 def test_a_run_that_leaves_the_ground_falls_back(timeouts):
-    """A client that repeats its request, a view change: nobody could have told before the run."""
+    """A client that asks everybody, a view change: nobody could have told before the run."""
     scenario = Scenario.model_validate(
         {
             "network": {"nodes": 4, "links": {"model": "constant", "delay": "5 ms"}},
