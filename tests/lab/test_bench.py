@@ -20,3 +20,16 @@ def test_one_seed_one_digest():
 def test_the_engine_delivers_a_quarter_of_what_a_bare_loop_does():
     """At n = 64, drawn delays, protocol, signatures, invariants and digest included; measured in one run."""
     assert engine(nodes=64, batches=12)["ratio"] >= 0.25
+
+
+def test_the_compiled_engine_decides_the_same_and_sooner():
+    """At n = 64 it needs a few runs' worth of batches: a client and a batch are Python, and cost the same for any n."""
+    compiled, reference = engine(64, 12, engine="compiled"), engine(64, 12)
+    assert compiled["engine"] == "compiled"
+    assert compiled["trace_digest"] == reference["trace_digest"]
+    assert compiled["messages"] == reference["messages"]
+    assert compiled["messages_per_second"] > 4 * reference["messages_per_second"]
+
+
+def test_auto_measures_the_fastest():
+    assert engine(4, 5, engine="auto")["engine"] == "compiled"
