@@ -54,6 +54,7 @@ from tradebft.network.compiled.memory import (
     FLIGHTS,
     FLUSH,
     I64,
+    IGNORED,
     INBOX,
     INBOX_FULL,
     KEY_BITS,
@@ -73,6 +74,7 @@ from tradebft.network.compiled.memory import (
     Q_PLACE,
     Q_REPLIES,
     Q_SIZE,
+    Q_TOLD,
     QUORUM,
     R_FREE_AT,
     REPLY,
@@ -83,6 +85,7 @@ from tradebft.network.compiled.memory import (
     ROWS,
     ROWS_USED,
     SAID,
+    SECOND_REPLY,
     SHOWN,
     STATUS,
     STATUS_SIZE,
@@ -202,6 +205,19 @@ def _receive(m: I64, now: int, what: int, r: int, sender: int, about: int) -> No
 
 
 @inner
+def _told(m: I64, sender: int, rid: int) -> bool:
+    """`Client._on_reply`: whether that makes f+1."""
+    replies, told = of_request(m, Q_REPLIES, rid), of_request(m, Q_TOLD, rid)
+    if sender == 0 and m[told]:
+        m[IGNORED + SECOND_REPLY] += m[replies] <= m[FAULTS]
+        return False
+    m[told] += sender == 0
+    m[replies] += 1
+    m[RID] = rid
+    return m[replies] == m[FAULTS] + 1
+
+
+@inner
 def _arrive(m: I64, now: int, made: int) -> bool:
     """The first flight arrives, at one receiver. True if it is the reply that a client was waiting for."""
     m[NOW] = now
@@ -218,9 +234,7 @@ def _arrive(m: I64, now: int, made: int) -> bool:
     else:
         lane.leave(m)
     if what == REPLY:
-        m[of_request(m, Q_REPLIES, about)] += 1
-        m[RID] = about
-        return bool(m[of_request(m, Q_REPLIES, about)] == m[FAULTS] + 1)
+        return _told(m, sender, about)
     if what >= PROCESS:
         if what != EXECUTED | PROCESS:
             m[_inbox(m, r, sender)] -= 1

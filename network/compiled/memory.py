@@ -151,7 +151,8 @@ HEADER = TIMER_DIGESTS + 3
     MANY_STATUSES,
     KNOWN_REQUEST,
     BEING_EXECUTED,
-) = range(11)
+    SECOND_REPLY,
+) = range(12)
 REASONS_IGNORED: Final = (
     "vote at or below the low watermark",
     "vote above the high watermark",
@@ -164,6 +165,7 @@ REASONS_IGNORED: Final = (
     "status beyond its sender's quota",
     "request known or no room for it",
     "request in execution, or executed so long ago that its reply is gone",
+    "reply seen before",
 )
 
 # Why the loop stops.
@@ -254,9 +256,11 @@ F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT = rang
     Q_REPLY_SIZE,
     Q_RESULT,  # its digest
     Q_ARRIVED,  # at the primary
+    Q_PROPOSED,  # at which sequence
+    Q_TOLD,  # the primary's reply is with its client
     Q_PLACE,  # no property of the request: the k-th to arrive at the primary was the one that stands at k
     REQUEST_FIELDS,
-) = range(11)
+) = range(13)
 
 
 class Memory:

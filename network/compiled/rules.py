@@ -71,7 +71,7 @@ from tradebft.network.compiled.memory import (
     Q_CLIENT,
     Q_OPERATION,
     Q_PLACE,
-    Q_REPLIED,
+    Q_PROPOSED,
     Q_SEQUENCE,
     Q_SIZE,
     QUORUM,
@@ -259,6 +259,7 @@ def _propose_batch(m: I64, now: int) -> None:
     """`Waiting.take` and `Replica._propose_batch`."""
     first = m[TAKEN]
     count, room, size = 0, m[BATCH_BYTES], 0
+    seq = m[NEXT_SEQ]
     while first + count < m[ARRIVED] and count < m[BATCH_SIZE]:
         rid = m[of_request(m, Q_PLACE, first + count)]
         room -= m[of_request(m, Q_OPERATION, rid)]
@@ -266,9 +267,9 @@ def _propose_batch(m: I64, now: int) -> None:
             break
         size += m[of_request(m, Q_SIZE, rid)]
         m[FRESH_BYTES] -= m[of_request(m, Q_OPERATION, rid)]
+        m[of_request(m, Q_PROPOSED, rid)] = seq
         count += 1
     m[TAKEN] += count
-    seq = m[NEXT_SEQ]
     m[NEXT_SEQ] = seq + 1
     m[of_batch(m, B_FIRST, seq)], m[of_batch(m, B_COUNT, seq)] = first, count
     m[of_batch(m, B_TIME, seq)] = now
@@ -307,7 +308,7 @@ def propose(m: I64, now: int) -> bool:
 @inner
 def on_request(m: I64, now: int, rid: int) -> None:
     """`Replica._on_request` at the primary."""
-    seq = m[of_request(m, Q_REPLIED, rid)]
+    seq = m[of_request(m, Q_PROPOSED, rid)]
     if seq and m[of_replica(m, R_EXECUTED, 0)] >= seq:
         if m[of_replica(m, R_ANSWERED, 0)] >= seq:
             answer(m, now, rid, seq)

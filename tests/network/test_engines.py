@@ -35,47 +35,69 @@ LINKS = (
 )
 
 
+SLOW_CPU = {"message": "300 us", "execute": "2 ms"}
+
+
 def drawn(number: int) -> Scenario:
     """The scenario of that number."""
     dice = random.Random(number)
-    interval = dice.choice([4, 8, 16, 128])
+    interval = dice.choice([2, 4, 16, 128])
+    log = dice.choice([interval + 1, 2 * interval, 4 * interval])
     workload = {
         "kind": "synthetic",
         "transactions": dice.choice([1, 40, 200, 400]),
-        "payload_bytes": dice.choice([0, 10, 127, 128, 300, 70_000]),
-        "clients": dice.choice([1, 2, 5]),
+        "payload_bytes": dice.choice([0, 10, 127, 128, 1000, 70_000]),
+        "clients": dice.choice([1, 3, 30]),
     }
     if dice.random() < 0.5:
         workload |= {"arrival": "closed", "outstanding": dice.choice([1, 3, 40])}
     else:
-        workload |= {
-            "arrival": "open",
-            "rate": dice.choice([20, 200, 1000]),
-            "spacing": dice.choice(["poisson", "even"]),
-        }
+        spacing = dice.choice(["poisson", "even"])
+        workload |= {"arrival": "open", "rate": dice.choice([20, 200, 1000, 5000]), "spacing": spacing}
+    network = {"nodes": dice.choice([2, 3, 4, 5, 6, 7, 10, 13, 16]), "links": dice.choice(LINKS)}
+    if dice.random() < 0.4:
+        network["bandwidth"] = dice.choice(["2 Mbit/s", "100 Mbit/s", "1 Gbit/s"])
+    if dice.random() < 0.2:
+        network["client_links"] = {"model": "uniform", "low": "1 ms", "high": "30 ms"}
+    consensus = {
+        "batch_size": dice.choice([1, 2, 10, 100, 600]),
+        "batch_bytes": dice.choice(["1 KiB", "1 MiB"]),
+        "batch_timeout": dice.choice(["0 ms", "5 ms", "20 ms"]),
+        "window": min(log, dice.choice([1, 4, 16, 64])),
+        "checkpoint_interval": interval,
+        "log_window": log,
+        "snapshot_interval": dice.choice([0, interval, 8 * interval]),
+        "view_change_timeout": dice.choice(["500 ms", "1 s", "10 s"]),
+        "client_timeout": "30 s",
+        "client_window": dice.choice([64, 256, 1000]),
+    }
+    if dice.random() < 0.2:
+        consensus["status_interval"] = "300 ms"
+    cpu = dice.choice(["none", "measured", SLOW_CPU])
     return Scenario.model_validate(
         {
             "seed": number,
-            "network": {
-                "nodes": dice.choice([2, 3, 4, 5, 7, 10, 13]),
-                "links": dice.choice(LINKS),
-                **({"bandwidth": dice.choice(["10 Mbit/s", "1 Gbit/s"])} if dice.random() < 0.4 else {}),
-            },
-            "nodes": {"cpu": dice.choice(["none", "measured"])},
-            "consensus": {
-                "batch_size": dice.choice([1, 2, 10, 100]),
-                "batch_timeout": dice.choice(["0 ms", "5 ms", "20 ms"]),
-                "window": dice.choice([1, 4, min(16, 2 * interval)]),
-                "checkpoint_interval": interval,
-                "snapshot_interval": dice.choice([0, interval, 8 * interval]),
-                "view_change_timeout": dice.choice(["1 s", "10 s"]),
-                "client_timeout": "30 s",
-                "client_window": dice.choice([64, 256]),
-                **({"status_interval": "300 ms"} if dice.random() < 0.2 else {}),
-            },
+            "network": network,
+            "nodes": {"cpu": cpu},
+            "consensus": consensus,
             "workload": workload,
         }
     )
+
+
+def repeating(**changes) -> Scenario:
+    """A client that repeats requests that are with a slow primary still, and some that it has answered."""
+    given = {
+        "network": {
+            "nodes": 7,
+            "links": {"model": "uniform", "low": "1 ms", "high": "9 ms"},
+            "bandwidth": "100 Mbit/s",
+        },
+        "nodes": {"cpu": SLOW_CPU},
+        "consensus": {"batch_size": 1, "window": 2, "view_change_timeout": "20 s", "client_timeout": "40 s"},
+        "workload": {"kind": "synthetic", "transactions": 300, "clients": 3, "outstanding": 10},
+    }
+    return Scenario.model_validate(given | changes)
 
 
 def silent(*_):
@@ -129,6 +151,25 @@ def test_five_hundred_drawn_scenarios_leave_the_same(engine):
 def test_built_in_scenarios_leave_the_same(engine, name):
     scenario = load(name, {"days": 5} if name == "guizhou-pilot" else {}, 3)
     assert differences(scenario, engine) == []
+
+
+def test_requests_that_clients_repeat_are_handled_alike():
+    burst = {
+        "kind": "synthetic",
+        "transactions": 100,
+        "clients": 3,
+        "arrival": "open",
+        "rate": 500,
+        "payload_bytes": 1000,
+    }
+    config = {"batch_size": 600, "window": 64, "view_change_timeout": "3 s", "client_timeout": "40 s"}
+    still = {"nodes": 13, "links": {"model": "constant", "delay": "0 ms"}, "bandwidth": "100 Mbit/s"}
+    whys = set()
+    for scenario in (repeating(), repeating(network=still, consensus=config, workload=burst)):
+        assert differences(scenario, "compiled") == []
+        whys |= set(execute(scenario, silent, engine="compiled").ignored)
+    assert any(why.startswith("request in execution") for why in whys), whys
+    assert "request known or no room for it" in whys
 
 
 def test_a_rule_that_is_broken_is_found(monkeypatch):
