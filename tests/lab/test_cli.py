@@ -332,7 +332,7 @@ class TestOtherCommands:
     def test_bench_prints_one_document(self, tradebft, monkeypatch):
         measured = {"messages_per_second": 1234.5, "wall_seconds": 2.0, "peak_memory_mb": 80.0}
         fake = type(sys)("bench")
-        fake.engine = lambda nodes, batches: {**measured, "nodes": nodes, "batches": batches}
+        fake.engine = lambda nodes, batches, engine: {**measured, "nodes": nodes, "batches": batches}
         monkeypatch.setitem(sys.modules, "tradebft.lab.bench", fake)
         monkeypatch.setattr(sys.modules["tradebft.lab"], "bench", fake, raising=False)
         code, out, err = tradebft("bench", "engine", "--nodes", 4, "--batches", 2, "--json")
