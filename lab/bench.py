@@ -128,7 +128,7 @@ def _bare_loop(nodes: int, seed: int, messages: int = 400_000) -> float:
 
 
 def _bare_compiled_loop(nodes: int, seed: int) -> float:
-    """`_bare_loop`, compiled: the same heap by time and number, the same bit masks."""
+    """`_bare_loop`, compiled: the same heap by time and number; votes are counted, not marked."""
     from tradebft.network.compiled.bare import votes
 
     quorum = 2 * ((nodes - 1) // 3) + 1

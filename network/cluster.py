@@ -60,10 +60,31 @@ class Settings:
     later_keys: int = 0  # keys that each replica may come to use after its first
     apart: bool = False  # each replica executes for itself, instead of one execution for all that agree
 
+    @property
+    def patience_ns(self) -> int:
+        """So long that a live network had answered: several doublings of every timeout."""
+        return 30 * self.config.view_change_timeout_ns + 4 * self.client_timeout_ns
 
-class Cluster:
+
+class Timeline:
+    """A network that lives in virtual time."""
+
+    env: Any  # a SimPy environment with `time`
+
+    def run(self, until_ns: int) -> None:
+        """Move virtual time on to *until_ns*."""
+        if until_ns > self.env.time:
+            self.env.run(until=until_ns)
+
+    def settle(self, grace_ns: int) -> None:
+        """Load has ended: let what is on its way arrive, for at most *grace_ns*."""
+        self.run(self.env.time + grace_ns)
+
+
+class Cluster(Timeline):
     """Builds the network at time 0; `run` moves it on."""
 
+    env: VirtualTime
     invariants = NAMES  # that are checked
 
     def __init__(self, settings: Settings, env: VirtualTime | None = None) -> None:
@@ -129,15 +150,6 @@ class Cluster:
         for node in self.nodes:
             node.start(0)
 
-    def run(self, until_ns: int) -> None:
-        """Move virtual time on to *until_ns*."""
-        if until_ns > self.env.time:
-            self.env.run(until=until_ns)
-
-    def settle(self, grace_ns: int) -> None:
-        """Load has ended: let what is on its way arrive, for at most *grace_ns*."""
-        self.run(self.env.time + grace_ns)
-
     def finish(self) -> None:
         """The run is over: judge liveness, take what never arrived out of the trace."""
         honest = [c for name, c in self.clients.items() if name not in self.settings.dishonest_clients]
@@ -147,9 +159,8 @@ class Cluster:
         self.bus.withdraw_in_flight()
 
     def _overdue(self, since_ns: int | None) -> bool:
-        """Whether that is so long ago that a live network had answered: several doublings of every timeout."""
-        patience = 30 * self.config.view_change_timeout_ns + 4 * self.settings.client_timeout_ns
-        return since_ns is not None and self.env.time - since_ns > patience
+        """Whether that is longer ago than patience lasts."""
+        return since_ns is not None and self.env.time - since_ns > self.settings.patience_ns
 
     @property
     def _calm_since(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +27,7 @@ from tradebft.consensus.messages import (
     size,
 )
 from tradebft.network.chance import Chance
-from tradebft.network.cluster import Settings
+from tradebft.network.cluster import Settings, Timeline
 from tradebft.network.compiled import digest, drawing, kernel, lane, memory
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.rounds import Round
@@ -111,7 +112,7 @@ class CompiledClient(ClientNode):
         self.perform(now, self.client.believe(now, sequence, result, seq, 0))
 
 
-class CompiledCluster:
+class CompiledCluster(Timeline):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
     def __init__(self, settings: Settings) -> None:
@@ -172,6 +173,7 @@ class CompiledCluster:
         margin = known[memory.ROOM_NEEDED]
         many = DRAWS // max(1, n - 1)
         self._ahead = [max(2 * (config.window + 4), many), *[max(8, many)] * (n - 1)]
+        self._first_row = [0, *accumulate(self._ahead)]
         m = Memory(config, n + len(self.clients), self._ahead, margin)
         for place, number in known.items():
             m.numbers[place] = number
@@ -195,15 +197,6 @@ class CompiledCluster:
     def checker(self) -> CompiledCluster:
         """Whoever has `violations`."""
         return self
-
-    def run(self, until_ns: int) -> None:
-        """Move virtual time on to *until_ns*."""
-        if until_ns > self.env.time:
-            self.env.run(until=until_ns)
-
-    def settle(self, grace_ns: int) -> None:
-        """Load has ended: let what is on its way arrive, for at most *grace_ns*."""
-        self.run(self.env.time + grace_ns)
 
     def finish(self) -> None:
         """The run is over: take what never arrived out of the trace, and hand over the records."""
@@ -286,6 +279,7 @@ class CompiledCluster:
         m, request = self._m, self._scribe.requests[rid]
         now = int(m.numbers[memory.NOW])
         self.env.reached(now)
+        del self._outstanding[int(m.request[rid, memory.Q_CLIENT]), request.sequence]
         client = self._by_endpoint[int(m.request[rid, memory.Q_CLIENT]) - self.config.nodes]
         client.answered(
             now, request.sequence, self._scribe.results[rid], int(m.request[rid, memory.Q_REPLIED])
@@ -310,11 +304,11 @@ class CompiledCluster:
         """Delays of the next broadcasts of *r*, behind those that are left."""
         m, wire = self._m, self.settings.wire
         at, end = m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]].tolist()
-        first, size = sum(self._ahead[:r]), self._ahead[r]
+        first, size = self._first_row[r], self._ahead[r]
         rows = m.weather[first : first + size]
         rows[: end - at] = m.weather[at:end].copy()
         count = size - (end - at)
-        others = np.array([k for k in range(self.config.nodes) if k != r], dtype=np.int64)
+        others = np.delete(np.arange(self.config.nodes, dtype=np.int64), r)
         u = drawing.uniform_block(self._streams[r], self._drawn[r], count, len(others))
         delays = wire.links.delays(r, others, u)
         if delays.max() >= memory.LONGEST_NS:
@@ -390,7 +384,7 @@ class CompiledCluster:
         if self._scribe.repeated:
             what = f"{self._scribe.repeated} requests were executed a second time"
             self.violations.append(Violation("exactly-once", now, -1, what))
-        patience = 30 * self.config.view_change_timeout_ns + 4 * self.settings.client_timeout_ns
+        patience = self.settings.patience_ns
         waiting = [c.client.waiting_since() for c in self._by_endpoint]
         stuck = [since for since in waiting if since is not None and now - since > patience]
         if stuck and now - int(self._m.numbers[memory.LAST_COMMIT]) > patience:

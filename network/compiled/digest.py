@@ -41,25 +41,21 @@ from tradebft.network.compiled.memory import (
     TIMER,
     TIMER_DIGESTS,
 )
+from tradebft.network.compiled.mixing import GOLDEN, Word
+from tradebft.network.compiled.mixing import mix as mix64
 from tradebft.network.compiled.places import of_batch, of_flight, of_request, row_of
-from tradebft.network.trace import GOLDEN, LANES
+from tradebft.network.trace import LANES
 
-_GOLDEN, _FIRST, _SECOND = np.uint64(GOLDEN), np.uint64(LANES[0]), np.uint64(LANES[1])
-_A, _B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_30, _27, _31, _32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
-_HALF = np.uint64(0xFFFFFFFF)
+_FIRST, _SECOND = np.uint64(LANES[0]), np.uint64(LANES[1])
+_32, _HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 _MASK = (1 << KEY_BITS) - 1
 
-Word = np.uint64
 Words = NDArray[np.uint64]  # of the high halves, and of the two quarters of the low ones
 
 
 @inner
 def _fold(h: Word, field: int) -> Word:
-    x = (h ^ np.uint64(field)) + _GOLDEN
-    x = (x ^ (x >> _30)) * _A
-    x = (x ^ (x >> _27)) * _B
-    return x ^ (x >> _31)
+    return mix64((h ^ np.uint64(field)) + GOLDEN)
 
 
 @inner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tradebft.network.compiled import catching_up, lane, rules
 from tradebft.network.compiled.asking import on_status_timer
 from tradebft.network.compiled.compiling import compiled, inner
-from tradebft.network.compiled.leaving import note, proposal_size, vote_size
+from tradebft.network.compiled.leaving import note, proposal_size, take, vote_size
 from tradebft.network.compiled.memory import (
     ALARMS,
     ALARMS_KEPT,
@@ -76,7 +76,6 @@ from tradebft.network.compiled.memory import (
     Q_SIZE,
     Q_TOLD,
     QUORUM,
-    R_FREE_AT,
     REPLY,
     REQUEST,
     RID,
@@ -105,7 +104,6 @@ from tradebft.network.compiled.places import (
     length,
     of_batch,
     of_flight,
-    of_replica,
     of_request,
     of_timer,
     row_of,
@@ -178,9 +176,8 @@ def _queue(m: I64, now: int, what: int, r: int, sender: int, about: int) -> None
         m[WHY] = INBOX_FULL
         return
     m[_inbox(m, r, sender)] += 1
-    free = of_replica(m, R_FREE_AT, r)
-    m[free] = max(now, m[free]) + _cost_of(m, what, sender, about)
-    lane.launch(m, m[free], lane.flight(m, what | PROCESS, sender, r, about, m[free]))
+    done = take(m, now, r, _cost_of(m, what, sender, about))
+    lane.launch(m, done, lane.flight(m, what | PROCESS, sender, r, about, done))
 
 
 @inner

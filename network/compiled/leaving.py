@@ -85,13 +85,19 @@ def note(m: I64, kind: int, sender: int, seq: int, about: int, receiver: int, ti
 
 
 @inner
+def take(m: I64, now: int, r: int, cost: int) -> int:
+    """`Processor.take`: queue *cost* ns of work; when it is done."""
+    free = of_replica(m, R_FREE_AT, r)
+    m[free] = max(now, m[free]) + cost
+    return m[free]
+
+
+@inner
 def _signed(m: I64, now: int, r: int, size: int) -> int:
     """When the processor has signed it."""
     if not m[CPU]:
         return now
-    free = of_replica(m, R_FREE_AT, r)
-    m[free] = max(now, m[free]) + m[MESSAGE_NS] + size * m[KILOBYTE_NS] // 1000 + m[SIGN_NS]
-    return m[free]
+    return take(m, now, r, m[MESSAGE_NS] + size * m[KILOBYTE_NS] // 1000 + m[SIGN_NS])
 
 
 @inner

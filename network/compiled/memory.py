@@ -100,7 +100,6 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     ALARMS_KEPT,
     ARRIVALS,
     BATCHES,
-    REQUESTS,
     EVENTS_KEPT,
     BROADCASTS_KEPT,
     REPLIES_KEPT,
@@ -132,7 +131,7 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     AT_PAIR,
     AT_ALONE,
     NUMBERS,
-) = range(106)
+) = range(105)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
@@ -386,7 +385,6 @@ _ROOM: Final = {
     ALARMS_KEPT: "alarm",
     ARRIVALS: "arrivals",
     BATCHES: "batch",
-    REQUESTS: "request",
     EVENTS_KEPT: "event",
     BROADCASTS_KEPT: "log",
     REPLIES_KEPT: "reply_ns",
@@ -396,7 +394,7 @@ _ROOM: Final = {
 
 
 def rules_of(config: Config, costs: CpuCosts | None, checks: int) -> dict[int, int]:
-    """What does not change,; sizes and bounds that need an encoding are the cluster's."""
+    """What does not change during a run; sizes and bounds that need an encoding are the cluster's."""
     found = {
         NODES: config.nodes,
         FAULTS: config.faults,

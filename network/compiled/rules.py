@@ -17,6 +17,7 @@ from tradebft.network.compiled.leaving import (
     proposal_size,
     reply,
     set_timer,
+    take,
     vote_size,
 )
 from tradebft.network.compiled.memory import (
@@ -77,7 +78,6 @@ from tradebft.network.compiled.memory import (
     QUORUM,
     R_ANSWERED,
     R_EXECUTED,
-    R_FREE_AT,
     R_HEARD_OF,
     R_LEFT_BEHIND,
     R_LOW,
@@ -186,9 +186,8 @@ def hand_out(m: I64, now: int, r: int) -> None:
             _mark(m, m[of_request(m, Q_PLACE, at)])
     _committed(m, now, r, seq)
     if m[CPU]:
-        free = of_replica(m, R_FREE_AT, r)
-        m[free] = max(now, m[free]) + count * m[EXECUTE_NS] + m[CHECKS] * count * m[VERIFY_NS]
-        lane.launch(m, m[free], lane.flight(m, EXECUTED | PROCESS, -1, r, seq, m[free]))
+        done = take(m, now, r, count * m[EXECUTE_NS] + m[CHECKS] * count * m[VERIFY_NS])
+        lane.launch(m, done, lane.flight(m, EXECUTED | PROCESS, -1, r, seq, done))
         return
     if m[ANSWERER] < 0:
         m[ANSWERER], m[ANSWER_NEXT] = r, seq
@@ -376,17 +375,27 @@ def on_pre_prepare(m: I64, now: int, r: int, seq: int) -> None:
 
 
 @inner
-def on_prepare(m: I64, now: int, r: int, sender: int, seq: int) -> None:
-    """`Replica._on_prepare`. Votes that come before their proposal are counted, and count when it comes."""
+def _counts(m: I64, now: int, r: int, sender: int, seq: int, voters: int) -> bool:
+    """Whether a Prepare or Commit of *sender* is the first and may still change something; *voters*: whose came before,
+    a field of the slot."""
     if not _fits(m, now, r, seq):
-        return
+        return False
     slot = seq & m[SLOT_MASK]
     if m[of_slot(m, S_CLOSED, r, slot)]:
-        return
+        return False
     reach(m, r, seq)
-    if not newly(m, of_slot(m, S_PREPARES_OF, r, slot), sender):
-        m[IGNORED + SECOND_VOTE] += 1
+    if newly(m, of_slot(m, voters, r, slot), sender):
+        return True
+    m[IGNORED + SECOND_VOTE] += 1
+    return False
+
+
+@inner
+def on_prepare(m: I64, now: int, r: int, sender: int, seq: int) -> None:
+    """`Replica._on_prepare`. Votes that come before their proposal are counted, and count when it comes."""
+    if not _counts(m, now, r, sender, seq, S_PREPARES_OF):
         return
+    slot = seq & m[SLOT_MASK]
     prepares = of_slot(m, S_PREPARES, r, slot)
     m[prepares] += 1
     if m[of_slot(m, S_ACCEPTED, r, slot)] and m[prepares] == m[QUORUM] - 1:
@@ -396,15 +405,9 @@ def on_prepare(m: I64, now: int, r: int, sender: int, seq: int) -> None:
 @inner
 def on_commit(m: I64, now: int, r: int, sender: int, seq: int) -> None:
     """`Replica._on_commit`."""
-    if not _fits(m, now, r, seq):
+    if not _counts(m, now, r, sender, seq, S_COMMITS_OF):
         return
     slot = seq & m[SLOT_MASK]
-    if m[of_slot(m, S_CLOSED, r, slot)]:
-        return
-    reach(m, r, seq)
-    if not newly(m, of_slot(m, S_COMMITS_OF, r, slot), sender):
-        m[IGNORED + SECOND_VOTE] += 1
-        return
     commits = of_slot(m, S_COMMITS, r, slot)
     m[commits] += 1
     if not m[of_slot(m, S_ACCEPTED, r, slot)]:
