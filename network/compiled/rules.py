@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tradebft.network.compiled import lane
 from tradebft.network.compiled.asking import ask, ask_later, took
-from tradebft.network.compiled.compiling import inner
+from tradebft.network.compiled.compiling import inlined, inner
 from tradebft.network.compiled.leaving import (
     answer,
     broadcast,
@@ -374,7 +374,7 @@ def on_pre_prepare(m: I64, now: int, r: int, seq: int) -> None:
     _advance(m, now, r, seq, slot)
 
 
-@inner
+@inlined
 def _counts(m: I64, now: int, r: int, sender: int, seq: int, voters: int) -> bool:
     """Whether a Prepare or Commit of *sender* is the first and may still change something; *voters*: whose came before,
     a field of the slot."""
