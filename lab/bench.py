@@ -36,7 +36,7 @@ def engine(nodes: int, batches: int, seed: int = 1, engine: str = "reference") -
     ours, bare = [], []
     delivered = 0
     try:
-        engine, _, _ = first_that_covers(engine, lambda one: _run(min(nodes, 4), 1, seed, one))
+        engine, _, _ = first_that_covers(engine, nodes, lambda one: _run(min(nodes, 4), 1, seed, one))
     except Uncovered as why:
         raise ScenarioError(f"bench engine: engine {engine} does not cover {why}") from None
     beside = _bare_loop if engine == "reference" else _bare_compiled_loop

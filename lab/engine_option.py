@@ -6,7 +6,12 @@ from typing import Final
 
 import click
 
-ENGINES: Final = ("auto", "reference", "compiled")  # of `network.engines`, which takes a while to import
+ENGINES: Final = (
+    "auto",
+    "reference",
+    "wavefront",
+    "compiled",
+)  # of `network.engines`, which takes a while to import
 
 engine_option = click.option(
     "--engine",

@@ -7,7 +7,7 @@ weather, and another engine can reproduce every delay. Loss is drawn likewise ("
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from tradebft.network.chance import Chance
 from tradebft.network.links import LinkModel
 
 _BLOCK_DRAWS = 1 << 14
+REPLIES_AHEAD: Final = 1024
+FIRST_AHEAD: Final = 16
 
 
 class Row(NamedTuple):
@@ -100,3 +102,26 @@ class Alone:
         self._losses += (
             self._chance.stream("loss", self._sender, self._receiver).uniforms(start, self._rows).tolist()
         )
+
+
+class RepliesAhead:
+    """How long replies to one client take: the k-th that each replica sends it."""
+
+    def __init__(self, chance: Chance, links: LinkModel, replicas: int, client: int) -> None:
+        self._streams = [chance.stream("alone", r, client) for r in range(replicas)]
+        self._links, self._client = links, np.array([client], dtype=np.int64)
+        self._drawn, self._at, self._block = 0, 0, np.empty((0, replicas), dtype=np.int64)
+
+    def next(self) -> NDArray[np.int64]:
+        """Delays (ns) of the next reply, by replica."""
+        if self._at == len(self._block):
+            count = min(REPLIES_AHEAD, max(FIRST_AHEAD, self._drawn))
+            columns = [
+                self._links.delays(r, self._client, stream.uniforms(self._drawn, count)[:, None])[:, 0]
+                for r, stream in enumerate(self._streams)
+            ]
+            self._block = np.stack(columns, axis=1)
+            self._drawn, self._at = self._drawn + count, 0
+        self._at += 1
+        row: NDArray[np.int64] = self._block[self._at - 1]
+        return row

@@ -4,55 +4,70 @@ the reference's."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar, cast
 
 from tradebft.consensus.pbft import Replica as Pbft
 from tradebft.network.cluster import Cluster, Settings
 
-ENGINES: Final = ("auto", "reference", "compiled")
-COMPILED_NODES: Final = range(2, 1001)
+ENGINES: Final = ("auto", "reference", "wavefront", "compiled")
+NODES: Final = range(2, 1001)
 COMPILED_CLIENTS: Final = 10_000  # a table of two windows for each
 Result = TypeVar("Result")
+WAVES_FROM: Final = 32  # members; see docs/engines.md
+_CLUSTERS: Final = {
+    "wavefront": ("tradebft.network.wavefront.cluster", "WavefrontCluster"),
+    "compiled": ("tradebft.network.compiled.cluster", "CompiledCluster"),
+}
 
 
 class Uncovered(Exception):
     """The run is, or came to be, one that the engine does not cover; its words say why. The reference can do it."""
 
 
-def first_that_covers(wanted: str, run: Callable[[str], Result]) -> tuple[str, Result, str]:
-    """*run* by the engine that is *wanted*; "auto": by the fastest that covers it.
+def fastest(nodes: int) -> tuple[str, ...]:
+    """The engines to try for so many members, the fastest first; the reference is the last resort."""
+    if find_spec("numba") is None:
+        return ("wavefront",)
+    # With few members an array is small, and what numpy does before it begins costs more than the compiled loop.
+    return ("wavefront", "compiled") if nodes >= WAVES_FROM else ("compiled",)
+
+
+def first_that_covers(wanted: str, nodes: int, run: Callable[[str], Result]) -> tuple[str, Result, str]:
+    """*run* of so many members by the engine that is *wanted*; "auto": by the fastest that covers it.
 
     Which one it was, what came of it, and why none of the faster ones. `Uncovered` where the one that is wanted cannot.
     """
     if wanted != "auto":
         return wanted, run(wanted), ""
-    try:
-        return "compiled", run("compiled"), ""
-    except Uncovered as why:
-        return "reference", run("reference"), f"compiled does not cover {why}"
+    whys: list[str] = []
+    for engine in fastest(nodes):
+        try:
+            return engine, run(engine), "; ".join(whys)
+        except Uncovered as why:
+            whys.append(f"{engine} does not cover {why}")
+    return "reference", run("reference"), "; ".join(whys)
 
 
 def built(settings: Settings, engine: str) -> Cluster:
     """The network of *settings*, at time 0. `Uncovered`."""
     if engine == "reference":
         return Cluster(settings)
-    if why := not_compiled(settings):
+    if why := uncovered(settings, engine):
         raise Uncovered(why)
-    from tradebft.network.compiled.cluster import CompiledCluster
+    module, name = _CLUSTERS[engine]
+    return cast(
+        Cluster, getattr(import_module(module), name)(settings)
+    )  # it answers to all that is asked of one
 
-    return cast(Cluster, CompiledCluster(settings))  # it answers to all that scenarios ask of one
 
-
-def not_compiled(settings: Settings) -> str:
-    """What of *settings* the compiled engine does not cover; nothing if it covers them."""
+def uncovered(settings: Settings, engine: str) -> str:
+    """What of *settings* an engine does not cover; nothing if it covers them."""
     wire, config = settings.wire, settings.config
     reasons: list[tuple[Any, str]] = [
-        (find_spec("numba") is None, "anything here: numba is not installed (pip install 'tradebft[fast]')"),
-        (config.nodes not in COMPILED_NODES, f"{config.nodes} nodes"),
-        (len(settings.clients) > COMPILED_CLIENTS, f"{len(settings.clients)} clients"),
+        (config.nodes not in NODES, f"{config.nodes} nodes"),
         (settings.protocol is not Pbft, "a protocol of one's own"),
-        (config.log_window > 4 * config.checkpoint_interval, "a log of more than four checkpoints"),
         (not wire.topology.direct, "messages by way of others"),
         (wire.loss, "loss"),
         (settings.faults, "faults"),
@@ -61,4 +76,21 @@ def not_compiled(settings: Settings) -> str:
         (settings.machine is not None, "one machine for all"),
         (settings.apart, "an execution for each replica"),
     ]
+    reasons += _not_compiled(settings) if engine == "compiled" else _not_waves(settings)
     return next((reason for found, reason in reasons if found), "")
+
+
+def _not_compiled(settings: Settings) -> list[tuple[Any, str]]:
+    config = settings.config
+    return [
+        (find_spec("numba") is None, "anything here: numba is not installed (pip install 'tradebft[fast]')"),
+        (len(settings.clients) > COMPILED_CLIENTS, f"{len(settings.clients)} clients"),
+        (config.log_window > 4 * config.checkpoint_interval, "a log of more than four checkpoints"),
+    ]
+
+
+def _not_waves(settings: Settings) -> list[tuple[Any, str]]:
+    return [
+        (settings.costs is not None, "processors that take time"),
+        (settings.wire.bandwidth_bps is not None, "bandwidth"),
+    ]

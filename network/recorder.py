@@ -18,6 +18,12 @@ REQUESTS_KEPT = 256
 EVIDENCE_KEPT = 1000
 
 
+def pictured(seq: int, requests: int) -> bool:
+    """Whether a decision makes a picture of a round: not the very first, for the network may still be starting, and not
+    one of nothing but requests and replies, unless there has long been no other."""
+    return (seq > 1 and requests <= ROUND_REQUESTS_MAX) or seq > ROUND_PATIENCE
+
+
 class Decision:
     """One sequence number: when it was proposed and committed. Times in ns, -1 where it never happened."""
 
@@ -126,8 +132,7 @@ class Recorder:
             self.evidence.append({"at_ns": now, "by": by, "culprit": evidence.culprit, "what": evidence.what})
 
     def _choose_round(self, seq: int, batch: Batch) -> None:
-        # Not the very first: the network may still be starting.
-        if (seq > 1 and len(batch.requests) <= ROUND_REQUESTS_MAX) or seq > ROUND_PATIENCE:
+        if pictured(seq, len(batch.requests)):
             self.round_seq = seq
             wanted = {request.key for request in batch.requests}
             self.round = [row for row in self._asked if isinstance(row[0], Request) and row[0].key in wanted]

@@ -11,7 +11,7 @@ event's value is ``lane 0 << 64 | lane 1``.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,18 @@ def _total(high: U64, low: U64) -> int:
     half, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     low_sum = int((low & half).sum()) + (int((low >> shift).sum()) << 32)
     return (int(high.sum()) << 64) + low_sum
+
+
+def mixed(*fields: Any) -> int:
+    """The sum of `event_value` over events given as the seven fields, arrays that are broadcast to one shape."""
+    lanes = []
+    with np.errstate(over="ignore"):
+        for lane in LANES:
+            h = np.asarray(lane, dtype=np.uint64)
+            for field in fields:
+                h = _fold(h, np.asarray(field).astype(np.uint64))
+            lanes.append(h)
+    return _total(*lanes)
 
 
 class TraceDigest:
@@ -108,14 +120,7 @@ class TraceDigest:
             return
         columns = np.array(self._events, dtype=np.uint64).T
         self._events = []
-        lanes = []
-        with np.errstate(over="ignore"):
-            for lane in LANES:
-                h = np.full(columns.shape[1], lane, dtype=np.uint64)
-                for column in columns:
-                    h = _fold(h, column)
-                lanes.append(h)
-        self._sum += _total(*lanes)
+        self._sum += mixed(*columns)
 
     def _flush_broadcasts(self) -> None:
         if not self._heads or not self._rows[0].size:
@@ -125,14 +130,7 @@ class TraceDigest:
         times = np.stack(self._rows) + np.array(self._starts, dtype=np.int64)[:, None]
         receivers = self._others[heads[1].astype(np.int64)]
         self._heads, self._starts, self._rows = [], [], []
-        lanes = []
-        with np.errstate(over="ignore"):
-            for lane in LANES:
-                h = np.full(heads.shape[1], lane, dtype=np.uint64)
-                for column in heads:
-                    h = _fold(h, column)
-                lanes.append(_fold(_fold(h[:, None], receivers), times.astype(np.uint64)))
-        self._sum += _total(*lanes)
+        self._sum += mixed(*(column[:, None] for column in heads), receivers, times)
 
 
 def short(digest: bytes) -> int:

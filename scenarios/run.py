@@ -57,6 +57,7 @@ def _simulate(scenario: Scenario, records: Records, engine: str, progress: Progr
             return
         records.engine, _, records.engine_why = first_that_covers(
             engine,
+            len(scenario.node_names),
             lambda one: (
                 _synthetic(scenario, workload, records, progress, engine=one)
                 if isinstance(workload, Synthetic)

@@ -248,7 +248,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         slot.prepare_count += 1
         if slot.prepare_count != self.prepares_needed:
             return NOTHING
-        return self.advance(slot)
+        return self._go_on(now, slot)
 
     def _on_commit(self, now: int, vote: Commit) -> Effects:
         if vote.view != self.voting_view or not self.low < vote.seq <= self.high:
@@ -269,6 +269,11 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         slot.commit_count += 1
         if slot.commit_count < self.quorum or slot.decided is not None:
             return NOTHING
+        return self._go_on(now, slot)
+
+    def _go_on(self, now: int, slot: Slot) -> Effects:
+        """A quorum of votes is complete. Where that led to an execution, a primary that its window held back proposes:
+        after a Prepare as well, if the Commits were there before it."""
         done = self.advance(slot)
         return [*done, *self.propose(now)] if done and self.is_primary else done
 

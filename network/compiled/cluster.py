@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import simpy
-from simpy.core import EmptySchedule
-from tradebft.chain.codec import encode
-from tradebft.chain.crypto import QuorumCertificate, make_identities
-from tradebft.consensus.client import Client
-from tradebft.consensus.interface import Address
-from tradebft.consensus.invariants import Violation
 from tradebft.consensus.messages import (
-    NULL_BATCH,
-    Checkpoint,
-    Commit,
-    Decided,
-    FetchReply,
-    Message,
-    Prepare,
-    PrePrepare,
     Request,
-    Status,
-    size,
 )
-from tradebft.network.chance import Chance
-from tradebft.network.cluster import Settings, Timeline
+from tradebft.network.arrays import ArrayCluster
+from tradebft.network.bookkeeping import sizes
+from tradebft.network.cluster import Settings
 from tradebft.network.compiled import digest, drawing, kernel, lane, memory
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.rounds import Round
-from tradebft.network.compiled.scribe import RepliesAhead, Scribe
-from tradebft.network.delays import Alone
+from tradebft.network.compiled.scribe import Scribe
 from tradebft.network.engines import Uncovered
 from tradebft.network.inbox import inbox_of
-from tradebft.network.node import ClientNode, Shared
-from tradebft.network.recorder import Decision, Recorder
-from tradebft.network.timers import Timers
+from tradebft.network.recorder import Decision
 from tradebft.network.trace import short
 
 FOREVER: Final = 1 << 62
@@ -52,93 +33,16 @@ NAMES: Final = {
     memory.STATUS: "Status",
     memory.FETCH_REPLY: "FetchReply",
 }
-INVARIANTS: Final = ("exactly-once", "liveness")
 
 
-class _Numbers:
-    """SimPy's numbering of events, which alarms of the kernel share."""
-
-    def __init__(self) -> None:
-        self.next = 0
-
-    def __next__(self) -> int:
-        self.next += 1
-        return self.next - 1
-
-
-class CompiledTime(simpy.Environment):
-    """SimPy's clock, and beside its queue the kernel. Time is integer nanoseconds from 0."""
-
-    def __init__(self, cluster: CompiledCluster) -> None:
-        super().__init__(initial_time=0)
-        self.numbers = _Numbers()
-        self._eid: Any = self.numbers
-        self._cluster = cluster
-
-    @property
-    def time(self) -> int:
-        """The current time in ns."""
-        return int(self._now)
-
-    @property
-    def delivered(self) -> int:
-        """Messages so far."""
-        return self._cluster.delivered
-
-    def reached(self, now: int) -> None:
-        """The kernel stands at *now*, and somebody is told of it."""
-        self._now = now
-
-    def step(self) -> None:
-        """Let the kernel run up to SimPy's next event or to an answer; then process that event."""
-        until, number = FOREVER, 0
-        if self._queue:
-            time, priority, number, _ = self._queue[0]
-            until = int(time)
-            if not priority:
-                number = -1  # an urgent event: no alarm at its instant comes first
-        if self._cluster.advance(until, number):
-            return
-        if not self._queue:
-            raise EmptySchedule
-        super().step()
-
-
-class CompiledClient(ClientNode):
-    """A client whose replies the kernel counts."""
-
-    def answered(self, now: int, sequence: int, result: bytes, seq: int) -> None:
-        """f+1 replies agree."""
-        self.perform(now, self.client.believe(now, sequence, result, seq, 0))
-
-
-class CompiledCluster(Timeline):
+class CompiledCluster(ArrayCluster):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
     def __init__(self, settings: Settings) -> None:
-        config, wire = settings.config, settings.wire
-        n = config.nodes
-        self.settings, self.config, self.nodes = settings, config, list(range(n))
-        self.env = CompiledTime(self)
-        self.recorder = Recorder(config)
-        self.violations: list[Violation] = []
-        self.invariants = INVARIANTS
-        signers, keyring = make_identities([*range(n), *settings.clients], settings.crypto, settings.seed)
-        self._scribe = Scribe(config, signers[0], keyring, settings.application)
-        self._chance = Chance(settings.seed)
-        self._timers = Timers(self.env, self._ring)
-        shared = Shared(self, self.recorder, None, None, None)  # type: ignore[arg-type]
-        self.clients = {
-            name: CompiledClient(
-                n + k, Client(name, config, signers[name], keyring, settings.client_timeout_ns), shared
-            )
-            for k, name in enumerate(settings.clients)
-        }
-        self._by_endpoint = list(self.clients.values())
-        self._to_primary = [Alone(self._chance, wire.links, n + k, 0) for k in range(len(self.clients))]
-        self._replies = [RepliesAhead(self._chance, wire.links, n, n + k) for k in range(len(self.clients))]
+        super().__init__(settings)
+        config, n = settings.config, settings.config.nodes
+        self._scribe = Scribe(self._book)
         self._outstanding: dict[tuple[int, int], int] = {}  # endpoint and sequence -> number
-        self._links_free = [0] * len(self.clients)  # of each client's interface
         self._round = Round(config)
         self._streams = [self._chance.stream("link", r) for r in range(n)]
         self._drawn = [0] * n
@@ -150,25 +54,13 @@ class CompiledCluster(Timeline):
 
     def _memory(self) -> Memory:
         settings, config, n = self.settings, self.config, self.config.nodes
-        known = memory.rules_of(config, settings.costs, self._scribe.checks)
-        signature, value = bytes(64), bytes(32)
-
-        def votes(kind: str) -> QuorumCertificate:
-            return QuorumCertificate(kind, 0, 0, value, tuple((0, signature) for _ in range(config.quorum)))
-
+        known = memory.rules_of(config, settings.costs, self._book.checks)
+        known |= {
+            getattr(memory, f"{name.upper()}_SIZE"): value for name, value in sizes(config)._asdict().items()
+        }
         known |= {
             memory.BANDWIDTH: settings.wire.bandwidth_bps or 0,
             memory.INBOX: inbox_of(config),
-            memory.PRE_PREPARE_SIZE: len(encode(PrePrepare(0, 0, value, 0, None, signature))) - 2,
-            memory.PREPARE_SIZE: len(encode(Prepare(0, 0, value, 0, signature))) - 2,
-            memory.COMMIT_SIZE: len(encode(Commit(0, 0, value, 0, signature))) - 2,
-            memory.CHECKPOINT_SIZE: len(encode(Checkpoint(0, value, 0, signature))) - 2,
-            memory.STATUS_SIZE: len(encode(Status(0, False, 0, 0, 0, 0, 0, signature))) - 4,
-            memory.ANSWER_SIZE: len(encode(FetchReply((), (), None, 0, signature))) - 1,
-            memory.BLOCK_SIZE: len(encode(Decided(0, NULL_BATCH, votes("Commit"))))
-            - len(NULL_BATCH.encoded)
-            - 2,
-            memory.PROOF_SIZE: len(encode(votes("Checkpoint"))) - 1,
         }
         margin = known[memory.ROOM_NEEDED]
         many = DRAWS // max(1, n - 1)
@@ -193,25 +85,17 @@ class CompiledCluster(Timeline):
         """Messages so far."""
         return int(self._m.numbers[memory.DELIVERED])
 
-    @property
-    def checker(self) -> CompiledCluster:
-        """Whoever has `violations`."""
-        return self
-
     def finish(self) -> None:
         """The run is over: take what never arrived out of the trace, and hand over the records."""
         self._flush()
         self.recorder.trace.add(-digest.total(digest.in_flight(self._m.numbers)))
-        self._judge()
+        self._judge(int(self._m.numbers[memory.LAST_COMMIT]))
         self._record()
 
-    # --- the bus, as clients see it ---
+    # --- what clients ask for ---
 
-    def send(self, at: int, sender: int, to: Address, message: Message) -> None:
-        """A request to the primary."""
-        assert isinstance(message, Request)
-        m, client = self._m, sender - self.config.nodes
-        length, key = size(message), (sender, message.sequence)
+    def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
+        m, key = self._m, (sender, message.sequence)
         rid = self._outstanding.get(key, -1)
         if rid < 0:
             rid = self._outstanding[key] = self._scribe.add(message)
@@ -219,33 +103,12 @@ class CompiledCluster(Timeline):
             m.request[rid, memory.Q_CLIENT], m.request[rid, memory.Q_SEQUENCE] = sender, message.sequence
             m.request[rid, memory.Q_SIZE] = length
             m.request[rid, memory.Q_OPERATION] = len(message.operation)
-        delay, _ = self._to_primary[client].next()
-        arrival = at + delay
-        bandwidth = self.settings.wire.bandwidth_bps
-        if bandwidth is not None:
-            depart = max(at, self._links_free[client]) + length * 8 * 1_000_000_000 // bandwidth
-            self._links_free[client] = depart
-            arrival = depart + delay
         m.numbers[memory.MESSAGES + memory.REQUEST] += 1
         m.numbers[memory.BYTES_SENT] += length
-        self.recorder.trace.event(
-            memory.REQUEST, sender, 0, message.sequence, len(message.operation), 0, arrival
-        )
         self._round.asked(rid, message, sender, at, arrival)
         if m.numbers[memory.LANE] + 1 > len(m.flight):
             self._more_flights()
         lane.launch(m.numbers, arrival, lane.flight(m.numbers, memory.REQUEST, sender, 0, rid, at))
-
-    def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:
-        """A client asks everybody."""
-        raise Uncovered("a client that asks everybody")
-
-    def set_timer(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
-        """See `Timers.set`."""
-        self._timers.set(now, endpoint, name, delay_ns)
-
-    def _ring(self, due: int, endpoint: int, name: str) -> None:
-        self._by_endpoint[endpoint - self.config.nodes].timer(due, name)
 
     # --- the kernel, and whom it needs ---
 
@@ -309,8 +172,7 @@ class CompiledCluster(Timeline):
         rows[: end - at] = m.weather[at:end].copy()
         count = size - (end - at)
         others = np.delete(np.arange(self.config.nodes, dtype=np.int64), r)
-        u = drawing.uniform_block(self._streams[r], self._drawn[r], count, len(others))
-        delays = wire.links.delays(r, others, u)
+        delays = drawing.delays(wire.links, self._streams[r], self._drawn[r], count, r, others)
         if delays.max() >= memory.LONGEST_NS:
             raise Uncovered("delays of weeks")
         keys = delays << memory.KEY_BITS | others
@@ -378,18 +240,6 @@ class CompiledCluster(Timeline):
             self._execute()  # it is in the log that somebody committed it: with what root?
         self._round.keep(self._m, self.recorder, self._scribe)
         self.recorder.trace.add(digest.total(digest.mix(self._m.numbers)))
-
-    def _judge(self) -> None:
-        now = self.env.time
-        if self._scribe.repeated:
-            what = f"{self._scribe.repeated} requests were executed a second time"
-            self.violations.append(Violation("exactly-once", now, -1, what))
-        patience = self.settings.patience_ns
-        waiting = [c.client.waiting_since() for c in self._by_endpoint]
-        stuck = [since for since in waiting if since is not None and now - since > patience]
-        if stuck and now - int(self._m.numbers[memory.LAST_COMMIT]) > patience:
-            what = f"requests of {len(stuck)} clients wait and nothing is committed"
-            self.violations.append(Violation("liveness", now, -1, what))
 
     def _record(self) -> None:
         m, recorder = self._m, self.recorder

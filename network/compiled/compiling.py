@@ -37,7 +37,10 @@ _FOLDER = _kept_in()  # "": where numba likes to
 
 _TYPES: Final = {
     "I64": "int64[::1]",
+    "Square": "int64[:, ::1]",
     "int": "int64",
+    "float": "float64",
+    "Floats": "float64[::1]",
     "bool": "boolean",
     "None": "void",
     "Word": "uint64",

@@ -12,7 +12,7 @@ from tradebft.consensus.messages import Checkpoint, Commit, Prepare, PrePrepare,
 from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import KEY_BITS, Memory
 from tradebft.network.compiled.scribe import Scribe
-from tradebft.network.recorder import REQUESTS_KEPT, ROUND_PATIENCE, ROUND_REQUESTS_MAX, Recorder
+from tradebft.network.recorder import REQUESTS_KEPT, Recorder, pictured
 
 Row = tuple[int, Any, int, int, int]  # sent, message, sender, receiver, arrived
 _VOTES: dict[int, type] = {memory.PRE_PREPARE: PrePrepare, memory.PREPARE: Prepare, memory.COMMIT: Commit}
@@ -80,12 +80,12 @@ class Round:
                 yield sent, message, sender, key & (1 << KEY_BITS) - 1, sent + (key >> KEY_BITS)
 
     def choose(self, m: Memory, recorder: Recorder) -> None:
-        """Not the very first, and not one that would be a picture of nothing but requests."""
+        """Take the first that makes a picture."""
         if self._seq:
             return
         for seq in range(self._looked, int(m.numbers[memory.NEXT_SEQ])):
             count = int(m.batch[seq, memory.B_COUNT])
-            if (seq > 1 and count <= ROUND_REQUESTS_MAX) or seq > ROUND_PATIENCE:
+            if pictured(seq, count):
                 first = int(m.batch[seq, memory.B_FIRST])
                 wanted = set(m.request[first : first + count, memory.Q_PLACE].tolist())
                 recorder.round = [

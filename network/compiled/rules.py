@@ -391,6 +391,13 @@ def _counts(m: I64, now: int, r: int, sender: int, seq: int, voters: int) -> boo
 
 
 @inner
+def _go_on(m: I64, now: int, r: int, seq: int, slot: int) -> None:
+    """`Replica._go_on`."""
+    if _advance(m, now, r, seq, slot) and r == 0:
+        propose(m, now)
+
+
+@inner
 def on_prepare(m: I64, now: int, r: int, sender: int, seq: int) -> None:
     """`Replica._on_prepare`. Votes that come before their proposal are counted, and count when it comes."""
     if not _counts(m, now, r, sender, seq, S_PREPARES_OF):
@@ -399,7 +406,7 @@ def on_prepare(m: I64, now: int, r: int, sender: int, seq: int) -> None:
     prepares = of_slot(m, S_PREPARES, r, slot)
     m[prepares] += 1
     if m[of_slot(m, S_ACCEPTED, r, slot)] and m[prepares] == m[QUORUM] - 1:
-        _advance(m, now, r, seq, slot)
+        _go_on(m, now, r, seq, slot)
 
 
 @inner
@@ -416,8 +423,7 @@ def on_commit(m: I64, now: int, r: int, sender: int, seq: int) -> None:
         return
     if m[commits] < m[QUORUM] or m[of_slot(m, S_DECIDED, r, slot)]:
         return
-    if _advance(m, now, r, seq, slot) and r == 0:
-        propose(m, now)
+    _go_on(m, now, r, seq, slot)
 
 
 @inner

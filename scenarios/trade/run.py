@@ -62,7 +62,9 @@ def run_trade_finance(
             _database(workload, demand, rows, records, progress)
         if "chain" in demand.arms:
             records.engine, arm, records.engine_why = first_that_covers(
-                engine, partial(_chain, scenario, workload, records, progress, recording)
+                engine,
+                len(scenario.node_names),
+                partial(_chain, scenario, workload, records, progress, recording),
             )
             rows.append(arm.rows)
     except KeyboardInterrupt:

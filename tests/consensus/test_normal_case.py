@@ -78,6 +78,20 @@ def test_no_more_batches_are_in_flight_than_the_window_says():
     assert net.executed(2) == [("bank", s) for s in range(1, 5)]
 
 
+@pytest.mark.parametrize("last", ["prepare", "commit"])
+def test_a_primary_goes_on_when_its_batch_is_executed_whichever_vote_was_the_last(last):
+    """Commits that overtake Prepares: then a Prepare completes both, and the window opens with it."""
+    net = Network(batch_size=1, window=1)
+    (proposal,) = sent(PrePrepare, net.step(0, net.request(1)))
+    assert not sent(PrePrepare, net.step(0, net.request(2)))
+    prepares = [net.prepare(r, proposal.digest) for r in (1, 2)]
+    commits = [net.commit(r, proposal.digest) for r in (1, 2, 3)]
+    *before, final = [*commits, *prepares] if last == "prepare" else [*prepares, *commits[:2]]
+    for vote in before:
+        assert not sent(PrePrepare, net.step(0, vote))
+    assert [p.seq for p in sent(PrePrepare, net.step(0, final))] == [2]
+
+
 def test_the_time_of_a_batch_is_the_primarys():
     net = Network()
     net.now = 77

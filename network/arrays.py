@@ -1,0 +1,182 @@
+"""Networks whose replicas are arrays and not objects: what the engines beside the reference have in common.
+
+Clients, clock and records are the reference's own. An engine says how far it can go on its own (`advance`), and what
+becomes of a request (`_take`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import simpy
+from simpy.core import EmptySchedule
+from tradebft.chain.crypto import make_identities
+from tradebft.consensus.client import Client
+from tradebft.consensus.interface import Address
+from tradebft.consensus.invariants import Violation
+from tradebft.consensus.messages import Message, Request, size
+from tradebft.network.bookkeeping import Book
+from tradebft.network.chance import Chance
+from tradebft.network.cluster import Settings, Timeline
+from tradebft.network.delays import Alone, RepliesAhead
+from tradebft.network.engines import Uncovered
+from tradebft.network.node import ClientNode, Shared
+from tradebft.network.recorder import Recorder
+from tradebft.network.timers import Timers
+
+FOREVER: Final = 1 << 62
+INVARIANTS: Final = ("exactly-once", "liveness")
+REQUEST: Final = 1  # as it enters the trace digest
+
+
+class _Numbers:
+    """SimPy's numbering of events, which alarms of an engine share."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def __next__(self) -> int:
+        self.next += 1
+        return self.next - 1
+
+
+class Clock(simpy.Environment):
+    """SimPy's clock, and beside its queue an engine. Time is integer nanoseconds from 0."""
+
+    def __init__(self, cluster: ArrayCluster) -> None:
+        super().__init__(initial_time=0)
+        self.numbers = _Numbers()
+        self._eid: Any = self.numbers
+        self._cluster = cluster
+
+    @property
+    def time(self) -> int:
+        """The current time in ns."""
+        return int(self._now)
+
+    @property
+    def delivered(self) -> int:
+        """Messages so far."""
+        return self._cluster.delivered
+
+    def reached(self, now: int) -> None:
+        """The engine stands at *now*, and somebody is told of it."""
+        self._now = now
+
+    def step(self) -> None:
+        """Let the engine run up to SimPy's next event or to an answer; then process that event."""
+        until, number = FOREVER, 0
+        if self._queue:
+            time, priority, number, _ = self._queue[0]
+            until = int(time)
+            if not priority:
+                number = -1  # an urgent event: no alarm at its instant comes first
+        if self._cluster.advance(until, number):
+            return
+        if not self._queue:
+            raise EmptySchedule
+        super().step()
+
+
+class CountedClient(ClientNode):
+    """A client whose replies the engine counts."""
+
+    def answered(self, now: int, sequence: int, result: bytes, seq: int) -> None:
+        """f+1 replies agree."""
+        self.perform(now, self.client.believe(now, sequence, result, seq, 0))
+
+
+class ArrayCluster(Timeline):
+    """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
+
+    invariants = INVARIANTS  # that are checked
+
+    def __init__(self, settings: Settings) -> None:
+        config, wire = settings.config, settings.wire
+        n = config.nodes
+        self.settings, self.config, self.nodes = settings, config, list(range(n))
+        self.env = Clock(self)
+        self.recorder = Recorder(config)
+        self.violations: list[Violation] = []
+        signers, keyring = make_identities([*range(n), *settings.clients], settings.crypto, settings.seed)
+        self._book = Book(config, signers[0], keyring, settings.application)
+        self._chance = Chance(settings.seed)
+        self._timers = Timers(self.env, self._ring)
+        shared = Shared(self, self.recorder, None, None, None)  # type: ignore[arg-type]
+        self.clients = {
+            name: CountedClient(
+                n + k, Client(name, config, signers[name], keyring, settings.client_timeout_ns), shared
+            )
+            for k, name in enumerate(settings.clients)
+        }
+        self._by_endpoint = list(self.clients.values())
+        self._to_primary = [Alone(self._chance, wire.links, n + k, 0) for k in range(len(self.clients))]
+        self._replies = [RepliesAhead(self._chance, wire.links, n, n + k) for k in range(len(self.clients))]
+        self._links_free = [0] * len(self.clients)  # of each client's interface
+
+    # --- what an engine does ---
+
+    @property
+    def delivered(self) -> int:
+        """Messages so far."""
+        raise NotImplementedError
+
+    def advance(self, until: int, number: int) -> bool:
+        """Run up to SimPy's event at *until* with that *number*. True: a request was answered before."""
+        raise NotImplementedError
+
+    def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
+        """A request of so many bytes left *sender* at *at* and will be at the primary at *arrival*."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """The run is over: take what never arrived out of the trace, and hand over the records."""
+        raise NotImplementedError
+
+    # --- what scenarios ask for ---
+
+    @property
+    def checker(self) -> ArrayCluster:
+        """Whoever has `violations`."""
+        return self
+
+    # --- the bus, as clients see it ---
+
+    def send(self, at: int, sender: int, to: Address, message: Message) -> None:
+        """A request to the primary."""
+        assert isinstance(message, Request)
+        client, length = sender - self.config.nodes, size(message)
+        delay, _ = self._to_primary[client].next()
+        arrival = at + delay
+        bandwidth = self.settings.wire.bandwidth_bps
+        if bandwidth is not None:
+            depart = max(at, self._links_free[client]) + length * 8 * 1_000_000_000 // bandwidth
+            self._links_free[client] = depart
+            arrival = depart + delay
+        self.recorder.trace.event(REQUEST, sender, 0, message.sequence, len(message.operation), 0, arrival)
+        self._take(message, sender, at, length, arrival)
+
+    def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:
+        """A client asks everybody."""
+        raise Uncovered("a client that asks everybody")
+
+    def set_timer(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
+        """See `Timers.set`."""
+        self._timers.set(now, endpoint, name, delay_ns)
+
+    def _ring(self, due: int, endpoint: int, name: str) -> None:
+        self._by_endpoint[endpoint - self.config.nodes].timer(due, name)
+
+    # --- the end ---
+
+    def _judge(self, last_commit_ns: int) -> None:
+        now = self.env.time
+        if self._book.repeated:
+            what = f"{self._book.repeated} requests were executed a second time"
+            self.violations.append(Violation("exactly-once", now, -1, what))
+        patience = self.settings.patience_ns
+        waiting = [c.client.waiting_since() for c in self._by_endpoint]
+        stuck = [since for since in waiting if since is not None and now - since > patience]
+        if stuck and now - last_commit_ns > patience:
+            what = f"requests of {len(stuck)} clients wait and nothing is committed"
+            self.violations.append(Violation("liveness", now, -1, what))

@@ -1,0 +1,111 @@
+"""What executing batches gives, and how large messages are: the part of a run that needs no order of events.
+
+All honest replicas execute the same batches, so each is executed once, by a replica's own bookkeeping: the client
+table, the state that checkpoints sign and the snapshots are the reference's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tradebft.chain.codec import encode
+from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
+from tradebft.consensus.interface import Config
+from tradebft.consensus.messages import (
+    NULL_BATCH,
+    Batch,
+    Checkpoint,
+    Commit,
+    Decided,
+    FetchReply,
+    Prepare,
+    PrePrepare,
+    Reply,
+    Status,
+)
+from tradebft.consensus.pbft import Replica
+from tradebft.network.application import Application
+from tradebft.network.chronicle import run
+from tradebft.network.engines import Uncovered
+from tradebft.network.trace import short
+
+
+class Told(NamedTuple):
+    """What came of a batch. Digests are their first 8 bytes, as the trace has them."""
+
+    results: list[bytes]  # of each request
+    values: list[int]  # their digests
+    reply_sizes: list[int]  # bytes of a reply, without its replica's number
+    root: int
+    state: int  # what a checkpoint here signs; 0 where there is none
+
+
+class Book:
+    """Executes batches in their order."""
+
+    def __init__(
+        self, config: Config, signer: Signer, keyring: Keyring, application: Callable[[], Application]
+    ) -> None:
+        self._replica = Replica(0, config, signer, keyring)
+        self._application = application()
+        self.checks = self._application.checks
+        self._interval = config.checkpoint_interval
+        self.repeated = 0  # requests that were executed before: there must be none
+
+    def execute(self, seq: int, batch: Batch) -> Told:
+        """Execute the batch that is next. `Uncovered` if it changes who is a member."""
+        replica = self._replica
+        proof = QuorumCertificate("Commit", 0, seq, batch.digest, ())
+        committed = replica.hand_out(Decided(seq, batch, proof))
+        self.repeated += len(batch.requests) - len(committed.fresh)
+        executed = run(self._application, committed)
+        if executed.members is not None:
+            raise Uncovered("a change of members")
+        del replica.handed_out[seq]
+        values, sizes = [], []
+        for request, result, value in zip(
+            committed.fresh, executed.results, executed.result_digests, strict=True
+        ):
+            replica.clients.answer(request.client, request.sequence, seq, value, result)
+            values.append(short(value))
+            reply = Reply(0, request.client, request.sequence, 0, seq, value, result, bytes(64))
+            sizes.append(len(encode(reply)) - 1)
+        state = 0
+        if seq % self._interval == 0:
+            bound, _ = replica.state_digest(executed)
+            replica.manifests.clear()
+            state = short(replica.standing.binds(bound))
+        return Told(list(executed.results), values, sizes, short(executed.root), state)
+
+
+class Sizes(NamedTuple):
+    """Bytes of messages without the numbers in them (a sequence, a replica), whose length differs."""
+
+    pre_prepare: int
+    prepare: int
+    commit: int
+    checkpoint: int
+    status: int
+    answer: int  # a FetchReply with nothing in it
+    block: int  # a block without its batch
+    proof: int  # a checkpoint's certificate
+
+
+def sizes(config: Config) -> Sizes:
+    """What the codec makes of them."""
+    signature, value = bytes(64), bytes(32)
+
+    def votes(kind: str) -> QuorumCertificate:
+        return QuorumCertificate(kind, 0, 0, value, tuple((0, signature) for _ in range(config.quorum)))
+
+    return Sizes(
+        pre_prepare=len(encode(PrePrepare(0, 0, value, 0, None, signature))) - 2,
+        prepare=len(encode(Prepare(0, 0, value, 0, signature))) - 2,
+        commit=len(encode(Commit(0, 0, value, 0, signature))) - 2,
+        checkpoint=len(encode(Checkpoint(0, value, 0, signature))) - 2,
+        status=len(encode(Status(0, False, 0, 0, 0, 0, 0, signature))) - 4,
+        answer=len(encode(FetchReply((), (), None, 0, signature))) - 1,
+        block=len(encode(Decided(0, NULL_BATCH, votes("Commit")))) - len(NULL_BATCH.encoded) - 2,
+        proof=len(encode(votes("Checkpoint"))) - 1,
+    )

@@ -1,0 +1,65 @@
+"""The trace digest of whole matrices of arrivals (`network.wavefront`)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from tradebft.network.compiled.compiling import compiled, inner
+from tradebft.network.compiled.digest import Words
+from tradebft.network.compiled.mixing import GOLDEN, Word
+from tradebft.network.compiled.mixing import mix as mix64
+from tradebft.network.trace import LANES
+
+_FIRST, _SECOND = np.uint64(LANES[0]), np.uint64(LANES[1])
+_32, _HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+I64 = NDArray[np.int64]
+Square = NDArray[np.int64]  # of two dimensions
+
+
+@inner
+def _fold(h: Word, field: Word) -> Word:
+    return mix64((h ^ field) + GOLDEN)
+
+
+@inner
+def _head(h: Word, kind: int, sender: int, seq: int, digest: Word) -> Word:
+    h = _fold(_fold(h, np.uint64(kind)), np.uint64(sender))
+    return _fold(_fold(_fold(h, np.uint64(0)), np.uint64(seq)), digest)
+
+
+@compiled
+def deliveries(kind: int, first: int, seq: int, digest: Word, times: Square, sums: Words) -> None:
+    """See `wavefront.bulk.Mixer.deliveries`."""
+    for i in range(times.shape[0]):
+        sender, row = first + i, times[i]
+        high, low = _head(_FIRST, kind, sender, seq, digest), _head(_SECOND, kind, sender, seq, digest)
+        top, middle, bottom = np.uint64(0), np.uint64(0), np.uint64(0)
+        for receiver in range(len(row)):
+            time, to = np.uint64(row[receiver]), np.uint64(receiver)
+            above, below = _fold(_fold(high, to), time), _fold(_fold(low, to), time)
+            top += above
+            middle += below >> _32
+            bottom += below & _HALF
+        own, me = np.uint64(row[sender]), np.uint64(sender)
+        above, below = _fold(_fold(high, me), own), _fold(_fold(low, me), own)
+        sums[0] += top - above
+        sums[1] += middle - (below >> _32)
+        sums[2] += bottom - (below & _HALF)
+
+
+@compiled
+def told(kinds: I64, seqs: I64, digests: Words, receivers: I64, times: Square, sums: Words) -> None:
+    """See `wavefront.bulk.Mixer.told`."""
+    top, middle, bottom = np.uint64(0), np.uint64(0), np.uint64(0)
+    for i in range(times.shape[0]):
+        to = np.uint64(receivers[i])
+        for sender in range(times.shape[1]):
+            time = np.uint64(times[i, sender])
+            below = _fold(_fold(_head(_SECOND, kinds[i], sender, seqs[i], digests[i]), to), time)
+            top += _fold(_fold(_head(_FIRST, kinds[i], sender, seqs[i], digests[i]), to), time)
+            middle += below >> _32
+            bottom += below & _HALF
+    sums[0] += top
+    sums[1] += middle
+    sums[2] += bottom
