@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar, cast
 
 from tradebft.consensus.pbft import Replica as Pbft
 from tradebft.network.cluster import Cluster, Settings
+from tradebft.network.faults import Fault
+from tradebft.network.misbehaviour import Misbehaviour
 
 ENGINES: Final = ("auto", "reference", "wavefront", "compiled")
 NODES: Final = range(2, 1001)
@@ -70,8 +72,7 @@ def uncovered(settings: Settings, engine: str) -> str:
         (settings.protocol is not Pbft, "a protocol of one's own"),
         (not wire.topology.direct, "messages by way of others"),
         (wire.loss, "loss"),
-        (settings.faults, "faults"),
-        (settings.byzantine or settings.dishonest_clients, "adversaries"),
+        (settings.dishonest_clients, "adversaries"),
         (settings.spare or settings.later_keys, "changes of members"),
         (settings.machine is not None, "one machine for all"),
         (settings.apart, "an execution for each replica"),
@@ -83,6 +84,8 @@ def uncovered(settings: Settings, engine: str) -> str:
 def _not_compiled(settings: Settings) -> list[tuple[Any, str]]:
     config = settings.config
     return [
+        (settings.faults, "faults"),
+        (settings.byzantine, "adversaries"),
         (find_spec("numba") is None, "anything here: numba is not installed (pip install 'tradebft[fast]')"),
         (len(settings.clients) > COMPILED_CLIENTS, f"{len(settings.clients)} clients"),
         (config.log_window > 4 * config.checkpoint_interval, "a log of more than four checkpoints"),
@@ -91,6 +94,19 @@ def _not_compiled(settings: Settings) -> list[tuple[Any, str]]:
 
 def _not_waves(settings: Settings) -> list[tuple[Any, str]]:
     return [
+        (
+            not all(_for_good(fault) for fault in settings.faults),
+            "faults other than backups that crash for good",
+        ),
+        (not all(_silent(one) for one in settings.byzantine), "adversaries other than silent backups"),
         (settings.costs is not None, "processors that take time"),
         (settings.wire.bandwidth_bps is not None, "bandwidth"),
     ]
+
+
+def _for_good(fault: Fault) -> bool:
+    return fault.kind == "crash" and fault.duration_ns is None and not fault.torn and 0 not in fault.nodes
+
+
+def _silent(one: Misbehaviour) -> bool:
+    return one.behaviour == "silent" and one.node != 0 and not one.at_ns and one.until_ns is None

@@ -29,7 +29,7 @@ def _head(h: Word, kind: int, sender: int, seq: int, digest: Word) -> Word:
 
 
 @compiled
-def deliveries(kind: int, first: int, seq: int, digest: Word, times: Square, sums: Words) -> None:
+def deliveries(kind: int, first: int, seq: int, digest: Word, times: Square, last: I64, sums: Words) -> None:
     """See `wavefront.bulk.Mixer.deliveries`."""
     for i in range(times.shape[0]):
         sender, row = first + i, times[i]
@@ -38,28 +38,26 @@ def deliveries(kind: int, first: int, seq: int, digest: Word, times: Square, sum
         for receiver in range(len(row)):
             time, to = np.uint64(row[receiver]), np.uint64(receiver)
             above, below = _fold(_fold(high, to), time), _fold(_fold(low, to), time)
-            top += above
-            middle += below >> _32
-            bottom += below & _HALF
-        own, me = np.uint64(row[sender]), np.uint64(sender)
-        above, below = _fold(_fold(high, me), own), _fold(_fold(low, me), own)
-        sums[0] += top - above
-        sums[1] += middle - (below >> _32)
-        sums[2] += bottom - (below & _HALF)
+            counts = np.uint64(row[receiver] <= last[receiver] and receiver != sender)
+            top += above * counts
+            middle += (below >> _32) * counts
+            bottom += (below & _HALF) * counts
+        sums[0] += top
+        sums[1] += middle
+        sums[2] += bottom
 
 
 @compiled
-def told(kinds: I64, seqs: I64, digests: Words, receivers: I64, times: Square, sums: Words) -> None:
+def told(
+    kinds: I64, seqs: I64, digests: Words, receivers: I64, times: Square, never: int, sums: Words
+) -> None:
     """See `wavefront.bulk.Mixer.told`."""
-    top, middle, bottom = np.uint64(0), np.uint64(0), np.uint64(0)
     for i in range(times.shape[0]):
         to = np.uint64(receivers[i])
         for sender in range(times.shape[1]):
-            time = np.uint64(times[i, sender])
-            below = _fold(_fold(_head(_SECOND, kinds[i], sender, seqs[i], digests[i]), to), time)
-            top += _fold(_fold(_head(_FIRST, kinds[i], sender, seqs[i], digests[i]), to), time)
-            middle += below >> _32
-            bottom += below & _HALF
-    sums[0] += top
-    sums[1] += middle
-    sums[2] += bottom
+            if times[i, sender] < never:
+                time = np.uint64(times[i, sender])
+                below = _fold(_fold(_head(_SECOND, kinds[i], sender, seqs[i], digests[i]), to), time)
+                sums[0] += _fold(_fold(_head(_FIRST, kinds[i], sender, seqs[i], digests[i]), to), time)
+                sums[1] += below >> _32
+                sums[2] += below & _HALF

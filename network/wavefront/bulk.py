@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tradebft.network.chance import Stream
 from tradebft.network.links import LinkModel
 from tradebft.network.trace import mixed
-from tradebft.network.wavefront.order import Times
+from tradebft.network.wavefront.order import NEVER, Times
 
 COMPILED = find_spec("numba") is not None
 HALVES: Final = 1 << 31
@@ -44,32 +44,31 @@ class Mixer:
         )  # of what is compiled: high halves, and two quarters of low ones
         self._cells = 0
 
-    def deliveries(self, kind: int, first: int, seq: int, digest: int, times: Times) -> None:
+    def deliveries(self, kind: int, first: int, seq: int, digest: int, times: Times, last: Times) -> None:
         """What the replicas from *first* on say to all others: one message each, of that kind, sequence and digest;
-        *times* (senders, n): when it arrives."""
+        *times* (senders, n): when it arrives; *last* (n,): what arrives later does not count."""
         if COMPILED:
             _, matrices = _compiled()
-            matrices.deliveries(kind, first, seq, np.uint64(digest), times, self._parts)
+            matrices.deliveries(kind, first, seq, np.uint64(digest), times, last, self._parts)
             self._fold(times.size)
             return
-        senders, everybody = np.arange(first, first + len(times)), np.arange(times.shape[1])
-        own = times[senders - first, senders]
-        self._sum += mixed(kind, senders[:, None], 0, seq, digest, everybody, times)
-        self._sum -= mixed(kind, senders, 0, seq, digest, senders, own)
+        rows, receivers = np.nonzero(times <= last)
+        others = rows + first != receivers
+        rows, receivers = rows[others], receivers[others]
+        self._sum += mixed(kind, rows + first, 0, seq, digest, receivers, times[rows, receivers])
 
     def told(
         self, kinds: Times, seqs: Times, digests: NDArray[np.uint64], receivers: Times, times: Times
     ) -> None:
-        """What every replica does (rows, n): executions, replies. One kind, sequence, digest and receiver a row."""
+        """What every replica does (rows, n): executions, replies. One kind, sequence, digest and receiver a row; what
+        happens `NEVER` does not count."""
         if COMPILED:
             _, matrices = _compiled()
-            matrices.told(kinds, seqs, digests, receivers, times, self._parts)
+            matrices.told(kinds, seqs, digests, receivers, times, NEVER, self._parts)
             self._fold(times.size)
             return
-        everybody, column = np.arange(times.shape[1]), (slice(None), None)
-        self._sum += mixed(
-            kinds[column], everybody, 0, seqs[column], digests[column], receivers[column], times
-        )
+        rows, who = np.nonzero(times < NEVER)
+        self._sum += mixed(kinds[rows], who, 0, seqs[rows], digests[rows], receivers[rows], times[rows, who])
 
     def total(self) -> int:
         """The sum so far, to be taken modulo 2^128."""

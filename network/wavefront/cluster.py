@@ -17,7 +17,7 @@ from tradebft.network.recorder import TIMER_EVENT
 from tradebft.network.timers import Timers
 from tradebft.network.trace import short
 from tradebft.network.wavefront.log import Entry, Log
-from tradebft.network.wavefront.order import Times, Wave, agreement, wave
+from tradebft.network.wavefront.order import NEVER, Members, Times, Wave, agreement, wave
 from tradebft.network.wavefront.primary import KNOWN, Primary
 from tradebft.network.wavefront.rounds import Round
 from tradebft.network.wavefront.watch import Watch
@@ -27,6 +27,19 @@ _ARRIVED, _EXECUTED, _ANSWERED = range(3)
 Due = tuple[int, int, int, Any]  # when, in which order of those at one time, what, and of what
 
 
+def members_of(settings: Settings) -> Members:
+    """Who takes part in a network whose backups may crash for good or be silent."""
+    config = settings.config
+    members = Members.all(config.nodes, config.faults, config.quorum)
+    until, mute = members.until, members.mute
+    for fault in settings.faults:
+        for node in fault.nodes:
+            until[node] = min(until[node], fault.at_ns)
+    for one in settings.byzantine:
+        mute[one.node] = True
+    return Members(config.faults, config.quorum, until, mute)
+
+
 class WavefrontCluster(ArrayCluster):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
@@ -34,8 +47,10 @@ class WavefrontCluster(ArrayCluster):
         super().__init__(settings)
         config = settings.config
         self._weather = Weather(self._chance, settings.wire.links, config.nodes)
-        self._primary, self._watch = Primary(config), Watch(config)
-        self._log, self._round = Log(config, sizes(config), self.recorder), Round(config, self.recorder)
+        members = self._members = members_of(settings)
+        self._primary, self._watch = Primary(config), Watch(config, members.until)
+        self._log = Log(config, sizes(config), self.recorder, members)
+        self._round = Round(config, self.recorder, members)
         self._alarm = Timers(self.env, self._batch_due)
         self._due: list[Due] = []
         self._number = 0
@@ -64,6 +79,8 @@ class WavefrontCluster(ArrayCluster):
                 message, sender = about
                 trace.withdraw(REQUEST, sender, 0, message.sequence, len(message.operation), 0, arrival)
         self._vote()
+        if crashed := int((self._members.until < end).sum()):
+            self.recorder.injected["crash"] += crashed
         trace.add(self._watch.finish(end))
         self._log.finish(end)
         self._round.finish(end)
@@ -157,7 +174,7 @@ class WavefrontCluster(ArrayCluster):
         """Propose a batch; all that comes of it."""
         config, (batch, since) = self.config, self._primary.close(now)
         seq = self._primary.seq
-        made = wave(now, self._first(), self._weather.next(), config.faults, config.quorum)
+        made = wave(now, self._first(), self._weather.next(), self._members)
         self._covered(seq, made)
         told = self._book.execute(seq, batch)
         busy = made.noticed.copy()
@@ -191,10 +208,10 @@ class WavefrontCluster(ArrayCluster):
         if entry is None:
             return
         executed = entry.wave.executed
-        voted = agreement(executed, self._weather.next() if third is None else third, self.config.quorum)
+        voted = agreement(executed, self._weather.next() if third is None else third, self._members)
         if (voted.stable < executed).any():
             raise Uncovered("a replica that is far behind the others")
-        self._stable[entry.seq] = int(voted.stable[0]), int(voted.stable.max())
+        self._stable[entry.seq] = int(voted.stable[0]), int(voted.stable[self._members.stay].max())
         self._log.agreed(entry, voted)
 
     def _reply(
@@ -207,9 +224,10 @@ class WavefrontCluster(ArrayCluster):
     ) -> Times:
         """(requests, n): when replies arrive. Clients believe the f+1st."""
         n, faults = self.config.nodes, self.config.faults
+        said = self._members.said(executed)
         replies = np.empty((len(requests), n), dtype=np.int64)
         for place, receiver in enumerate(receivers):
-            np.add(executed, self._replies[receiver - n].next(), out=replies[place])
+            np.add(said, self._replies[receiver - n].next(), out=replies[place])
         believed = np.partition(replies, faults, axis=1)[:, faults].tolist()
         for at, request, receiver, result in zip(believed, requests, receivers, results, strict=True):
             self._push(at, _ANSWERED, (receiver, request.sequence, result, seq))
@@ -218,11 +236,17 @@ class WavefrontCluster(ArrayCluster):
     def _covered(self, seq: int, made: Wave) -> None:
         """Whether replicas do one batch after the other, and in time."""
         config = self.config
-        if (made.noticed[1:] <= self._before[1:]).any():
+        members = self._members
+        if (made.executed[members.stay] >= NEVER).any():
+            raise Uncovered("fewer members than a quorum")
+        if ((made.noticed <= self._before) & (made.noticed < NEVER))[1:].any():
             raise Uncovered("batches that overlap")
-        if int((made.executed - made.accepted)[1:].max()) > config.view_change_timeout_ns:
+        if (
+            int((np.minimum(made.executed, members.until) - made.accepted)[1:].max())
+            > config.view_change_timeout_ns
+        ):
             raise Uncovered("a view change")
-        self._past[seq] = int(made.executed.max())
+        self._past[seq] = int(made.executed[members.stay].max())
         oldest = seq - config.log_window  # votes for *seq* are counted once this is executed and covered
         if oldest < 1:
             return

@@ -7,24 +7,59 @@ Source: Castro and Liskov, "Practical Byzantine Fault Tolerance", OSDI 1999, sec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Times = NDArray[np.int64]
+Some = NDArray[np.bool_]
+NEVER: Final = 1 << 61  # and whatever is later
+
+
+class Members:
+    """Who takes part. *until* (n,): the last instant at which each hears or does anything; *mute*: who says nothing.
+
+    The primary, replica 0, is neither mute nor ever gone.
+    """
+
+    def __init__(self, faults: int, quorum: int, until: Times, mute: Some) -> None:
+        self.faults, self.quorum, self.until, self.mute = faults, quorum, until, mute
+        self.stay = until >= NEVER - 1
+        self.all_stay, self.all_speak = bool(self.stay.all()), not mute.any()
+        self.whole = self.all_stay and self.all_speak
+
+    @classmethod
+    def all(cls, n: int, faults: int, quorum: int) -> Members:
+        """Everybody, always."""
+        return cls(faults, quorum, np.full(n, NEVER - 1), np.zeros(n, dtype=np.bool_))
+
+    def present(self, times: Times) -> Times:
+        """When these things happen at each: never, once it is gone."""
+        return times if self.all_stay else np.where(times > self.until, NEVER, times)
+
+    def said(self, times: Times) -> Times:
+        """When each says what it would say at these times."""
+        return times if self.all_speak else np.where(self.mute, NEVER, times)
+
+    def hush(self, votes: Times) -> None:
+        """Nobody but themselves has the votes of those who are mute."""
+        if not self.all_speak:
+            own = votes.diagonal().copy()
+            votes[self.mute] = NEVER
+            np.fill_diagonal(votes, own)
 
 
 @dataclass(slots=True, eq=False)
 class Wave:
-    """One batch, from its proposal to the last copy of the last vote."""
+    """One batch, from its proposal to the last copy of the last vote. (n,) by replica."""
 
     proposed: int
     votes: Times  # (2, n, n): of both rounds
-    prepared: Times  # (n,): when each replica says Commit
-    noticed: (
-        Times  # (n,): when each replica first hears of it: the proposal, or f+1 Commits that come before it
-    )
-    executed: Times  # (n,)
+    accepted: Times  # when each has the proposal, and says Prepare
+    prepared: Times  # when each says Commit
+    noticed: Times  # when each first hears of it: the proposal, or f+1 Commits that come before it
+    executed: Times
 
     @property
     def first(self) -> Times:
@@ -36,24 +71,23 @@ class Wave:
         """(n, n)."""
         return self.votes[1]
 
-    @property
-    def accepted(self) -> Times:
-        """(n,): when each replica has the proposal, and says Prepare."""
-        return self.first[0]
 
-
-def wave(proposed: int, first: Times, second: Times, faults: int, quorum: int) -> Wave:
+def wave(proposed: int, first: Times, second: Times, members: Members) -> Wave:
     """What comes of a proposal at that time, if the copies of each replica's next broadcast take *first*, and of the
     one after it *second* (n, n), whose diagonals are 0."""
+    faults, quorum, present = members.faults, members.quorum, members.present
     votes = np.empty((2, *first.shape), dtype=np.int64)
-    accepted = proposed + first[0]
-    prepares = np.add(accepted[:, None], first, out=votes[0])[1:]
+    accepted = present(proposed + first[0])
+    np.add(accepted[:, None], first, out=votes[0])
+    members.hush(votes[0])
     # All but the primary say Prepare, and quorum - 1 of these are enough: the proposal stands for the primary's.
-    prepared = np.maximum(accepted, np.partition(prepares, quorum - 2, axis=0)[quorum - 2])
+    prepares = np.partition(votes[0, 1:], quorum - 2, axis=0)[quorum - 2]
+    prepared = present(np.maximum(accepted, prepares))
     commits = np.add(prepared[:, None], second, out=votes[1])
+    members.hush(commits)
     ranked = np.partition(commits, (faults, quorum - 1), axis=0)
     noticed, executed = np.minimum(accepted, ranked[faults]), np.maximum(prepared, ranked[quorum - 1])
-    return Wave(proposed, votes, prepared, noticed, executed)
+    return Wave(proposed, votes, accepted, prepared, present(noticed), present(executed))
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +98,9 @@ class Agreement:
     stable: Times
 
 
-def agreement(executed: Times, third: Times, quorum: int) -> Agreement:
+def agreement(executed: Times, third: Times, members: Members) -> Agreement:
     """Of replicas that executed the batch before it at those times; *third* as in `wave`."""
     votes = executed[:, None] + third
-    return Agreement(votes, np.partition(votes, quorum - 1, axis=0)[quorum - 1])
+    members.hush(votes)
+    stable = np.partition(votes, members.quorum - 1, axis=0)[members.quorum - 1]
+    return Agreement(votes, members.present(stable))

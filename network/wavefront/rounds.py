@@ -12,6 +12,7 @@ from tradebft.consensus.messages import Batch, Checkpoint, Commit, Prepare, PreP
 from tradebft.network.engines import Uncovered
 from tradebft.network.recorder import REQUESTS_KEPT, Recorder, pictured
 from tradebft.network.wavefront.log import Entry
+from tradebft.network.wavefront.order import NEVER, Members
 from tradebft.network.wavefront.tally import CHECKPOINT, COMMIT, PRE_PREPARE, PREPARE
 
 Row = tuple[Any, int, int, int, int]  # message, sender, receiver, sent, arrived
@@ -21,8 +22,8 @@ _MADE: dict[int, Any] = {PRE_PREPARE: PrePrepare, PREPARE: Prepare, COMMIT: Comm
 class Round:
     """Chooses a decision as the `Recorder` does."""
 
-    def __init__(self, config: Config, recorder: Recorder) -> None:
-        self._nodes, self._recorder = config.nodes, recorder
+    def __init__(self, config: Config, recorder: Recorder, members: Members) -> None:
+        self._nodes, self._recorder, self._members = config.nodes, recorder, members
         self._asked: deque[Row] = deque(maxlen=REQUESTS_KEPT)
         self._chosen: tuple[Entry, Batch] | None = None
 
@@ -49,11 +50,11 @@ class Round:
         assert self._chosen is not None
         entry, _ = self._chosen
         # Whoever sends the last reply votes for a checkpoint after it.
-        executed = entry.wave.executed
-        closer = int(executed.argmax())
-        if entry.checkpoint is not None and (executed == executed[closer]).sum() > 1:
+        answers = self._members.said(entry.wave.executed)
+        closer = int(answers.argmax()) if answers.max() < NEVER else -1
+        if entry.checkpoint is not None and closer >= 0 and (answers == answers[closer]).sum() > 1:
             raise Uncovered("a pictured checkpoint that several reach in one nanosecond")
-        for kind, first, _, said, arrivals in entry.spoken():
+        for kind, first, _, said, arrivals in entry.spoken(self._members):
             for place, sent in enumerate(said.tolist()):
                 sender = first + place
                 if kind == CHECKPOINT and sender == closer:
@@ -69,7 +70,7 @@ class Round:
     def _replied(self) -> Iterator[Row]:
         assert self._chosen is not None
         entry, batch = self._chosen
-        sent = entry.wave.executed.tolist()
+        sent = self._members.said(entry.wave.executed).tolist()
         for request, receiver, arrivals in zip(batch.requests, entry.receivers, entry.replies, strict=True):
             for sender in range(self._nodes):
                 reply = Reply(0, request.client, request.sequence, sender, entry.seq, b"", b"")

@@ -25,7 +25,7 @@ TOGETHER: Final = 256  # that are mixed at once
 class Watch:
     """The timer of each replica, and the times that it is set by (`RoundTrip`)."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, until: Times) -> None:
         n = config.nodes
         self._longest, self._fixed = config.status_ns, config.status_interval_ns > 0
         self._runs = np.zeros(n, dtype=np.bool_)
@@ -33,6 +33,7 @@ class Watch:
         self._due = np.zeros(n, dtype=np.int64)
         self._usual = np.zeros(n, dtype=np.int64)
         self._deviation = np.zeros(n, dtype=np.int64)
+        self._until = until
         self._known = False
         self._one, self._least = np.array(1), np.array(LEAST_NS)
         self._rang: list[tuple[Times, Some]] = []  # when, and whose
@@ -65,13 +66,13 @@ class Watch:
     def _again(self, whose: Some) -> None:
         """Something was: go on as long as there is progress."""
         if whose.any():
-            if not self._progress[whose].all():
+            if not (self._progress | (self._due >= self._until))[whose].all():
                 raise Uncovered("a replica that asks its peers what it misses")
             self._note(whose)
             self._set(whose, self._due)
 
     def _note(self, whose: Some) -> None:
-        self._rang.append((self._due, whose))  # neither is ever changed in place
+        self._rang.append((self._due, whose & (self._due < self._until)))  # no array is ever changed in place
         if len(self._rang) >= TOGETHER:
             self._mix(TOGETHER - OPEN, None)
 

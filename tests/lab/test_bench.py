@@ -33,3 +33,10 @@ def test_the_compiled_engine_decides_the_same_and_sooner():
 
 def test_auto_measures_the_fastest():
     assert engine(4, 5, engine="auto")["engine"] == "compiled"
+
+
+def test_waves_decide_the_same_and_sooner():
+    waves, reference = engine(64, 12, engine="wavefront"), engine(64, 12)
+    assert (waves["engine"], waves["trace_digest"]) == ("wavefront", reference["trace_digest"])
+    assert waves["messages_per_second"] > 3 * reference["messages_per_second"]
+    assert engine(40, 5, engine="auto")["engine"] == "wavefront"

@@ -117,15 +117,22 @@ def calm(number: int) -> Scenario:
     network = {"nodes": dice.choice([2, 3, 4, 5, 6, 7, 10, 13, 16]), "links": links}
     if dice.random() < 0.2:
         network["client_links"] = {"model": "uniform", "low": "1 ms", "high": "30 ms"}
-    return Scenario.model_validate(
-        {
-            "seed": number,
-            "network": network,
-            "nodes": {"cpu": "none"},
-            "consensus": consensus,
-            "workload": workload,
-        }
-    )
+    given = {
+        "seed": number,
+        "network": network,
+        "nodes": {"cpu": "none"},
+        "consensus": consensus,
+        "workload": workload,
+    }
+    faults = (network["nodes"] - 1) // 3
+    away = dice.sample(range(1, network["nodes"]), dice.randint(0, faults)) if dice.random() < 0.5 else []
+    for node in away:
+        if dice.random() < 0.5:
+            given.setdefault("byzantine", []).append({"node": f"replica.{node}", "behaviour": "silent"})
+        else:
+            at = dice.choice(["0 ms", "33 ms", "444 ms", "3 s"])
+            given.setdefault("fault", []).append({"at": at, "crash": f"replica.{node}"})
+    return Scenario.model_validate(given)
 
 
 SCENARIOS = {"wavefront": calm, "compiled": drawn}
