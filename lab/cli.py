@@ -247,12 +247,29 @@ def bench() -> None:
 @click.option("--nodes", type=click.IntRange(1, 1000), default=64, show_default=True, help="Replicas.")
 @click.option("--batches", type=click.IntRange(min=1), default=20, show_default=True, help="Batches decided.")
 @engine_option
+@click.option(
+    "--scaling",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="All engines with 4 to 1,000 members instead; the figure goes into that folder.",
+)
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON document.")
-def engine(nodes: int, batches: int, engine: str, as_json: bool) -> int:
-    """Messages a second, beside a bare loop that counts votes: heapq, or compiled for a compiled engine."""
+@click.option("--quiet", is_flag=True, help="No progress.")
+def engine(nodes: int, batches: int, engine: str, scaling: Path | None, as_json: bool, quiet: bool) -> int:
+    """Messages a second, beside a bare loop that counts votes: heapq, or compiled for the engines that are."""
     from tradebft.lab import bench as benches
+    from tradebft.lab import bench_scaling
 
-    _print(benches.engine(nodes, batches, engine=engine), as_json)
+    if scaling is None:
+        _print(benches.engine(nodes, batches, engine=engine), as_json)
+        return OK
+    with shown(quiet) as progress:
+        found = bench_scaling.scaling(progress=progress)
+    picture = bench_scaling.save(found, scaling)
+    if as_json:
+        _print({"runs": found}, as_json)
+    else:
+        click.echo("\n".join([*bench_scaling.lines(found), f"figure: {picture}"]))
     return OK
 
 

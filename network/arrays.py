@@ -6,6 +6,7 @@ becomes of a request (`_take`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Final
 
 import simpy
@@ -86,7 +87,7 @@ class CountedClient(ClientNode):
         self.perform(now, self.client.believe(now, sequence, result, seq, 0))
 
 
-class ArrayCluster(Timeline):
+class ArrayCluster(Timeline, ABC):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
     invariants = INVARIANTS  # that are checked
@@ -117,21 +118,21 @@ class ArrayCluster(Timeline):
     # --- what an engine does ---
 
     @property
+    @abstractmethod
     def delivered(self) -> int:
         """Messages so far."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, until: int, number: int) -> bool:
         """Run up to SimPy's event at *until* with that *number*. True: a request was answered before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
         """A request of so many bytes left *sender* at *at* and will be at the primary at *arrival*."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """The run is over: take what never arrived out of the trace, and hand over the records."""
-        raise NotImplementedError
 
     # --- what scenarios ask for ---
 

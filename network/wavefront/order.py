@@ -7,7 +7,7 @@ Source: Castro and Liskov, "Practical Byzantine Fault Tolerance", OSDI 1999, sec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,12 +64,12 @@ class Wave:
     @property
     def first(self) -> Times:
         """(n, n). Row 0: the PrePrepare; every other: that replica's Prepare."""
-        return self.votes[0]
+        return cast(Times, self.votes[0])
 
     @property
     def commits(self) -> Times:
         """(n, n)."""
-        return self.votes[1]
+        return cast(Times, self.votes[1])
 
 
 def wave(proposed: int, first: Times, second: Times, members: Members) -> Wave:
