@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tradebft.lab import bench
 from tradebft.lab.engine_option import ENGINES
-from tradebft.lab.figure_style import SERIES, light_grid, logarithmic, new_figure, write
+from tradebft.lab.figure_style import (
+    SERIES,
+    legend_below,
+    light_grid,
+    logarithmic,
+    new_figure,
+    settle,
+    style,
+    write,
+)
 from tradebft.lab.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -57,35 +66,40 @@ def save(found: list[dict[str, Any]], folder: Path) -> Path:
 
 def figure(found: list[dict[str, Any]]) -> Figure:
     """Rates beside the bare loops that were measured with them, and memory, over the number of members."""
-    drawn = new_figure(3.1)
-    rates, memory = drawn.add_subplot(1, 2, 1), drawn.add_subplot(1, 2, 2)
-    engines = list(dict.fromkeys(one["engine"] for one in found))
-    for engine, colour in zip(engines, SERIES, strict=False):
-        rows = [one for one in found if one["engine"] == engine]
-        nodes = [one["nodes"] for one in rows]
-        rates.plot(
-            nodes, _of(rows, "messages_per_second", 1e-6), "o-", color=colour, markersize=3, label=engine
-        )
-        memory.plot(nodes, _of(rows, "peak_memory_mb"), "o-", color=colour, markersize=3, label=engine)
-        if engine != "wavefront":  # the same loop stands beside both of the fast ones
-            loop = "bare heapq loop" if engine == "reference" else "bare compiled loop"
-            bare = _of(rows, "bare_loop_messages_per_second", 1e-6)
-            rates.plot(nodes, bare, "--", color=colour, linewidth=0.9, label=loop)
-    _labelled(rates, "Delivered, million messages/s")
-    _labelled(memory, "Peak memory, MB")
-    rates.legend()
+    with style():
+        drawn = new_figure(3.3)
+        rates, memory = drawn.add_subplot(1, 2, 1), drawn.add_subplot(1, 2, 2)
+        engines = list(dict.fromkeys(one["engine"] for one in found))
+        for engine, colour in zip(engines, SERIES, strict=False):
+            rows = [one for one in found if one["engine"] == engine]
+            _curve(rates, rows, "messages_per_second", 1e-6, colour, "-", engine)
+            _curve(memory, rows, "peak_memory_mb", 1.0, colour, "-", engine)
+            if engine != "wavefront":  # the same loop stands beside both of the fast ones
+                loop = "bare heapq loop" if engine == "reference" else "bare compiled loop"
+                _curve(rates, rows, "bare_loop_messages_per_second", 1e-6, colour, "--", loop)
+        nodes = list(dict.fromkeys(one["nodes"] for one in found))
+        _labelled(rates, "Delivered, million messages/s", nodes)
+        _labelled(memory, "Peak memory, MB", nodes)
+        legend_below(drawn, rates.get_lines(), 5)
+        settle(drawn)
     return drawn
 
 
-def _of(rows: list[dict[str, Any]], key: str, factor: float = 1.0) -> list[float]:
-    return [one[key] * factor for one in rows]
+def _curve(
+    axes: Axes, rows: list[dict[str, Any]], key: str, factor: float, colour: str, dashes: str, label: str
+) -> None:
+    values = [one[key] * factor for one in rows]
+    mark = "o" if dashes == "-" else ""
+    nodes = [one["nodes"] for one in rows]
+    axes.plot(nodes, values, dashes, marker=mark, color=colour, markersize=3, label=label)
 
 
-def _labelled(axes: Axes, title: str) -> None:
+def _labelled(axes: Axes, title: str, nodes: list[int]) -> None:
     axes.set_title(title)
-    axes.set_xlabel("members")
+    axes.set_xlabel("Members")
     logarithmic(axes, "x")
     logarithmic(axes, "y")
+    axes.set_xticks(nodes[::2], [f"{n:,}" for n in nodes[::2]])
     light_grid(axes, "both")
 
 
