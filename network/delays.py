@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tradebft.network.chance import Chance
 from tradebft.network.links import LinkModel
 
-_BLOCK_DRAWS = 1 << 14
+_BLOCK_DRAWS = 1 << 14  # of one sender
+_ALL_DRAWS = 1 << 21  # of as many senders as there are receivers: with a thousand of each, blocks are short
 REPLIES_AHEAD: Final = 1024
 FIRST_AHEAD: Final = 16
 
@@ -50,7 +51,8 @@ class Broadcasts:
     ) -> None:
         self._chance, self._link, self._sender, self._lossy = chance, link, sender, lossy
         self.receivers = np.array(receivers, dtype=np.int64)
-        self._rows = max(1, _BLOCK_DRAWS // max(1, len(receivers)))
+        lanes = max(1, len(receivers))
+        self._rows = max(1, min(_BLOCK_DRAWS // lanes, _ALL_DRAWS // lanes**2))
         self._at = 0
         self._delays = self._sorted = self._orders = np.empty((0, 0), dtype=np.int64)
         self._losses: NDArray[np.float64] | None = None

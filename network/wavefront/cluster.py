@@ -60,9 +60,8 @@ class WavefrontCluster(ArrayCluster):
         self._voting: Entry | None = None  # a batch with a checkpoint, until the primary has executed it
         self._goes_on = False
         self._past: dict[int, int] = {}  # when a sequence was executed everywhere, of the last of a log
-        self._stable: dict[
-            int, tuple[int, int]
-        ] = {}  # when a checkpoint was stable: at the primary, everywhere
+        # When a checkpoint was stable: at the primary, everywhere.
+        self._stable: dict[int, tuple[int, int]] = {}
 
     # --- what scenarios ask for ---
 
@@ -81,7 +80,7 @@ class WavefrontCluster(ArrayCluster):
         self._vote()
         if crashed := int((self._members.until < end).sum()):
             self.recorder.injected["crash"] += crashed
-        trace.add(self._watch.finish(end))
+        trace.add(self._watch.finish(end, self._primary.waiting_since))
         self._log.finish(end)
         self._round.finish(end)
         self._judge(self.recorder.last_commit_ns)
@@ -241,10 +240,8 @@ class WavefrontCluster(ArrayCluster):
             raise Uncovered("fewer members than a quorum")
         if ((made.noticed <= self._before) & (made.noticed < NEVER))[1:].any():
             raise Uncovered("batches that overlap")
-        if (
-            int((np.minimum(made.executed, members.until) - made.accepted)[1:].max())
-            > config.view_change_timeout_ns
-        ):
+        longest = (np.minimum(made.executed, members.until) - made.accepted)[1:].max()
+        if longest > config.view_change_timeout_ns:
             raise Uncovered("a view change")
         self._past[seq] = int(made.executed[members.stay].max())
         oldest = seq - config.log_window  # votes for *seq* are counted once this is executed and covered

@@ -9,6 +9,7 @@ from tradebft.consensus.messages import Batch, Request
 from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.consensus.pbft.waiting import Waiting
 from tradebft.network.engines import Uncovered
+from tradebft.network.wavefront.order import NEVER
 
 KNOWN: Final = "request known or no room for it"
 
@@ -45,6 +46,11 @@ class Primary:
     def fresh(self) -> int:
         """Requests that are in no batch yet."""
         return self._waiting.fresh
+
+    @property
+    def waiting_since(self) -> int:
+        """When the oldest request arrived that is in no batch yet; `NEVER` if there is none."""
+        return min(self._arrived.values(), default=NEVER)
 
     @property
     def full(self) -> bool:

@@ -51,9 +51,14 @@ class Watch:
         self._progress = np.ones_like(self._runs)
         self._took(executed - accepted)
 
-    def finish(self, end: int) -> int:
-        """Nothing is outstanding any more, and nothing happens from *end* on. What rang, as the trace digest has it."""
-        self._ring(self._runs & (self._due < end))
+    def finish(self, end: int, waiting: int) -> int:
+        """Nothing happens from *end* on; nothing is outstanding but requests at the primary, since *waiting*. What
+        rang, as the trace digest has it."""
+        busy = np.full_like(self._due, end)
+        busy[0] = min(waiting, end)
+        self._ring(self._runs & (self._due < busy))
+        while (late := self._runs & (self._due < end)).any():
+            self._again(late)
         self._mix(len(self._rang), end)
         return self._sum
 
