@@ -26,6 +26,22 @@ def test_a_run_names_its_engine_and_has_the_digest_of_the_reference(capsys, engi
     assert set(slow["invariants"]["checked"]) > {"exactly-once", "liveness", "agreement"}
 
 
+def test_requests_that_come_one_by_one_make_waves(capsys):
+    calm = {
+        "nodes.cpu": "none",
+        "workload.rate": 2,
+        "workload.spacing": "even",
+        "consensus.batch_timeout": "0 ms",
+    }
+    settings = [word for key, value in calm.items() for word in ("--set", f"{key}={value}")]
+    digests = []
+    for engine in ("wavefront", "reference"):
+        code, out, err = left(capsys, "run", "stress", *SETTINGS, *settings, "--json", "--engine", engine)
+        assert (code, json.loads(out)["engine"]) == (0, engine), err
+        digests.append(json.loads(out)["trace_digest"])
+    assert digests[0] == digests[1]
+
+
 def test_what_is_not_covered_is_one_line(capsys):
     code, out, err = left(capsys, "run", "partition", "--engine", "compiled", "--json")
     assert (code, out) == (2, "")
@@ -44,7 +60,7 @@ def test_an_engine_that_is_misspelt_is_one_line(capsys):
     code, out, err = left(capsys, "run", "stress", "--engine", "compild")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert "'compild' is not one of 'auto', 'reference', 'compiled'" in err
+    assert "'compild' is not one of 'auto', 'reference', 'wavefront', 'compiled'" in err
 
 
 def test_a_sweep_leaves_the_same_table_whichever_engine_does_it(tmp_path):
