@@ -21,7 +21,6 @@ from tradebft.network.inbox import inbox_of
 from tradebft.network.recorder import Decision
 from tradebft.network.trace import short
 
-FOREVER: Final = 1 << 62
 DRAWS: Final = 1 << 14
 NAMES: Final = {
     memory.REQUEST: "Request",
