@@ -258,11 +258,13 @@ def bench() -> None:
 def engine(nodes: int, batches: int, engine: str, scaling: Path | None, as_json: bool, quiet: bool) -> int:
     """Messages a second, beside a bare loop that counts votes: heapq, or compiled for the engines that are."""
     from tradebft.lab import bench as benches
-    from tradebft.lab import bench_scaling
 
     if scaling is None:
         _print(benches.engine(nodes, batches, engine=engine), as_json)
         return OK
+    from tradebft.lab import bench_scaling
+
+    scaling.mkdir(parents=True, exist_ok=True)  # before minutes of work, not after
     with shown(quiet) as progress:
         found = bench_scaling.scaling(progress=progress)
     picture = bench_scaling.save(found, scaling)

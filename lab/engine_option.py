@@ -6,12 +6,8 @@ from typing import Final
 
 import click
 
-ENGINES: Final = (
-    "auto",
-    "reference",
-    "wavefront",
-    "compiled",
-)  # of `network.engines`, which takes a while to import
+# Those of `network.engines`, which takes a while to import.
+ENGINES: Final = ("auto", "reference", "wavefront", "compiled")
 
 engine_option = click.option(
     "--engine",

@@ -24,10 +24,9 @@ from tradebft.network.engines import Uncovered
 from tradebft.network.node import ClientNode, Shared
 from tradebft.network.recorder import Recorder
 from tradebft.network.timers import Timers
+from tradebft.network.trace import CODES
 
 FOREVER: Final = 1 << 62
-INVARIANTS: Final = ("exactly-once", "liveness")
-REQUEST: Final = 1  # as it enters the trace digest
 
 
 class _Numbers:
@@ -90,7 +89,7 @@ class CountedClient(ClientNode):
 class ArrayCluster(Timeline, ABC):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
-    invariants = INVARIANTS  # that are checked
+    invariants = ("exactly-once", "liveness")  # that are checked
 
     def __init__(self, settings: Settings) -> None:
         config, wire = settings.config, settings.wire
@@ -154,7 +153,9 @@ class ArrayCluster(Timeline, ABC):
             depart = max(at, self._links_free[client]) + length * 8 * 1_000_000_000 // bandwidth
             self._links_free[client] = depart
             arrival = depart + delay
-        self.recorder.trace.event(REQUEST, sender, 0, message.sequence, len(message.operation), 0, arrival)
+        self.recorder.trace.event(
+            CODES[Request], sender, 0, message.sequence, len(message.operation), 0, arrival
+        )
         self._take(message, sender, at, length, arrival)
 
     def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:

@@ -92,7 +92,7 @@ class Sizes(NamedTuple):
     proof: int  # a checkpoint's certificate
 
 
-def sizes(config: Config) -> Sizes:
+def message_sizes(config: Config) -> Sizes:
     """What the codec makes of them."""
     signature, value = bytes(64), bytes(32)
 

@@ -59,9 +59,8 @@ def built(settings: Settings, engine: str) -> Cluster:
     if why := uncovered(settings, engine):
         raise Uncovered(why)
     module, name = _CLUSTERS[engine]
-    return cast(
-        Cluster, getattr(import_module(module), name)(settings)
-    )  # it answers to all that is asked of one
+    made = getattr(import_module(module), name)(settings)
+    return cast(Cluster, made)  # it answers to all that scenarios ask of one
 
 
 def uncovered(settings: Settings, engine: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tradebft.consensus.interface import Committed, Config, Evidence
 from tradebft.consensus.membership import Membership, epoch_of, first_view, sizes
-from tradebft.consensus.messages import Batch, Message, NewView, PrePrepare, Reply, Request
+from tradebft.consensus.messages import Message, NewView, PrePrepare, Reply, Request
 from tradebft.network.trace import TraceDigest, short
 
 COMMIT_EVENT, EXECUTE_EVENT, TIMER_EVENT, ANSWER_EVENT, INSTALL_EVENT = 64, 65, 66, 67, 68
@@ -16,12 +16,6 @@ ROUND_REQUESTS_MAX = 2  # a round with more requests would be a picture of nothi
 ROUND_PATIENCE = 200  # sequences to wait for such a round before any will do
 REQUESTS_KEPT = 256
 EVIDENCE_KEPT = 1000
-
-
-def pictured(seq: int, requests: int) -> bool:
-    """Whether a decision makes a picture of a round: not the very first, for the network may still be starting, and not
-    one of nothing but requests and replies, unless there has long been no other."""
-    return (seq > 1 and requests <= ROUND_REQUESTS_MAX) or seq > ROUND_PATIENCE
 
 
 class Decision:
@@ -84,8 +78,8 @@ class Recorder:
             for proposal in message.proposals:
                 self.proposed(now, proposal)
             return
-        if self.round_open and not self.round_seq and message.batch is not None:
-            self._choose_round(message.seq, message.batch)
+        if self.round_open and message.batch is not None:
+            self.choose_round(message.seq, message.batch.requests)
         known = self._proposals.get(message.seq)
         if known is None or known[0] != message.digest:
             self._proposals[message.seq] = message.digest, now, message.view
@@ -131,12 +125,16 @@ class Recorder:
         if len(self.evidence) < EVIDENCE_KEPT:
             self.evidence.append({"at_ns": now, "by": by, "culprit": evidence.culprit, "what": evidence.what})
 
-    def _choose_round(self, seq: int, batch: Batch) -> None:
-        if pictured(seq, len(batch.requests)):
+    def choose_round(self, seq: int, requests: Sequence[Request]) -> None:
+        """A batch was proposed: keep its messages, if none is chosen yet. Not the very first, for the network may still
+        be starting, and not one of nothing but requests and replies, unless there has long been no other."""
+        if self.round_seq:
+            return
+        if (seq > 1 and len(requests) <= ROUND_REQUESTS_MAX) or seq > ROUND_PATIENCE:
             self.round_seq = seq
-            wanted = {request.key for request in batch.requests}
+            wanted = {request.key for request in requests}
             self.round = [row for row in self._asked if isinstance(row[0], Request) and row[0].key in wanted]
-            self._replies_due = len(batch.requests) * self._nodes
+            self._replies_due = len(requests) * self._nodes
 
     def keep(self, message: Message, sender: int, receiver: int, sent: int, arrived: int) -> None:
         """One message, for the space-time diagram of one round from its requests to its last reply."""

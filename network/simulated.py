@@ -16,7 +16,6 @@ from tradebft.consensus.decoding import decoded
 from tradebft.consensus.interface import Address, Config
 from tradebft.consensus.invariants import Checker
 from tradebft.consensus.messages import (
-    KINDS,
     Garbage,
     Message,
     NewView,
@@ -32,11 +31,11 @@ from tradebft.network.links import LinkModel
 from tradebft.network.recorder import Recorder
 from tradebft.network.timers import Timers
 from tradebft.network.topology import Topology
-from tradebft.network.trace import short
+from tradebft.network.trace import CODES, short
 from tradebft.network.virtual_time import Flight, VirtualTime
 
 _UINT64 = (1 << 64) - 1
-_CODES = {kind: (kind.__name__, code) for code, kind in enumerate((*KINDS, Garbage), start=1)}
+_CODES = {kind: (kind.__name__, code) for kind, code in {**CODES, Garbage: len(CODES) + 1}.items()}
 
 
 class Wire(NamedTuple):

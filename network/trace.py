@@ -15,11 +15,14 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from tradebft.consensus.messages import KINDS
 
 GOLDEN: Final = 0x9E3779B97F4A7C15
 LANES: Final = (0x243F6A8885A308D3, 0x13198A2E03707344)  # the first digits of pi
 _MASK: Final = (1 << 64) - 1
 _FLUSH_AT: Final = 4096
+
+CODES: Final = {kind: code for code, kind in enumerate(KINDS, start=1)}  # of messages, as fields of events
 
 U64 = NDArray[np.uint64]
 
@@ -66,6 +69,12 @@ def mixed(*fields: Any) -> int:
                 h = _fold(h, np.asarray(field).astype(np.uint64))
             lanes.append(h)
     return _total(*lanes)
+
+
+def total(parts: U64) -> int:
+    """The sum, to be taken modulo 2^128, of which *parts* has the high halves and the two quarters of the low ones."""
+    high, upper, lower = (int(part) for part in parts)
+    return (high << 64) + (upper << 32) + lower
 
 
 class TraceDigest:

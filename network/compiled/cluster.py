@@ -6,11 +6,9 @@ from itertools import accumulate
 from typing import Final
 
 import numpy as np
-from tradebft.consensus.messages import (
-    Request,
-)
+from tradebft.consensus.messages import Request
 from tradebft.network.arrays import ArrayCluster
-from tradebft.network.bookkeeping import sizes
+from tradebft.network.bookkeeping import message_sizes
 from tradebft.network.cluster import Settings
 from tradebft.network.compiled import digest, drawing, kernel, lane, memory
 from tradebft.network.compiled.memory import Memory
@@ -19,7 +17,7 @@ from tradebft.network.compiled.scribe import Scribe
 from tradebft.network.engines import Uncovered
 from tradebft.network.inbox import inbox_of
 from tradebft.network.recorder import Decision
-from tradebft.network.trace import short
+from tradebft.network.trace import short, total
 
 DRAWS: Final = 1 << 14
 NAMES: Final = {
@@ -55,7 +53,8 @@ class CompiledCluster(ArrayCluster):
         settings, config, n = self.settings, self.config, self.config.nodes
         known = memory.rules_of(config, settings.costs, self._book.checks)
         known |= {
-            getattr(memory, f"{name.upper()}_SIZE"): value for name, value in sizes(config)._asdict().items()
+            getattr(memory, f"{name.upper()}_SIZE"): value
+            for name, value in message_sizes(config)._asdict().items()
         }
         known |= {
             memory.BANDWIDTH: settings.wire.bandwidth_bps or 0,
@@ -87,7 +86,7 @@ class CompiledCluster(ArrayCluster):
     def finish(self) -> None:
         """The run is over: take what never arrived out of the trace, and hand over the records."""
         self._flush()
-        self.recorder.trace.add(-digest.total(digest.in_flight(self._m.numbers)))
+        self.recorder.trace.add(-total(digest.in_flight(self._m.numbers)))
         self._judge(int(self._m.numbers[memory.LAST_COMMIT]))
         self._record()
 
@@ -104,7 +103,7 @@ class CompiledCluster(ArrayCluster):
             m.request[rid, memory.Q_OPERATION] = len(message.operation)
         m.numbers[memory.MESSAGES + memory.REQUEST] += 1
         m.numbers[memory.BYTES_SENT] += length
-        self._round.asked(rid, message, sender, at, arrival)
+        self.recorder.keep(message, sender, 0, at, arrival)
         if m.numbers[memory.LANE] + 1 > len(m.flight):
             self._more_flights()
         lane.launch(m.numbers, arrival, lane.flight(m.numbers, memory.REQUEST, sender, 0, rid, at))
@@ -150,7 +149,7 @@ class CompiledCluster(ArrayCluster):
     def _execute(self) -> None:
         m, n, ring = self._m, self.config.nodes, len(self._m.reply_ns)
         numbers = self._scribe.execute(m)
-        self._round.choose(m, self.recorder)
+        self._round.choose(m, self.recorder, self._scribe)
         first = int(m.batch[m.numbers[memory.KNOWN], memory.B_FIRST])
         for place, rid in enumerate(numbers, start=first):
             m.reply_ns[place % ring] = self._replies[int(m.request[rid, memory.Q_CLIENT]) - n].next()
@@ -238,7 +237,7 @@ class CompiledCluster(ArrayCluster):
         while self._m.numbers[memory.KNOWN] < self._m.replica[:, memory.R_EXECUTED].max():
             self._execute()  # it is in the log that somebody committed it: with what root?
         self._round.keep(self._m, self.recorder, self._scribe)
-        self.recorder.trace.add(digest.total(digest.mix(self._m.numbers)))
+        self.recorder.trace.add(total(digest.mix(self._m.numbers)))
 
     def _record(self) -> None:
         m, recorder = self._m, self.recorder

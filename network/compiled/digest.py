@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from tradebft.network.compiled.compiling import compiled, inner
 from tradebft.network.compiled.memory import (
     AT_EVENT,
@@ -41,28 +40,15 @@ from tradebft.network.compiled.memory import (
     TIMER,
     TIMER_DIGESTS,
 )
-from tradebft.network.compiled.mixing import GOLDEN, Word
-from tradebft.network.compiled.mixing import mix as mix64
+from tradebft.network.compiled.mixing import FIRST, SECOND, Word, Words, add, fold
 from tradebft.network.compiled.places import of_batch, of_flight, of_request, row_of
-from tradebft.network.trace import LANES
 
-_FIRST, _SECOND = np.uint64(LANES[0]), np.uint64(LANES[1])
-_32, _HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 _MASK = (1 << KEY_BITS) - 1
-
-Words = NDArray[np.uint64]  # of the high halves, and of the two quarters of the low ones
 
 
 @inner
 def _fold(h: Word, field: int) -> Word:
-    return mix64((h ^ np.uint64(field)) + GOLDEN)
-
-
-@inner
-def _add(sums: Words, high: Word, low: Word) -> None:
-    sums[0] += high
-    sums[1] += low >> _32
-    sums[2] += low & _HALF
+    return fold(h, np.uint64(field))
 
 
 @inner
@@ -87,7 +73,7 @@ def _digest_of(m: I64, kind: int, seq: int, about: int) -> int:
 def _head(m: I64, kind: int, sender: int, seq: int, about: int) -> tuple[Word, Word]:
     digest = _digest_of(m, kind, seq, about)
     trace_seq = 0 if kind == TIMER else seq
-    high, low = _fold(_FIRST, kind), _fold(_SECOND, kind)
+    high, low = _fold(FIRST, kind), _fold(SECOND, kind)
     high, low = _fold(high, sender), _fold(low, sender)
     high, low = _fold(high, 0), _fold(low, 0)  # the view
     high, low = _fold(high, trace_seq), _fold(low, trace_seq)
@@ -98,7 +84,7 @@ def _head(m: I64, kind: int, sender: int, seq: int, about: int) -> tuple[Word, W
 def _one(m: I64, sums: Words, kind: int, sender: int, seq: int, about: int, receiver: int, time: int) -> None:
     high, low = _head(m, kind, sender, seq, about)
     high, low = _fold(high, receiver), _fold(low, receiver)
-    _add(sums, _fold(high, time), _fold(low, time))
+    add(sums, _fold(high, time), _fold(low, time))
 
 
 @inner
@@ -106,7 +92,7 @@ def _deliveries(m: I64, sums: Words, high: Word, low: Word, first: int, end: int
     for at in range(first, end):
         receiver, time = m[at] & _MASK, start + (m[at] >> KEY_BITS)
         above, below = _fold(high, receiver), _fold(low, receiver)
-        _add(sums, _fold(above, time), _fold(below, time))
+        add(sums, _fold(above, time), _fold(below, time))
 
 
 @compiled
@@ -160,9 +146,3 @@ def in_flight(m: I64) -> Words:
         else:
             _one(m, sums, kind, sender, seq, about, m[of_flight(m, F_TO, made)], time)
     return sums
-
-
-def total(sums: Words) -> int:
-    """The sum as one number, to be taken modulo 2^128."""
-    high, upper, lower = (int(part) for part in sums)
-    return (high << 64) + (upper << 32) + lower

@@ -5,27 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from tradebft.network.compiled.compiling import compiled, inner
-from tradebft.network.compiled.digest import Words
-from tradebft.network.compiled.mixing import GOLDEN, Word
-from tradebft.network.compiled.mixing import mix as mix64
-from tradebft.network.trace import LANES
+from tradebft.network.compiled.mixing import FIRST, HALF, SECOND, Word, Words, add, fold
 
-_FIRST, _SECOND = np.uint64(LANES[0]), np.uint64(LANES[1])
-_32, _HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
 
 I64 = NDArray[np.int64]
 Square = NDArray[np.int64]  # of two dimensions
 
 
 @inner
-def _fold(h: Word, field: Word) -> Word:
-    return mix64((h ^ field) + GOLDEN)
-
-
-@inner
 def _head(h: Word, kind: int, sender: int, seq: int, digest: Word) -> Word:
-    h = _fold(_fold(h, np.uint64(kind)), np.uint64(sender))
-    return _fold(_fold(_fold(h, np.uint64(0)), np.uint64(seq)), digest)
+    h = fold(fold(h, np.uint64(kind)), np.uint64(sender))
+    return fold(fold(fold(h, np.uint64(0)), np.uint64(seq)), digest)
 
 
 @compiled
@@ -33,15 +24,15 @@ def deliveries(kind: int, first: int, seq: int, digest: Word, times: Square, las
     """See `wavefront.bulk.Mixer.deliveries`."""
     for i in range(times.shape[0]):
         sender, row = first + i, times[i]
-        high, low = _head(_FIRST, kind, sender, seq, digest), _head(_SECOND, kind, sender, seq, digest)
+        high, low = _head(FIRST, kind, sender, seq, digest), _head(SECOND, kind, sender, seq, digest)
         top, middle, bottom = np.uint64(0), np.uint64(0), np.uint64(0)
         for receiver in range(len(row)):
             time, to = np.uint64(row[receiver]), np.uint64(receiver)
-            above, below = _fold(_fold(high, to), time), _fold(_fold(low, to), time)
+            above, below = fold(fold(high, to), time), fold(fold(low, to), time)
             counts = np.uint64(row[receiver] <= last[receiver] and receiver != sender)
             top += above * counts
             middle += (below >> _32) * counts
-            bottom += (below & _HALF) * counts
+            bottom += (below & HALF) * counts
         sums[0] += top
         sums[1] += middle
         sums[2] += bottom
@@ -57,7 +48,6 @@ def told(
         for sender in range(times.shape[1]):
             if times[i, sender] < never:
                 time = np.uint64(times[i, sender])
-                below = _fold(_fold(_head(_SECOND, kinds[i], sender, seqs[i], digests[i]), to), time)
-                sums[0] += _fold(_fold(_head(_FIRST, kinds[i], sender, seqs[i], digests[i]), to), time)
-                sums[1] += below >> _32
-                sums[2] += below & _HALF
+                high = fold(fold(_head(FIRST, kinds[i], sender, seqs[i], digests[i]), to), time)
+                low = fold(fold(_head(SECOND, kinds[i], sender, seqs[i], digests[i]), to), time)
+                add(sums, high, low)

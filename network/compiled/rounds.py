@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from tradebft.consensus.interface import Config
-from tradebft.consensus.messages import Checkpoint, Commit, Prepare, PrePrepare, Reply, Request
+from tradebft.consensus.messages import Checkpoint, Commit, Prepare, PrePrepare, Reply
 from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import KEY_BITS, Memory
 from tradebft.network.compiled.scribe import Scribe
-from tradebft.network.recorder import REQUESTS_KEPT, Recorder, pictured
+from tradebft.network.recorder import Recorder
 
 Row = tuple[int, Any, int, int, int]  # sent, message, sender, receiver, arrived
 _VOTES: dict[int, type] = {memory.PRE_PREPARE: PrePrepare, memory.PREPARE: Prepare, memory.COMMIT: Commit}
@@ -23,22 +22,16 @@ class Round:
 
     def __init__(self, config: Config) -> None:
         self._nodes = config.nodes
-        self._asked: deque[tuple[int, Request, int, int, int]] = deque(maxlen=REQUESTS_KEPT)
         self._looked = 1
         self._seq = 0
         self._due = 0
         self._open = True
 
-    def asked(self, rid: int, request: Request, sender: int, sent: int, arrived: int) -> None:
-        """A request left its client."""
-        if not self._seq:
-            self._asked.append((rid, request, sender, sent, arrived))
-
     def keep(self, m: Memory, recorder: Recorder, scribe: Scribe) -> None:
         """Look through the log."""
         if not self._open:
             return
-        self.choose(m, recorder)
+        self.choose(m, recorder, scribe)
         if not self._seq:
             return
         singles, closer = self._singles(m, scribe)
@@ -79,21 +72,13 @@ class Round:
             for key in m.log_keys[i].tolist():
                 yield sent, message, sender, key & (1 << KEY_BITS) - 1, sent + (key >> KEY_BITS)
 
-    def choose(self, m: Memory, recorder: Recorder) -> None:
-        """Take the first that makes a picture."""
-        if self._seq:
-            return
+    def choose(self, m: Memory, recorder: Recorder, scribe: Scribe) -> None:
+        """Have the recorder look at what was proposed since it last did."""
         for seq in range(self._looked, int(m.numbers[memory.NEXT_SEQ])):
-            count = int(m.batch[seq, memory.B_COUNT])
-            if pictured(seq, count):
-                first = int(m.batch[seq, memory.B_FIRST])
-                wanted = set(m.request[first : first + count, memory.Q_PLACE].tolist())
-                recorder.round = [
-                    (request, sender, 0, sent, at)
-                    for rid, request, sender, sent, at in self._asked
-                    if rid in wanted
-                ]
-                recorder.round_seq = self._seq = seq
-                self._due = count * self._nodes
+            if self._seq:
                 return
+            first, count = m.batch[seq, [memory.B_FIRST, memory.B_COUNT]].tolist()
+            numbers = m.request[first : first + count, memory.Q_PLACE].tolist()
+            recorder.choose_round(seq, [scribe.requests[rid] for rid in numbers])
+            self._seq, self._due = recorder.round_seq, count * self._nodes
         self._looked = int(m.numbers[memory.NEXT_SEQ])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tradebft.network.chance import Stream
 from tradebft.network.links import LinkModel
-from tradebft.network.trace import mixed
+from tradebft.network.trace import mixed, total
 from tradebft.network.wavefront.order import NEVER, Times
 
 COMPILED = find_spec("numba") is not None
@@ -39,9 +39,7 @@ class Mixer:
 
     def __init__(self) -> None:
         self._sum = 0
-        self._parts = np.zeros(
-            3, dtype=np.uint64
-        )  # of what is compiled: high halves, and two quarters of low ones
+        self._parts = np.zeros(3, dtype=np.uint64)  # of what is compiled: see `trace.total`
         self._cells = 0
 
     def deliveries(self, kind: int, first: int, seq: int, digest: int, times: Times, last: Times) -> None:
@@ -79,7 +77,6 @@ class Mixer:
         """Quarters are sums of numbers below 2^32: they are taken over before they can overflow."""
         self._cells += cells
         if self._cells >= HALVES:
-            high, upper, lower = (int(part) for part in self._parts)
-            self._sum += (high << 64) + (upper << 32) + lower
+            self._sum += total(self._parts)
             self._parts[:] = 0
             self._cells = 0

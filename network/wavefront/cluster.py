@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from tradebft.consensus.messages import Request
 from tradebft.consensus.pbft.state import BATCH_TIMER
-from tradebft.network.arrays import REQUEST, ArrayCluster
-from tradebft.network.bookkeeping import sizes
+from tradebft.network.arrays import ArrayCluster
+from tradebft.network.bookkeeping import message_sizes
 from tradebft.network.cluster import Settings
 from tradebft.network.engines import Uncovered
 from tradebft.network.recorder import TIMER_EVENT
 from tradebft.network.timers import Timers
-from tradebft.network.trace import short
+from tradebft.network.trace import CODES, short
 from tradebft.network.wavefront.log import Entry, Log
 from tradebft.network.wavefront.order import NEVER, Members, Times, Wave, agreement, wave
 from tradebft.network.wavefront.primary import KNOWN, Primary
@@ -49,12 +49,11 @@ class WavefrontCluster(ArrayCluster):
         self._weather = Weather(self._chance, settings.wire.links, config.nodes)
         members = self._members = members_of(settings)
         self._primary, self._watch = Primary(config), Watch(config, members.until)
-        self._log = Log(config, sizes(config), self.recorder, members)
+        self._log = Log(config, message_sizes(config), self.recorder, members)
         self._round = Round(config, self.recorder, members)
         self._alarm = Timers(self.env, self._batch_due)
         self._due: list[Due] = []
         self._number = 0
-        self._outstanding: dict[tuple[int, int], Request] = {}
         self._arrived = 0
         self._before = np.full(config.nodes, -1, dtype=np.int64)  # when the batch before was executed
         self._voting: Entry | None = None  # a batch with a checkpoint, until the primary has executed it
@@ -76,7 +75,9 @@ class WavefrontCluster(ArrayCluster):
         for arrival, _, what, about in self._due:
             if what == _ARRIVED:
                 message, sender = about
-                trace.withdraw(REQUEST, sender, 0, message.sequence, len(message.operation), 0, arrival)
+                trace.withdraw(
+                    CODES[Request], sender, 0, message.sequence, len(message.operation), 0, arrival
+                )
         self._vote()
         if crashed := int((self._members.until < end).sum()):
             self.recorder.injected["crash"] += crashed
@@ -90,8 +91,7 @@ class WavefrontCluster(ArrayCluster):
     def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
         self.recorder.messages["Request"] += 1
         self.recorder.bytes_sent += length
-        self._outstanding[sender, message.sequence] = message
-        self._round.asked(message, sender, at, arrival)
+        self.recorder.keep(message, sender, 0, at, arrival)
         self._push(arrival, _ARRIVED, (message, sender))
 
     def _push(self, at: int, what: int, about: Any) -> None:
@@ -131,7 +131,6 @@ class WavefrontCluster(ArrayCluster):
 
     def _answer(self, now: int, sender: int, sequence: int, result: bytes, seq: int) -> None:
         self.env.reached(now)
-        del self._outstanding[sender, sequence]
         self._by_endpoint[sender - self.config.nodes].answered(now, sequence, result, seq)
 
     def _batch_due(self, due: int, endpoint: int, name: str) -> None:

@@ -7,19 +7,15 @@ from typing import Final
 import numpy as np
 from tradebft.chain.codec import encode
 from tradebft.consensus.interface import Config
+from tradebft.consensus.messages import Checkpoint, Commit, Prepare, PrePrepare, Reply
 from tradebft.network.bookkeeping import Sizes
 from tradebft.network.recorder import Recorder
+from tradebft.network.trace import CODES
 from tradebft.network.wavefront.order import Times
 
-# As they enter the trace digest.
-PRE_PREPARE, PREPARE, COMMIT, REPLY, CHECKPOINT = 2, 3, 4, 5, 6
-NAMES: Final = {
-    PRE_PREPARE: "PrePrepare",
-    PREPARE: "Prepare",
-    COMMIT: "Commit",
-    REPLY: "Reply",
-    CHECKPOINT: "Checkpoint",
-}
+_KINDS: Final = (PrePrepare, Prepare, Commit, Reply, Checkpoint)
+PRE_PREPARE, PREPARE, COMMIT, REPLY, CHECKPOINT = (CODES[kind] for kind in _KINDS)
+NAMES: Final = {CODES[kind]: kind.__name__ for kind in _KINDS}
 
 
 class Tally:
@@ -34,9 +30,8 @@ class Tally:
         self._messages = dict.fromkeys(NAMES, 0)
         self._bytes = 0
         self._decisions = self._requests = self._checkpoints = 0
-        self._fixed = self._per_sender = (
-            0  # bytes: of what the primary says once, and of what each says once to one
-        )
+        # Bytes of what does not depend on who says it, and of what each replica says.
+        self._fixed = self._per_sender = 0
 
     def whole(self, seq: int, batch_size: int, reply_sizes: list[int], checkpoint: bool) -> None:
         """A decision, all of whose messages were sent."""

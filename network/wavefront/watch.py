@@ -18,7 +18,6 @@ from tradebft.network.trace import mixed, short
 from tradebft.network.wavefront.order import Times
 
 Some = NDArray[np.bool_]
-OPEN: Final = 8  # alarms, of which some may still be ahead
 TOGETHER: Final = 256  # that are mixed at once
 
 
@@ -50,6 +49,8 @@ class Watch:
         self._again(self._due < executed)
         self._progress = np.ones_like(self._runs)
         self._took(executed - accepted)
+        if len(self._rang) >= TOGETHER:
+            self._mix(int(accepted[0]))  # now, at the primary: what is due later is not certain to happen
 
     def finish(self, end: int, waiting: int) -> int:
         """Nothing happens from *end* on; nothing is outstanding but requests at the primary, since *waiting*. What
@@ -59,7 +60,7 @@ class Watch:
         self._ring(self._runs & (self._due < busy))
         while (late := self._runs & (self._due < end)).any():
             self._again(late)
-        self._mix(len(self._rang), end)
+        self._mix(end)
         return self._sum
 
     def _ring(self, whose: Some) -> None:
@@ -78,19 +79,16 @@ class Watch:
 
     def _note(self, whose: Some) -> None:
         self._rang.append((self._due, whose & (self._due < self._until)))  # no array is ever changed in place
-        if len(self._rang) >= TOGETHER:
-            self._mix(TOGETHER - OPEN, None)
 
-    def _mix(self, count: int, end: int | None) -> None:
-        if not count:
+    def _mix(self, before: int) -> None:
+        """What rang before that instant."""
+        if not self._rang:
             return
-        due = np.stack([due for due, _ in self._rang[:count]])
-        rang = np.stack([whose for _, whose in self._rang[:count]])
-        if end is not None:
-            rang &= due < end
-        _, replicas = np.nonzero(rang)
-        self._sum += mixed(TIMER_EVENT, replicas, 0, 0, short(STATUS_TIMER.encode()), 0, due[rang])
-        del self._rang[:count]
+        due, rang = (np.stack(column) for column in zip(*self._rang, strict=True))
+        sure = rang & (due < before)
+        _, replicas = np.nonzero(sure)
+        self._sum += mixed(TIMER_EVENT, replicas, 0, 0, short(STATUS_TIMER.encode()), 0, due[sure])
+        self._rang = [(one, left) for one, left in zip(due, rang & ~sure, strict=True) if left.any()]
 
     def _set(self, whose: Some, now: Times) -> None:
         interval = np.full_like(self._due, self._longest)
