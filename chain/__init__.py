@@ -10,9 +10,10 @@ touch the world, and nothing else here uses them: key files in crypto.py, a memb
     key files transaction.py  the signed envelope of a business action
     block.py        headers, Merkle proofs (RFC 6962), why a block does not follow its parent
     genesis.py      what a chain starts from
-    ledger.py       Ledger.apply(height, time_ns, transactions) -> Applied(receipts, state_root, ...)
+    ledger.py       Ledger.apply(height, time_ns, transactions) -> Applied(receipts, changes); then Ledger.state_root
     receipt.py      what a sender is told, and what the record keeps
-    state.py        tables with an undo journal; tree.py: the Merkle map that gives their root
+    state.py        tables with an undo journal; tree.py: the Merkle map that gives their root;
+                    pages.py: their rows as snapshots hold them
     store.py        a member's durable memory: one SQLite file of opaque bytes in which damage shows
                     (store_file.py: its tables and how it is opened; wal.py: what a log says after a crash;
                     store_rescue.py: a damaged one made whole again)

@@ -13,6 +13,8 @@ comparison above. Whatever goes wrong, the only exception that leaves `encode` o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -22,6 +24,8 @@ T = TypeVar("T")
 
 LIMIT_BYTES: Final = 1 << 20
 """How much `decode` reads when the caller names no limit: 1 MiB."""
+
+_LENGTH_BYTES: Final = 8
 
 DEPTH_MAX: Final = 32
 """How deep free-form values (those decoded as `object` or `Any`) may nest."""
@@ -76,6 +80,32 @@ def decode(data: bytes, type: type[T], *, limit: int = LIMIT_BYTES) -> T:
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as why:
         raise CodecError(str(why)) from None
     return value
+
+
+def encoded_list(items: Sequence[bytes]) -> bytes:
+    """The encoding of a list whose items are encoded already."""
+    return b"".join((_ENCODER.encode([None] * len(items))[: -len(items) or None], *items))
+
+
+def framed(data: bytes) -> bytes:
+    """*data* behind its length, so that other bytes can follow it."""
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+def unframed(data: bytes) -> tuple[bytes, bytes]:
+    """What `framed` was given, and what follows it. CodecError where *data* is shorter than that."""
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
+    if len(data) < end:
+        raise CodecError(f"{len(data)} bytes, of which the first should be {end}")
+    return data[_LENGTH_BYTES:end], data[end:]
+
+
+def split(data: bytes, lengths: Sequence[int]) -> list[bytes]:
+    """*data* in pieces of these lengths. CodecError where they are not exactly its own."""
+    if min(lengths, default=0) < 0 or sum(lengths) != len(data):
+        raise CodecError(f"{len(data)} bytes, expected {sum(lengths)} in {len(lengths)} pieces")
+    ends = list(accumulate(lengths))
+    return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
 def _decoder(type_: Any) -> tuple[msgpack.Decoder[Any], bool]:

@@ -54,8 +54,7 @@ def digest(domain: str, *parts: bytes) -> bytes:
         prefix = _domains[domain] = b"tradebft/" + domain.encode() + b"\0"
     pieces = [prefix]
     for part in parts:
-        pieces.append(len(part).to_bytes(8, "big"))
-        pieces.append(part)
+        pieces += len(part).to_bytes(8, "big"), part
     return sha256(b"".join(pieces)).digest()
 
 

@@ -123,7 +123,6 @@ def first_state(genesis: Genesis) -> State:
                 Consent(known.id, bank, ("financing", "credit"), genesis.time_ns, known.consent_until_ns),
             )
     state.keep()
-    state.seal()
     return state
 
 

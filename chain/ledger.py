@@ -24,12 +24,14 @@ The state root covers the objects, the audit chain, the height and the time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
 from tradebft.chain import codec, transaction
 from tradebft.chain.crypto import Keyring, digest
 from tradebft.chain.genesis import Genesis, first_state
+from tradebft.chain.pages import ROWS
 from tradebft.chain.receipt import AUDIT_START, Applied, AuditRecord, Receipt, chained
 from tradebft.chain.rules import states
 from tradebft.chain.rules.context import OK, Context, Rejected
@@ -40,17 +42,25 @@ from tradebft.chain.state import State
 from tradebft.chain.transaction import TRANSACTION_BYTES_MAX, Transaction
 from tradebft.chain.tree import MapProof
 
-_SNAPSHOT_VERSION: Final = 1
+_SNAPSHOT_VERSION: Final = 2
 _SNAPSHOT_BYTES_MAX: Final = 1 << 32
 
 
-class _Snapshot(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class _Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The first piece of a snapshot. *tables*: name, lengths of the full pages that follow, and the page that is not
+    full; *audit*: the same of the record.
+    """
+
     version: int
     chain_id: bytes
     height: int
     time_ns: int
-    tables: tuple[tuple[str, tuple[tuple[bytes, bytes], ...]], ...]
-    audit: tuple[AuditRecord, ...]
+    tables: tuple[tuple[str, tuple[int, ...], bytes], ...]
+    audit: tuple[tuple[int, ...], bytes]
+
+
+class _AuditPage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    records: tuple[AuditRecord, ...]
 
 
 class Ledger:
@@ -69,13 +79,15 @@ class Ledger:
         self._floors: dict[str, int] = {}
         self._expiring: dict[int, list[tuple[str, int]]] = {}
         self._changes: list[tuple[str, object, object, object]] = []
+        self._about: dict[str, list[int]] = {}  # member -> numbers of the records that it sent or was told of
+        self._audit_pages: list[bytes] = []  # that are full and were encoded for a snapshot
 
     # ---- roots ---------------------------------------------------------------------------------------------
 
     @property
     def objects_root(self) -> bytes:
         """The root over all objects; a refusal leaves it as it is."""
-        return self.state.tree.root
+        return self.state.root
 
     @property
     def state_root(self) -> bytes:
@@ -98,8 +110,7 @@ class Ledger:
         self._forget(height - 1)
         self._changes = []
         receipts = tuple([self._execute(index, data) for index, data in enumerate(transactions)])
-        self.state.seal()
-        return Applied(height, self.time_ns, receipts, self.state_root, tuple(self._changes))
+        return Applied(height, self.time_ns, receipts, tuple(self._changes))
 
     def _execute(self, index: int, data: bytes) -> Receipt:
         if len(data) > TRANSACTION_BYTES_MAX:
@@ -238,6 +249,8 @@ class Ledger:
 
     def _append(self, record: AuditRecord) -> None:
         self.audit.append(record)
+        for member in {record.receipt.sender, *record.notify}:
+            self._about.setdefault(member, []).append(record.number)
         self.audit_head = chained(self.audit_head, record)
 
     def _remember(self, sender: str, sequence: int, number: int, expiry_height: int) -> None:
@@ -268,7 +281,8 @@ class Ledger:
         Raises:
             ValueError: no such member.
         """
-        return view_of(self.state, self.audit, member)
+        about = [self.audit[number] for number in self._about.get(member, ())]
+        return view_of(self.state, self.audit, about, member)
 
     def validators(self, height: int | None = None) -> tuple[str, ...]:
         """Who votes at a height (default: the next one), in the order of the genesis, newcomers after."""
@@ -325,7 +339,7 @@ class Ledger:
         (rows,) = [t for t in self.state.tables if t.name == table]
         place = rows.leaf_key(key)
         value = rows.get(key)
-        return place, None if value is None else rows.leaf_value(value), self.state.tree.prove(place)
+        return place, None if value is None else rows.leaf_value(value), self.state.prove(place)
 
     def banks(self) -> tuple[str, ...]:
         """The active banks."""
@@ -334,16 +348,29 @@ class Ledger:
     # ---- keeping -------------------------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
-        """The whole ledger, canonically: two ledgers in one state give the same bytes."""
-        tables = []
-        for table in self.state.tables:
-            rows = [(codec.encode(k), codec.encode(v)) for k, v in table.rows.items()]
-            tables.append((table.name, tuple(sorted(rows))))
-        return codec.encode(
-            _Snapshot(
-                _SNAPSHOT_VERSION, self._chain_id, self.height, self.time_ns, tuple(tables), tuple(self.audit)
-            )
+        """The whole ledger, canonically: two ledgers that executed the same blocks give the same bytes."""
+        return b"".join(self.pieces())
+
+    def pieces(self) -> list[bytes]:
+        """`snapshot` in pieces: those that did not change since the last time are the same objects."""
+        full, rest = self.state.pages()
+        tables = tuple(
+            (table.name, tuple(map(len, pages)), page)
+            for table, pages, page in zip(self.state.tables, full, rest, strict=True)
         )
+        audit, done = self._audit_pages, len(self.audit) // ROWS
+        for begin in range(len(audit) * ROWS, done * ROWS, ROWS):
+            audit.append(codec.encode(_AuditPage(tuple(self.audit[begin : begin + ROWS]))))
+        last = codec.encode(_AuditPage(tuple(self.audit[done * ROWS :])))
+        head = _Head(
+            _SNAPSHOT_VERSION,
+            self._chain_id,
+            self.height,
+            self.time_ns,
+            tables,
+            (tuple(map(len, audit)), last),
+        )
+        return [codec.framed(codec.encode(head)), *(page for pages in full for page in pages), *audit]
 
     def restored(self, snapshot: bytes) -> Ledger:
         """The ledger of this chain that *snapshot* was taken of; ValueError if it is none."""
@@ -358,24 +385,27 @@ class Ledger:
         Raises:
             ValueError: not a snapshot of this chain, or its root is not the expected one.
         """
-        kept = codec.decode(data, _Snapshot, limit=_SNAPSHOT_BYTES_MAX)
+        first, after = codec.unframed(data)
+        kept = codec.decode(first, _Head, limit=_SNAPSHOT_BYTES_MAX)
         if kept.version != _SNAPSHOT_VERSION or kept.chain_id != genesis.chain_id:
             raise ValueError(f"a snapshot of version {kept.version} of chain {kept.chain_id!r}")
         ledger = cls(genesis, keyring)
         state = ledger.state = State()
-        if [name for name, _ in kept.tables] != [table.name for table in state.tables]:
+        if [name for name, *_ in kept.tables] != [table.name for table in state.tables]:
             raise ValueError("a snapshot with other tables than a ledger has")
-        contents = dict(kept.tables)
-        for table in state.tables:
-            for key, value in contents.get(table.name, ()):
-                table.put(codec.decode(key, table.key_type), codec.decode(value, table.value_type))
+        lengths = [length for _, pages, _ in (*kept.tables, ("", *kept.audit)) for length in pages]
+        pages = iter(codec.split(after, lengths))
+        for table, (_, full, rest) in zip(state.tables, kept.tables, strict=True):
+            for page in (*islice(pages, len(full)), rest):
+                for key, value in table.pages.read(page):
+                    table.put(key, value)
         state.keep()
-        state.seal()
         ledger.height, ledger.time_ns = kept.height, kept.time_ns
-        for record in kept.audit:
-            ledger._append(record)
-            if record.consumed:
-                ledger._remember_or_forget(record)
+        for page in (*pages, kept.audit[1]):
+            for record in codec.decode(page, _AuditPage, limit=_SNAPSHOT_BYTES_MAX).records:
+                ledger._append(record)
+                if record.consumed:
+                    ledger._remember_or_forget(record)
         if expected_root is not None and ledger.state_root != expected_root:
             raise ValueError(f"the snapshot's root is {ledger.state_root.hex()}, not {expected_root.hex()}")
         return ledger

@@ -72,7 +72,6 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
     height: int
     time_ns: int
     receipts: tuple[Receipt, ...]
-    state_root: bytes
     changes: tuple[tuple[str, object, object, object], ...]
 
 

@@ -2,7 +2,7 @@
 
 Rules write straight into the tables; the journal remembers what stood there before. When a transaction is
 refused, `undo` puts it all back, so a refusal leaves no trace however far the rule had come. When one is
-accepted, `keep` notes which keys it touched; `seal`, once a block, hashes only those into the Merkle map.
+accepted, `keep` notes which keys it touched; `root` hashes only those into the Merkle map.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final, Generic, TypeVar
 
 from tradebft.chain import codec
+from tradebft.chain.pages import Pages
 from tradebft.chain.rules.objects import (
     Consent,
     Declaration,
@@ -28,7 +29,7 @@ from tradebft.chain.rules.objects import (
     Times,
 )
 from tradebft.chain.rules.parameters import Parameters
-from tradebft.chain.tree import MerkleMap
+from tradebft.chain.tree import MapProof, MerkleMap
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -39,13 +40,14 @@ _Touch = tuple["Table[Any, Any]", Any]
 class Table(Generic[K, V]):
     """The objects of one kind by key. `rows` is for reading; `put` and `drop` are how rules write."""
 
-    __slots__ = ("_journal", "_prefix", "key_type", "name", "rows", "value_type")
+    __slots__ = ("_journal", "_prefix", "key_type", "name", "pages", "rows", "value_type")
 
     def __init__(self, name: str, key_type: Any, value_type: type[V], journal: list[Any]) -> None:
         self.name = name
         self.key_type = key_type
         self.value_type = value_type
         self.rows: dict[K, V] = {}
+        self.pages: Pages[K, V] = Pages(name, self.rows, key_type, value_type)
         self._journal = journal
         self._prefix = name.encode() + b"\0"
 
@@ -86,8 +88,8 @@ class State:
     def __init__(self) -> None:
         journal: list[tuple[Table[Any, Any], Any, Any]] = []
         self._journal = journal
-        self._touched: set[_Touch] = set()
-        self.tree: Final = MerkleMap()
+        self._touched: dict[_Touch, None] = {}  # in the order of the first touch: that of the rows' places
+        self._tree: Final = MerkleMap()
         pair = tuple[str, str]
         self.members: Final = Table[str, Member]("member", str, Member, journal)
         self.firms: Final = Table[str, Firm]("firm", str, Firm, journal)
@@ -128,7 +130,7 @@ class State:
         journal, touched = self._journal, self._touched
         changes = []
         for table, key, before in journal:
-            touched.add((table, key))
+            touched[table, key] = None
             after = table.rows[key]
             changes.append((table.name, key, before, after))
             if before is None and table is self.financings:
@@ -145,20 +147,37 @@ class State:
                 table.rows[key] = before
         self._journal.clear()
 
-    # ---- one block -----------------------------------------------------------------------------------------
+    # ---- what replicas compare and hand on -----------------------------------------------------------------
 
-    def seal(self) -> bytes:
-        """Hash what the block touched into the Merkle map; returns the root over all objects."""
+    @property
+    def root(self) -> bytes:
+        """The root over all objects. What was touched since it was last asked for is hashed now, so that a ledger
+        which nobody compares with another hashes nothing.
+        """
+        return self._sealed().root
+
+    def prove(self, place: bytes) -> MapProof:
+        """A proof against `root` of what this leaf key maps to."""
+        return self._sealed().prove(place)
+
+    def _sealed(self) -> MerkleMap:
         touched = self._touched
         if touched:
-            self.tree.update(
-                [(table.leaf_key(key), table.leaf_value(table.rows[key])) for table, key in touched]
-            )
+            changes = []
+            for table, key in touched:
+                table.pages.touch(key)
+                changes.append((table.leaf_key(key), table.leaf_value(table.rows[key])))
             touched.clear()
-        return self.tree.root
+            self._tree.update(changes)
+        return self._tree
+
+    def pages(self) -> tuple[list[list[bytes]], list[bytes]]:
+        """Every table's full pages, and of every table what is beyond them (`chain.pages`)."""
+        self._sealed()
+        return [table.pages.full() for table in self.tables], [table.pages.rest() for table in self.tables]
 
     def root_from_scratch(self) -> bytes:
-        """The root that a new map over the same objects has; equal to `tree.root` after a seal."""
+        """The root that a new map over the same objects has; equal to `root`."""
         tree = MerkleMap()
         for table in self.tables:
             tree.update((table.leaf_key(k), table.leaf_value(v)) for k, v in table.rows.items())

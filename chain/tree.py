@@ -75,10 +75,22 @@ class MerkleMap:
         for index in dirty:
             bucket = buckets[index - _BUCKETS]
             nodes[index] = _bucket_hash(bucket.items() if len(bucket) < 2 else sorted(bucket.items()))
-        for _ in range(DEPTH):
-            dirty = {index >> 1 for index in dirty}
-            for index in dirty:
-                nodes[index] = sha256(_INNER + nodes[2 * index] + nodes[2 * index + 1]).digest()
+        # Few paths meet only near the root: below `top` each is walked alone, from there on all go up together, so that
+        # a node that they share is hashed once.
+        top = 1 << min(DEPTH, max(0, len(dirty) - 1).bit_length())
+        meeting = set()
+        for index in dirty:
+            while index >= 2 * top:
+                index >>= 1
+                left = index + index
+                nodes[index] = sha256(_INNER + nodes[left] + nodes[left + 1]).digest()
+            meeting.add(index)
+        while top > 1:
+            top >>= 1
+            meeting = {index >> 1 for index in meeting}
+            for index in meeting:
+                left = index + index
+                nodes[index] = sha256(_INNER + nodes[left] + nodes[left + 1]).digest()
         return nodes[1]
 
     def prove(self, key: bytes) -> MapProof:

@@ -8,7 +8,8 @@ alone, and blame the right peer for a wrong one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from tradebft.consensus.membership import Standing
 
 CHUNK_BYTES: Final = 1 << 16  # one fits every bus's message limit, and a lost one costs little
 TABLE_BYTES_MAX: Final = 1 << 28
+NOTHING_KNOWN: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 ExecutedRows = tuple[tuple[str, int, tuple[int, ...]], ...]  # client, all up to here, and these beyond a gap
 ReplyRows = tuple[tuple[str, tuple[tuple[int, int, bytes, bytes], ...]], ...]
@@ -56,9 +58,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     table: tuple[bytes, ...]
 
 
-def cut(data: bytes) -> tuple[bytes, ...]:
-    """*data* in chunks of `CHUNK_BYTES`; at least one, so that nothing is also something that can be checked."""
-    return tuple(data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)) or (b"",)
+def cut(*pieces: bytes) -> tuple[bytes, ...]:
+    """Each of *pieces* in chunks of `CHUNK_BYTES`; at least one, so that nothing is also something that can be checked.
+
+    A piece that is no larger is a chunk as it is.
+    """
+    chunks = [piece[at : at + CHUNK_BYTES] for piece in pieces for at in range(0, len(piece), CHUNK_BYTES)]
+    return tuple(chunks) or (b"",)
 
 
 def chunk_digest(chunk: bytes) -> bytes:
@@ -67,13 +73,17 @@ def chunk_digest(chunk: bytes) -> bytes:
 
 
 def manifest_of(
-    seq: int, root: bytes, standing: Standing, table: Iterable[bytes], application: Iterable[bytes]
+    seq: int,
+    root: bytes,
+    standing: Standing,
+    table: Iterable[bytes],
+    application: Iterable[bytes],
+    known: Mapping[bytes, bytes] = NOTHING_KNOWN,
 ) -> Manifest:
-    """The manifest of a snapshot that consists of these chunks."""
+    """The manifest of a snapshot that consists of these chunks. *known*: digests of chunks, where there are any."""
     first = tuple(chunk_digest(chunk) for chunk in table)
-    return Manifest(
-        seq, root, standing, len(first), first + tuple(chunk_digest(chunk) for chunk in application)
-    )
+    rest = tuple(known.get(chunk) or chunk_digest(chunk) for chunk in application)
+    return Manifest(seq, root, standing, len(first), first + rest)
 
 
 def table_of(chunks: Iterable[bytes]) -> Table | None:

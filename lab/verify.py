@@ -280,7 +280,7 @@ class _Examination:
 
     def _manifest(self, seq: int) -> Manifest:
         table = cut(encode(Table(self._clients.executed_rows(), self._clients.reply_rows())))
-        return manifest_of(seq, self._root, self._standing, table, cut(self._application.snapshot()))
+        return manifest_of(seq, self._root, self._standing, table, cut(*self._application.snapshot()))
 
     def _check_checkpoint(self, seq: int) -> None:
         proof = self._checkpoints.get(seq)

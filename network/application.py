@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from tradebft.chain.block import GENESIS_PARENT, Block, Header, merkle_root
-from tradebft.chain.codec import CodecError, decode, encode
+from tradebft.chain.codec import CodecError, decode, encode, framed, unframed
 from tradebft.chain.crypto import digest
 from tradebft.chain.ledger import Ledger
 from tradebft.chain.receipt import Applied
@@ -15,9 +15,6 @@ from tradebft.consensus.interface import Executed
 from tradebft.consensus.membership import Members, plausible
 from tradebft.consensus.messages import Decided, Request, result_digest
 from tradebft.network.queries import answer, is_query
-
-SNAPSHOT_BYTES_MAX: Final = 1 << 32
-
 
 _MEMBERS: Final = b"tradebft/members\0"
 
@@ -47,12 +44,14 @@ class Application(Protocol):
         """Execute *fresh* in order, as the batch at ``decided.seq``."""
         ...
 
-    def snapshot(self) -> bytes:
-        """The whole state: equal states give equal bytes."""
+    def snapshot(self) -> tuple[bytes, ...]:
+        """The whole state in pieces: those who executed the same give the same. Each is a chunk of its own for whoever
+        fetches it, so pieces that stay the same between two snapshots (the same objects, at best) cost nothing.
+        """
         ...
 
     def restore(self, data: bytes) -> bytes:
-        """Take over the state that `snapshot` gave and return its root; ValueError if *data* is no such state."""
+        """Take over the state whose `snapshot`, joined, is *data*, and return its root; ValueError if it is none."""
         ...
 
 
@@ -74,9 +73,9 @@ class HashChain:
             members = members_in(request.operation) or members
         return Executed(decided.seq, (b"",) * count, (self._EMPTY,) * count, self._root, members=members)
 
-    def snapshot(self) -> bytes:
+    def snapshot(self) -> tuple[bytes, ...]:
         """The root is all there is."""
-        return self._root
+        return (self._root,)
 
     def restore(self, data: bytes) -> bytes:
         """Go on from that root."""
@@ -135,7 +134,7 @@ class LedgerApplication:
             batch_digest=decided.batch.digest,
             tx_root=merkle_root(operations),
             receipts_root=merkle_root(list(results)),
-            state_root=applied.state_root,
+            state_root=self.ledger.state_root,
         )
         self._header = header
         if self._observe is not None:
@@ -156,14 +155,15 @@ class LedgerApplication:
             if name in standing
         )
 
-    def snapshot(self) -> bytes:
+    def snapshot(self) -> tuple[bytes, ...]:
         """The last block's header and the ledger."""
-        return encode((self._header, tuple(self._order), self.ledger.snapshot()))
+        return framed(encode((self._header, tuple(self._order)))), *self.ledger.pieces()
 
     def restore(self, data: bytes) -> bytes:
         """Go on from there. The header says what the ledger's root must be."""
-        header, order, ledger = decode(data, tuple[Header, tuple[str, ...], bytes], limit=SNAPSHOT_BYTES_MAX)
-        self.ledger = self.ledger.restored(ledger)
+        first, after = unframed(data)
+        header, order = decode(first, tuple[Header, tuple[str, ...]])
+        self.ledger = self.ledger.restored(after)
         if self.ledger.state_root != header.state_root or self.ledger.height != header.height:
             raise ValueError(f"the ledger in the snapshot is not the one of block {header.height}")
         self._header, self._time_ns, self._order = header, header.time_ns, list(order)

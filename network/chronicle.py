@@ -160,4 +160,4 @@ def run(application: Application, effect: Committed) -> Executed:
     executed = application.execute(effect.decided, effect.fresh)
     if not effect.snapshot:
         return executed
-    return replace(executed, chunks=cut(application.snapshot()))
+    return replace(executed, chunks=cut(*application.snapshot()))

@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from tradebft.chain.codec import CodecError, decode, encode
+from tradebft.chain.codec import CodecError, decode, framed, unframed
 from tradebft.chain.ledger import Ledger
 from tradebft.consensus.interface import Executed
 from tradebft.consensus.messages import Decided, Request, result_digest
 from tradebft.network.application import LedgerApplication
 
 BLOCK_BYTES_MAX: Final = 1 << 26
-SNAPSHOT_BYTES_MAX: Final = 1 << 32
 DONE: Final = b"done"
 
 
@@ -68,15 +67,16 @@ class RecordedLedger:
             return self.ledger.state_root if block.height == self.ledger.height else DONE
         if block.height != self.ledger.height + 1:
             return b""
-        return self.ledger.apply(block.height, block.time_ns, block.operations).state_root
+        self.ledger.apply(block.height, block.time_ns, block.operations)
+        return self.ledger.state_root
 
-    def snapshot(self) -> bytes:
+    def snapshot(self) -> tuple[bytes, ...]:
         """The ledger and its root."""
-        return encode((self.ledger.state_root, self.ledger.snapshot()))
+        return framed(self.ledger.state_root), *self.ledger.pieces()
 
     def restore(self, data: bytes) -> bytes:
         """Go on from there. ValueError where the ledger does not have that root."""
-        root, kept = decode(data, tuple[bytes, bytes], limit=SNAPSHOT_BYTES_MAX)
+        root, kept = unframed(data)
         ledger = self.ledger.restored(kept)
         if ledger.state_root != root:
             raise ValueError("the ledger in the snapshot has another root")

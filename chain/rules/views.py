@@ -22,8 +22,12 @@ from tradebft.chain.state import State
 _BALANCES = ("cap", "ratio_bp", "reserved", "drawn", "shortfall")
 
 
-def view_of(state: State, audit: Sequence[AuditRecord], member: str) -> dict[str, Any]:
-    """What this member may see; ValueError where there is no such member."""
+def view_of(
+    state: State, audit: Sequence[AuditRecord], about: Iterable[AuditRecord], member: str
+) -> dict[str, Any]:
+    """What this member may see, of all objects, the whole record and the records *about* it; ValueError where there is
+    no such member.
+    """
     who = state.members.get(member)
     if who is None:
         raise ValueError(f"{member!r} is not a member")
@@ -31,9 +35,9 @@ def view_of(state: State, audit: Sequence[AuditRecord], member: str) -> dict[str
         everything = {table.name: [plain(v) for v in table.rows.values()] for table in state.tables}
         return {**everything, "records": [plain(record) for record in audit]}
     if who.role == BANK:
-        return _bank(state, audit, member)
+        return _bank(state, about, member)
     if who.role == FIRM:
-        return _firm(state, audit, member)
+        return _firm(state, about, member)
     return {
         "member": [plain(who)],
         "declaration": [_as_signed(d) for d in state.declarations.rows.values() if d.source == member],
@@ -45,11 +49,11 @@ def view_of(state: State, audit: Sequence[AuditRecord], member: str) -> dict[str
         "filing": [
             _without(t, "used", "payments") for t in state.filings.rows.values() if t.office == member
         ],
-        "records": _own_records(audit, member),
+        "records": _own_records(about, member),
     }
 
 
-def _bank(state: State, audit: Sequence[AuditRecord], bank: str) -> dict[str, Any]:
+def _bank(state: State, about: Iterable[AuditRecord], bank: str) -> dict[str, Any]:
     customers = {firm for firm, at in state.kyc.rows if at == bank}
     loans = [f for f in state.financings.rows.values() if f.bank == bank]
     lean_on = {share.token for f in loans for share in f.allocations}
@@ -82,11 +86,11 @@ def _bank(state: State, audit: Sequence[AuditRecord], bank: str) -> dict[str, An
             if by == bank
         ],
         "parameters": [plain(state.parameters_now)],
-        "records": _own_records(audit, bank),
+        "records": _own_records(about, bank),
     }
 
 
-def _firm(state: State, audit: Sequence[AuditRecord], firm: str) -> dict[str, Any]:
+def _firm(state: State, about: Iterable[AuditRecord], firm: str) -> dict[str, Any]:
     own = state.firms[firm]
     return {
         "firm": [plain(own)],
@@ -95,14 +99,14 @@ def _firm(state: State, audit: Sequence[AuditRecord], firm: str) -> dict[str, An
         "financing": [plain(f) for f in state.financings.rows.values() if f.firm == firm],
         "invoice": [plain(i) for i in state.invoices.rows.values() if i.seller == firm],
         "declaration": [_as_signed(d) for d in state.declarations.rows.values() if d.exporter == own.uscc],
-        "records": _own_records(audit, firm),
+        "records": _own_records(about, firm),
     }
 
 
-def _own_records(audit: Iterable[AuditRecord], member: str) -> list[dict[str, Any]]:
+def _own_records(about: Iterable[AuditRecord], member: str) -> list[dict[str, Any]]:
     """The receipts a member got, and the alerts it was sent (the alert, not what somebody else did)."""
     found = []
-    for record in audit:
+    for record in about:
         if record.receipt.sender == member:
             found.append(plain(record.receipt))
         elif member in record.notify:

@@ -7,19 +7,26 @@ different times (batches are pipelined), hence two digests, each taken when its 
 
 from __future__ import annotations
 
-from tradebft.chain.codec import encode
+import msgspec
+from tradebft.chain.codec import encode, encoded_list
 from tradebft.chain.crypto import digest
 from tradebft.consensus.snapshot import ExecutedRows, ReplyRows, Table
 
 
+class _Answers(msgspec.Struct, array_like=True):
+    client: str
+    answers: list[tuple[int, int, bytes]]  # sequence, seq, digest of the result
+
+
 class _Client:
-    __slots__ = ("above", "low", "replies", "top")
+    __slots__ = ("above", "encoded", "low", "replies", "top")
 
     def __init__(self) -> None:
         self.low = 0  # every sequence up to here was executed or is too old to be
         self.above: set[int] = set()  # executed beyond a gap
         self.replies: dict[int, tuple[int, bytes, bytes]] = {}  # sequence -> (seq, result digest, result)
         self.top = 0  # the highest sequence that was answered
+        self.encoded = b""  # its row in `replies_digest`; empty: changed since
 
 
 class ClientTable:
@@ -75,6 +82,7 @@ class ClientTable:
         if sequence <= known.top - self._window:
             return  # the client jumped ahead of itself, with a primary that let it: nobody will ask for this
         known.replies[sequence] = (seq, result_digest, result)
+        known.encoded = b""
         if sequence > known.top:
             oldest, known.top = known.top - self._window + 1, sequence
             if sequence - self._window - oldest > len(known.replies):
@@ -104,8 +112,8 @@ class ClientTable:
 
     def replies_digest(self) -> bytes:
         """Over every kept answer (the result by its digest)."""
-        rows = [(name, [answer[:3] for answer in answers]) for name, answers in self.reply_rows()]
-        return digest("client-replies", encode(rows))
+        rows = [_row(name, client) for name, client in sorted(self._clients.items()) if client.replies]
+        return digest("client-replies", encoded_list(rows))
 
     @classmethod
     def restored(cls, window: int, table: Table) -> ClientTable:
@@ -119,6 +127,14 @@ class ClientTable:
             known.replies = {s: (seq, value, result) for s, seq, value, result in answers}
             known.top = max(known.replies, default=0)
         return made
+
+
+def _row(name: str, client: _Client) -> bytes:
+    """One client's part of `ClientTable.replies_digest`, kept until it is answered again."""
+    if not client.encoded:
+        answers = [(s, seq, value) for s, (seq, value, _) in sorted(client.replies.items())]
+        client.encoded = encode(_Answers(name, answers))
+    return client.encoded
 
 
 def digest_of_executed(rows: ExecutedRows) -> bytes:

@@ -33,7 +33,15 @@ from tradebft.consensus.membership import EpochProof, first_view
 from tradebft.consensus.messages import Chunk, FetchChunk, SnapshotHead
 from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.consensus.pbft.state import BATCH_TIMER, VIEW_TIMER, State
-from tradebft.consensus.snapshot import Manifest, Snapshot, Table, chunk_digest, cut, manifest_of, table_of
+from tradebft.consensus.snapshot import (
+    Manifest,
+    Snapshot,
+    Table,
+    chunk_digest,
+    cut,
+    manifest_of,
+    table_of,
+)
 
 SNAPSHOTS_KEPT: Final = 2
 CHUNKS_AT_ONCE: Final = 8  # asked for and not here yet; a peer is asked for one at a time
@@ -85,7 +93,9 @@ class Snapshots(State):
             self.table_rows.pop(event.seq, None)  # behind a stable checkpoint nobody would ask for it
             return digest("tradebft/state", event.root, rows, self.clients.replies_digest()), NOTHING
         table = cut(encode(Table(self.table_rows.pop(event.seq), self.clients.reply_rows())))
-        manifest = manifest_of(event.seq, event.root, self.standing, table, event.chunks)
+        known = self.chunk_digests
+        manifest = manifest_of(event.seq, event.root, self.standing, table, event.chunks, known)
+        self.chunk_digests = dict(zip(event.chunks, manifest.chunks[len(table) :], strict=True))
         self.manifests[event.seq] = manifest
         keep = KeepSnapshot(manifest, table, event.chunks)
         return manifest.digest, (keep, *self.prove_snapshot(self.stable))

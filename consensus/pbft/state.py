@@ -92,6 +92,9 @@ class State:
         self.left_behind = False  # somebody is in a later view or beyond my window: ask once
         self.table_rows: dict[int, ExecutedRows] = {}  # the table itself, where a snapshot is taken
         self.manifests: dict[int, Manifest] = {}  # snapshots on the disk
+        self.chunk_digests: dict[
+            bytes, bytes
+        ] = {}  # of the last snapshot's chunks, for those that stay as they are
         self.proofs: dict[int, QuorumCertificate] = {}  # and those that can be proven
         self.download: Download | None = None
         self.installing = False  # with the application

@@ -49,10 +49,10 @@ class Diary(HashChain, Answers):
         self.note(executed, fresh)
         return executed
 
-    def snapshot(self) -> bytes:
+    def snapshot(self) -> tuple[bytes, ...]:
         """The root, over and over up to the length of the state."""
-        root = super().snapshot()
-        return root * max(1, self._state_bytes // len(root))
+        (root,) = super().snapshot()
+        return (root * max(1, self._state_bytes // len(root)),)
 
     def restore(self, data: bytes) -> bytes:
         """Go on from there; ValueError where it is not one root throughout."""

@@ -19,7 +19,7 @@ from tradebft.scenarios.trade.officers import DIGITAL_FILES_EACH, PAPER_FILES_EA
 from tradebft.scenarios.trade.paper_arm import PaperArm
 from tradebft.scenarios.trade.rows import Rows
 from tradebft.scenarios.trade.services import LedgerService
-from tradebft.scenarios.trade.stages import DIGITAL, draw
+from tradebft.scenarios.trade.stages import DIGITAL
 from tradebft.scenarios.trade.workload import FEED_NS, Application, Workload
 from tradebft.scenarios.units import DAY_NS
 
@@ -77,7 +77,7 @@ class LedgerArm:
             for declaration in declarations:
                 now = int(self.env.now)
                 anchor = self.office.transaction(anchor_of(declaration, epoch), "customs", now=now)
-                self.service.submit("customs", anchor)
+                self.service.post("customs", anchor)
                 self.anchored += 1
 
     # --- applications ---
@@ -139,7 +139,7 @@ class LedgerArm:
     def stage(self, case: Case, name: str) -> Steps:
         """Let one stage take its time; True if it occurs in this case."""
         stage, number = _STAGES[name], case.application.number
-        length = draw(stage, self.workload.chance, number)
+        length = self.workload.lengths.draw(stage, number)
         if length is None:
             return False
         begin = case.now

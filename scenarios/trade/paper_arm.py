@@ -12,7 +12,7 @@ from typing import Any, Final
 import simpy
 from tradebft.scenarios.trade.officers import PAPER_FILES_EACH, Desk
 from tradebft.scenarios.trade.rows import Rows
-from tradebft.scenarios.trade.stages import PAPER, draw
+from tradebft.scenarios.trade.stages import PAPER
 from tradebft.scenarios.trade.workload import Application, Workload
 
 OUT_OF_HOUSE: Final = frozenset({"B2"})  # the exporter assembles papers: no officer's desk
@@ -41,7 +41,7 @@ class PaperArm:
         for stage in PAPER:
             if stage.new_customers_only and not a.new_customer:
                 continue
-            length = draw(stage, self._workload.chance, a.number)
+            length = self._workload.lengths.draw(stage, a.number)
             if length is None:
                 continue
             begin = int(self._env.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import simpy
@@ -18,10 +19,14 @@ DATABASE_CALL_NS: Final = 5_000_000
 
 
 class LedgerService(Protocol):
-    """Takes a transaction; the event succeeds with its receipt."""
+    """Takes transactions."""
 
     def submit(self, gateway: str, transaction: Transaction) -> Event:
-        """Hand in *transaction* at the counter of *gateway*."""
+        """Hand in *transaction* at the counter of *gateway*; the event succeeds with its receipt."""
+        ...
+
+    def post(self, gateway: str, transaction: Transaction) -> None:
+        """The same where nobody waits for the receipt."""
         ...
 
 
@@ -34,11 +39,18 @@ class DatabaseLedger:
 
     def submit(self, gateway: str, transaction: Transaction) -> Event:
         """Execute at once, answer after the call's time."""
+        return self._env.timeout(DATABASE_CALL_NS, self._executed(transaction))
+
+    def post(self, gateway: str, transaction: Transaction) -> None:
+        """Execute at once."""
+        self._executed(transaction)
+
+    def _executed(self, transaction: Transaction) -> Receipt:
         ledger = self.ledger
         time_ns = self._epoch_ns + int(self._env.now)
         receipt = ledger.apply(ledger.height + 1, time_ns, [transaction.encode()]).receipts[0]
         self.codes[receipt.code] = self.codes.get(receipt.code, 0) + 1
-        return self._env.timeout(DATABASE_CALL_NS, receipt)
+        return receipt
 
 
 class ChainLedger:
@@ -46,20 +58,20 @@ class ChainLedger:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.waiting = 0
 
     def submit(self, gateway: str, transaction: Transaction) -> Event:
         """Send the request; the event succeeds when f+1 matching replies have arrived."""
-        env = self._cluster.env
-        event = env.event()
-        self.waiting += 1
-
-        def answered(record: RequestRecord) -> None:
-            self.waiting -= 1
-            event.succeed(decode(record.result, Receipt))
-
-        self._cluster.clients[gateway].submit(env.time, transaction.encode(), transaction.body.type, answered)
+        event = self._cluster.env.event()
+        self._send(gateway, transaction, lambda record: event.succeed(decode(record.result, Receipt)))
         return event
+
+    def post(self, gateway: str, transaction: Transaction) -> None:
+        """Send the request; its answer is on record like any other."""
+        self._send(gateway, transaction, lambda record: None)
+
+    def _send(self, gateway: str, transaction: Transaction, answered: Callable[[RequestRecord], Any]) -> None:
+        now, kind = self._cluster.env.time, transaction.body.type
+        self._cluster.clients[gateway].submit(now, transaction.encode(), kind, answered)
 
 
 def receipt_of(value: Any) -> Receipt:

@@ -25,6 +25,7 @@ from tradebft.scenarios.trade.firms import (
     on_platform,
     token_key,
 )
+from tradebft.scenarios.trade.stages import Lengths
 from tradebft.scenarios.trade.workdays import RUN_OFF_DAYS, Workdays
 from tradebft.scenarios.units import DAY_NS
 
@@ -91,6 +92,7 @@ class Workload:
     firms: list[Firm]
     applications: list[Application]
     feed: list[Declaration]  # what customs anchors, in order of time; financed declarations among them
+    lengths: Lengths  # of every application's stages
 
     @property
     def end_ns(self) -> int:
@@ -127,7 +129,10 @@ def generate(scenario: Scenario, demand: TradeFinance, coverage: float | None = 
     if demand.anchor_all_declarations:
         feed += _background(scenario, demand, chance, key, workdays, firms[:existing], len(feed))
     feed.sort(key=lambda d: (d.anchored_ns, d.number))
-    return Workload(scenario, demand, workdays, chance, key, banks, members, firms, applications, feed)
+    lengths = Lengths(chance, len(applications))
+    return Workload(
+        scenario, demand, workdays, chance, key, banks, members, firms, applications, feed, lengths
+    )
 
 
 class _Applications:

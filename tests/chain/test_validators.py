@@ -54,7 +54,7 @@ def test_who_is_which_replica_survives_a_snapshot(new_town):
     last = execute(application, town.transaction(joining, "administrator", *BANKS[1:]))
     assert last.members is not None
     restored = LedgerApplication(Ledger(town.genesis, town.keyring), None, town.START_NS, REPLICAS, key_of)
-    assert restored.restore(application.snapshot()) == last.root
+    assert restored.restore(b"".join(application.snapshot())) == last.root
     retiring = town.transaction(MemberRetire(BANKS[2]), "administrator", *BANKS)
     assert execute(restored, retiring) == execute(application, retiring)
 

@@ -48,7 +48,7 @@ def reference() -> dict[int, Block]:
         executed = application.execute(effect.decided, effect.fresh)
         if effect.snapshot:
             executed = type(executed)(
-                seq, executed.results, executed.result_digests, executed.root, cut(application.snapshot())
+                seq, executed.results, executed.result_digests, executed.root, cut(*application.snapshot())
             )
         blocks[seq] = Block(effect, executed)
     return blocks

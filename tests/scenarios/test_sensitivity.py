@@ -9,7 +9,7 @@ import pytest
 from tradebft.network.chance import Chance
 from tradebft.scenarios.trade.arrivals import arrival_times
 from tradebft.scenarios.trade.sensitivity import Arm, band, finished, medians
-from tradebft.scenarios.trade.stages import DIGITAL, PAPER, STAGES, draw, draws
+from tradebft.scenarios.trade.stages import DIGITAL, PAPER, STAGES, Lengths, draws
 from tradebft.scenarios.trade.workdays import Workdays
 from tradebft.scenarios.units import DAY_NS
 
@@ -43,12 +43,13 @@ def test_existing_customers_of_the_platform_have_their_money_within_a_day() -> N
 
 
 def test_the_chain_of_stages_is_the_one_a_process_would_walk() -> None:
+    lengths = Lengths(CHANCE, len(NUMBERS), "high")
     for arm, process in (("paper", PAPER), ("digital", DIGITAL)):
         ends = finished(CALENDAR, SUBMITTED, NEW, NUMBERS, CHANCE, arm, "high")  # type: ignore[arg-type]
         for k in range(0, len(NUMBERS), 97):
             now = int(SUBMITTED[k])
             for stage in process:
-                duration = draw(stage, CHANCE, k, "high")
+                duration = lengths.draw(stage, k)
                 if duration is not None and (NEW[k] or not stage.new_customers_only):
                     now = CALENDAR.add_business(now, duration) if stage.bank_hours else now + duration
             assert ends[k] == now

@@ -12,7 +12,7 @@ import pytest
 import simpy
 from tradebft.network.chance import Chance
 from tradebft.scenarios.trade.officers import Desk
-from tradebft.scenarios.trade.stages import DIGITAL, PAPER, STAGES, UNITS_NS, Stage, draw, draws
+from tradebft.scenarios.trade.stages import DIGITAL, PAPER, STAGES, UNITS_NS, Lengths, Stage, draws
 from tradebft.scenarios.trade.workdays import BUSINESS_DAY_NS, Workdays
 from tradebft.scenarios.units import DAY_NS, HOUR_NS, MINUTE_NS
 
@@ -77,13 +77,18 @@ def test_one_draw_is_the_arrays_element(stage: Stage) -> None:
     durations, occurs = draws(stage, Chance(14), numbers, "high")
     backwards, _ = draws(stage, Chance(14), np.arange(100, 40, -1, dtype=np.int64), "high")
     for k, number in enumerate(numbers.tolist()):
-        assert draw(stage, Chance(14), number, "high") == (int(durations[k]) if occurs[k] else None)
+        alone, there = draws(stage, Chance(14), np.array([number], dtype=np.int64), "high")
+        assert (alone[0], there[0]) == (durations[k], occurs[k])
+    for k in (1, 5):
+        drawn = Lengths(Chance(14), 78, "high").draw(stage, int(numbers[k]))
+        assert drawn == (durations[k] if occurs[k] else None)
     assert durations[5] == backwards[100 - 77]
 
 
 def test_minutes_are_plain_time_and_days_are_bank_days() -> None:
-    assert 5 * MINUTE_NS <= (draw(STAGES["D4"], Chance(1), 0) or 0) <= 45 * MINUTE_NS
-    assert BUSINESS_DAY_NS <= (draw(STAGES["B4"], Chance(1), 0) or 0) <= 3 * BUSINESS_DAY_NS
+    lengths = Lengths(Chance(1), 1)
+    assert 5 * MINUTE_NS <= (lengths.draw(STAGES["D4"], 0) or 0) <= 45 * MINUTE_NS
+    assert BUSINESS_DAY_NS <= (lengths.draw(STAGES["B4"], 0) or 0) <= 3 * BUSINESS_DAY_NS
 
 
 def test_an_unknown_end_is_refused() -> None:
