@@ -19,7 +19,7 @@ from tradebft.consensus.messages import Message, Request, size
 from tradebft.network.bookkeeping import Book
 from tradebft.network.chance import Chance
 from tradebft.network.cluster import Settings, Timeline
-from tradebft.network.delays import Alone, RepliesAhead
+from tradebft.network.delays import Alone, Draw, RepliesAhead, drawn
 from tradebft.network.engines import Uncovered
 from tradebft.network.node import ClientNode, Shared
 from tradebft.network.recorder import Recorder
@@ -91,7 +91,7 @@ class ArrayCluster(Timeline, ABC):
 
     invariants = ("exactly-once", "liveness")  # that are checked
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, draw: Draw = drawn) -> None:
         config, wire = settings.config, settings.wire
         n = config.nodes
         self.settings, self.config, self.nodes = settings, config, list(range(n))
@@ -111,7 +111,9 @@ class ArrayCluster(Timeline, ABC):
         }
         self._by_endpoint = list(self.clients.values())
         self._to_primary = [Alone(self._chance, wire.links, n + k, 0) for k in range(len(self.clients))]
-        self._replies = [RepliesAhead(self._chance, wire.links, n, n + k) for k in range(len(self.clients))]
+        self._replies = [
+            RepliesAhead(self._chance, wire.links, n, n + k, draw) for k in range(len(self.clients))
+        ]
         self._links_free = [0] * len(self.clients)  # of each client's interface
 
     # --- what an engine does ---

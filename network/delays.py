@@ -7,11 +7,12 @@ weather, and another engine can reproduce every delay. Loss is drawn likewise ("
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tradebft.network.chance import Chance
+from tradebft.network.chance import Chance, Stream
 from tradebft.network.links import LinkModel
 
 _BLOCK_DRAWS = 1 << 14  # of one sender
@@ -106,10 +107,23 @@ class Alone:
         )
 
 
-class RepliesAhead:
-    """How long replies to one client take: the k-th that each replica sends it."""
+Draw = Callable[[LinkModel, Stream, int, int, int, NDArray[np.int64]], NDArray[np.int64]]
 
-    def __init__(self, chance: Chance, links: LinkModel, replicas: int, client: int) -> None:
+
+def drawn(
+    links: LinkModel, stream: Stream, start: int, count: int, sender: int, receivers: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(count, receivers), ns: what *sender* says *count* times, from the *start*-th time on."""
+    return links.delays(sender, receivers, stream.uniform_block(start, count, len(receivers)))
+
+
+class RepliesAhead:
+    """How long replies to one client take: the k-th that each replica sends it. *draw*: `drawn`, or the same sooner."""
+
+    def __init__(
+        self, chance: Chance, links: LinkModel, replicas: int, client: int, draw: Draw = drawn
+    ) -> None:
+        self._draw = draw
         self._streams = [chance.stream("alone", r, client) for r in range(replicas)]
         self._links, self._client = links, np.array([client], dtype=np.int64)
         self._drawn, self._at, self._block = 0, 0, np.empty((0, replicas), dtype=np.int64)
@@ -119,7 +133,7 @@ class RepliesAhead:
         if self._at == len(self._block):
             count = min(REPLIES_AHEAD, max(FIRST_AHEAD, self._drawn))
             columns = [
-                self._links.delays(r, self._client, stream.uniforms(self._drawn, count)[:, None])[:, 0]
+                self._draw(self._links, stream, self._drawn, count, r, self._client)[:, 0]
                 for r, stream in enumerate(self._streams)
             ]
             self._block = np.stack(columns, axis=1)

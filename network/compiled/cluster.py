@@ -36,7 +36,7 @@ class CompiledCluster(ArrayCluster):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+        super().__init__(settings, drawing.delays)
         config, n = settings.config, settings.config.nodes
         self._scribe = Scribe(self._book)
         self._outstanding: dict[tuple[int, int], int] = {}  # endpoint and sequence -> number

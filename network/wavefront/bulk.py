@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from tradebft.network.chance import Stream
+from tradebft.network.delays import drawn
 from tradebft.network.links import LinkModel
 from tradebft.network.trace import mixed, total
 from tradebft.network.wavefront.order import NEVER, Times
@@ -28,7 +29,7 @@ def _compiled() -> Any:
 def delays(links: LinkModel, stream: Stream, start: int, count: int, sender: int, others: Times) -> Times:
     """(count, others), ns: of that sender's broadcasts from the *start*-th on, as `network.delays` draws them."""
     if not COMPILED:
-        return links.delays(sender, others, stream.uniform_block(start, count, len(others)))
+        return drawn(links, stream, start, count, sender, others)
     drawing, _ = _compiled()
     found: Times = drawing.delays(links, stream, start, count, sender, others)
     return found

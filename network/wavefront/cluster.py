@@ -16,6 +16,7 @@ from tradebft.network.engines import Uncovered
 from tradebft.network.recorder import TIMER_EVENT
 from tradebft.network.timers import Timers
 from tradebft.network.trace import CODES, short
+from tradebft.network.wavefront import bulk
 from tradebft.network.wavefront.log import Entry, Log
 from tradebft.network.wavefront.order import NEVER, Members, Times, Wave, agreement, wave
 from tradebft.network.wavefront.primary import KNOWN, Primary
@@ -44,7 +45,7 @@ class WavefrontCluster(ArrayCluster):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+        super().__init__(settings, bulk.delays)
         config = settings.config
         self._weather = Weather(self._chance, settings.wire.links, config.nodes)
         members = self._members = members_of(settings)

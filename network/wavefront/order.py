@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Times = NDArray[np.int64]
 Some = NDArray[np.bool_]
 NEVER: Final = 1 << 61  # and whatever is later
+SORTED: Final = 64  # arrivals at most, that are sorted sooner than the right one is found
 
 
 class Members:
@@ -50,6 +51,20 @@ class Members:
             np.fill_diagonal(votes, own)
 
 
+def earliest(votes: Times, *counts: int) -> list[Times]:
+    """When so many of *votes* (senders, receivers) have come at each receiver: order statistics. *counts* ascend."""
+    arrivals = np.ascontiguousarray(votes.T)  # in rows, where numpy is twice as fast
+    if arrivals.shape[1] <= SORTED:
+        arrivals.sort(axis=1)
+        return [arrivals[:, count - 1] for count in counts]
+    found = []
+    for count in reversed(counts):  # each among the arrivals before the one after it
+        arrivals.partition(count - 1, axis=1)
+        found.append(arrivals[:, count - 1].copy())
+        arrivals = arrivals[:, : count - 1]
+    return found[::-1]
+
+
 @dataclass(slots=True, eq=False)
 class Wave:
     """One batch, from its proposal to the last copy of the last vote. (n,) by replica."""
@@ -81,12 +96,12 @@ def wave(proposed: int, first: Times, second: Times, members: Members) -> Wave:
     np.add(accepted[:, None], first, out=votes[0])
     members.hush(votes[0])
     # All but the primary say Prepare, and quorum - 1 of these are enough: the proposal stands for the primary's.
-    prepares = np.partition(votes[0, 1:], quorum - 2, axis=0)[quorum - 2]
+    (prepares,) = earliest(votes[0, 1:], quorum - 1)
     prepared = present(np.maximum(accepted, prepares))
     commits = np.add(prepared[:, None], second, out=votes[1])
     members.hush(commits)
-    ranked = np.partition(commits, (faults, quorum - 1), axis=0)
-    noticed, executed = np.minimum(accepted, ranked[faults]), np.maximum(prepared, ranked[quorum - 1])
+    more, enough = earliest(commits, faults + 1, quorum)
+    noticed, executed = np.minimum(accepted, more), np.maximum(prepared, enough)
     return Wave(proposed, votes, accepted, prepared, present(noticed), present(executed))
 
 
@@ -102,5 +117,5 @@ def agreement(executed: Times, third: Times, members: Members) -> Agreement:
     """Of replicas that executed the batch before it at those times; *third* as in `wave`."""
     votes = executed[:, None] + third
     members.hush(votes)
-    stable = np.partition(votes, members.quorum - 1, axis=0)[members.quorum - 1]
+    (stable,) = earliest(votes, members.quorum)
     return Agreement(votes, members.present(stable))

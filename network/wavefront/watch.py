@@ -29,6 +29,8 @@ class Watch:
         self._longest, self._fixed = config.status_ns, config.status_interval_ns > 0
         self._runs = np.zeros(n, dtype=np.bool_)
         self._progress = np.zeros(n, dtype=np.bool_)  # since it was set
+        self._everybody = np.ones(n, dtype=np.bool_)
+        self._all_run = False
         self._due = np.zeros(n, dtype=np.int64)
         self._usual = np.zeros(n, dtype=np.int64)
         self._deviation = np.zeros(n, dtype=np.int64)
@@ -41,13 +43,18 @@ class Watch:
     def over(self, busy: Times, noticed: Times, executed: Times, accepted: Times) -> None:
         """A batch, at each replica: *busy*, something is outstanding; *noticed*, the timer is set if it does not run;
         *executed*; *accepted*, from when a round trip counts."""
-        self._ring(self._runs & (self._due < busy))
-        self._again(self._runs & (self._due < noticed))
-        idle = ~self._runs
-        if idle.any():
-            self._set(idle, noticed)
-        self._again(self._due < executed)
-        self._progress = np.ones_like(self._runs)
+        late = self._due < executed
+        if (
+            late.any() or not self._all_run
+        ):  # else nothing is due before, for nothing comes after the execution
+            self._ring(self._runs & (self._due < busy))
+            self._again(self._runs & (self._due < noticed))
+            idle = ~self._runs
+            if idle.any():
+                self._set(idle, noticed)
+            self._again(self._due < executed)
+            self._all_run = bool(self._runs.all())
+        self._progress = self._everybody
         self._took(executed - accepted)
         if len(self._rang) >= TOGETHER:
             self._mix(int(accepted[0]))  # now, at the primary: what is due later is not certain to happen
