@@ -128,8 +128,16 @@ class ArrayCluster(Timeline, ABC):
         """Run up to SimPy's event at *until* with that *number*. True: a request was answered before."""
 
     @abstractmethod
+    def _sent(self, length: int) -> None:
+        """A request of so many bytes left a client."""
+
+    def _met(self, delay: int, draw: float) -> int:
+        """How long a request takes to the primary, that would take *delay*; -1: it is lost, by that uniform *draw*."""
+        return delay
+
+    @abstractmethod
     def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
-        """A request of so many bytes left *sender* at *at* and will be at the primary at *arrival*."""
+        """The request of so many bytes that left *sender* at *at* will be at the primary at *arrival*."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -148,13 +156,17 @@ class ArrayCluster(Timeline, ABC):
         """A request to the primary."""
         assert isinstance(message, Request)
         client, length = sender - self.config.nodes, size(message)
-        delay, _ = self._to_primary[client].next()
+        delay, draw = self._to_primary[client].next()
+        delay = self._met(delay, draw)
         arrival = at + delay
         bandwidth = self.settings.wire.bandwidth_bps
         if bandwidth is not None:
             depart = max(at, self._links_free[client]) + length * 8 * 1_000_000_000 // bandwidth
             self._links_free[client] = depart
             arrival = depart + delay
+        self._sent(length)
+        if delay < 0:
+            return
         self.recorder.trace.event(
             CODES[Request], sender, 0, message.sequence, len(message.operation), 0, arrival
         )
@@ -173,6 +185,11 @@ class ArrayCluster(Timeline, ABC):
 
     # --- the end ---
 
+    @property
+    def _calm_since(self) -> int | None:
+        """Since when all should go well; None: not now."""
+        return 0
+
     def _judge(self, last_commit_ns: int) -> None:
         now = self.env.time
         if self._book.repeated:
@@ -181,6 +198,7 @@ class ArrayCluster(Timeline, ABC):
         patience = self.settings.patience_ns
         waiting = [c.client.waiting_since() for c in self._by_endpoint]
         stuck = [since for since in waiting if since is not None and now - since > patience]
-        if stuck and now - last_commit_ns > patience:
+        calm = self._calm_since
+        if stuck and calm is not None and now - max(calm, last_commit_ns) > patience:
             what = f"requests of {len(stuck)} clients wait and nothing is committed"
             self.violations.append(Violation("liveness", now, -1, what))

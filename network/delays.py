@@ -141,3 +141,21 @@ class RepliesAhead:
         self._at += 1
         row: NDArray[np.int64] = self._block[self._at - 1]
         return row
+
+
+class LuckAhead:
+    """The uniform draws that decide whether replies to one client are lost, as `RepliesAhead` has their delays."""
+
+    def __init__(self, chance: Chance, replicas: int, client: int) -> None:
+        self._streams = [chance.stream("loss", r, client) for r in range(replicas)]
+        self._at, self._block = 0, np.empty((0, replicas), dtype=np.float64)
+
+    def next(self) -> NDArray[np.float64]:
+        """Of the next reply, by replica."""
+        place = self._at % FIRST_AHEAD
+        if not place:
+            columns = [stream.uniforms(self._at, FIRST_AHEAD) for stream in self._streams]
+            self._block = np.stack(columns, axis=1)
+        self._at += 1
+        row: NDArray[np.float64] = self._block[place]
+        return row

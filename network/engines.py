@@ -70,7 +70,6 @@ def uncovered(settings: Settings, engine: str) -> str:
         (config.nodes not in NODES, f"{config.nodes} nodes"),
         (settings.protocol is not Pbft, "a protocol of one's own"),
         (not wire.topology.direct, "messages by way of others"),
-        (wire.loss, "loss"),
         (settings.dishonest_clients, "adversaries"),
         (settings.spare or settings.later_keys, "changes of members"),
         (settings.machine is not None, "one machine for all"),
@@ -83,8 +82,11 @@ def uncovered(settings: Settings, engine: str) -> str:
 def _not_compiled(settings: Settings) -> list[tuple[Any, str]]:
     config = settings.config
     return [
-        (settings.faults, "faults"),
-        (settings.byzantine, "adversaries"),
+        (
+            not all(_borne(fault, config.nodes) for fault in settings.faults),
+            "faults other than backups that crash for good, members parted or slow, and loss",
+        ),
+        (not all(_silent(one) for one in settings.byzantine), "adversaries other than silent backups"),
         (find_spec("numba") is None, "anything here: numba is not installed (pip install 'tradebft[fast]')"),
         (len(settings.clients) > COMPILED_CLIENTS, f"{len(settings.clients)} clients"),
         (config.log_window > 4 * config.checkpoint_interval, "a log of more than four checkpoints"),
@@ -98,6 +100,7 @@ def _not_waves(settings: Settings) -> list[tuple[Any, str]]:
             "faults other than backups that crash for good",
         ),
         (not all(_silent(one) for one in settings.byzantine), "adversaries other than silent backups"),
+        (settings.wire.loss, "loss"),
         (settings.costs is not None, "processors that take time"),
         (settings.wire.bandwidth_bps is not None, "bandwidth"),
     ]
@@ -105,6 +108,11 @@ def _not_waves(settings: Settings) -> list[tuple[Any, str]]:
 
 def _for_good(fault: Fault) -> bool:
     return fault.kind == "crash" and fault.duration_ns is None and not fault.torn and 0 not in fault.nodes
+
+
+def _borne(fault: Fault, nodes: int) -> bool:
+    parted = fault.kind in ("partition", "one-way") and all(node < nodes for node in fault.named)
+    return _for_good(fault) or parted or fault.kind in ("slow", "loss")
 
 
 def _silent(one: Misbehaviour) -> bool:

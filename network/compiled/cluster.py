@@ -12,8 +12,10 @@ from tradebft.network.bookkeeping import message_sizes
 from tradebft.network.cluster import Settings
 from tradebft.network.compiled import digest, drawing, kernel, lane, memory
 from tradebft.network.compiled.memory import Memory
+from tradebft.network.compiled.mishaps import Mishaps
 from tradebft.network.compiled.rounds import Round
 from tradebft.network.compiled.scribe import Scribe
+from tradebft.network.delays import LuckAhead
 from tradebft.network.engines import Uncovered
 from tradebft.network.inbox import inbox_of
 from tradebft.network.recorder import Decision
@@ -45,7 +47,12 @@ class CompiledCluster(ArrayCluster):
         self._drawn = [0] * n
         self._alone_drawn: dict[int, int] = {}
         self._pairs = 0
+        self._lossy = settings.wire.lossy
+        self._luck = [self._chance.stream("loss", r) for r in range(n)] if self._lossy else []
+        clients = range(n, n + len(self.clients))
+        self._reply_luck = [LuckAhead(self._chance, n, c) for c in clients] if self._lossy else []
         self._m = self._memory()
+        self._mishaps = Mishaps(settings, self.env, self.recorder, lambda: self._m)
         for r in range(n):
             self._draw(r)
 
@@ -59,12 +66,16 @@ class CompiledCluster(ArrayCluster):
         known |= {
             memory.BANDWIDTH: settings.wire.bandwidth_bps or 0,
             memory.INBOX: inbox_of(config),
+            memory.LOSSY: int(self._lossy),
         }
+        if settings.faults or settings.wire.loss or settings.byzantine:
+            known[memory.BLOCKS_KEPT] = memory.LONGEST_NS  # all are
         margin = known[memory.ROOM_NEEDED]
         many = DRAWS // max(1, n - 1)
         self._ahead = [max(2 * (config.window + 4), many), *[max(8, many)] * (n - 1)]
         self._first_row = [0, *accumulate(self._ahead)]
-        m = Memory(config, n + len(self.clients), self._ahead, margin)
+        faulty = bool(settings.faults or settings.wire.loss)
+        m = Memory(config, n + len(self.clients), self._ahead, margin, faulty, self._lossy)
         for place, number in known.items():
             m.numbers[place] = number
         digests = m.numbers.view(np.uint64)
@@ -88,9 +99,21 @@ class CompiledCluster(ArrayCluster):
         self._flush()
         self.recorder.trace.add(-total(digest.in_flight(self._m.numbers)))
         self._judge(int(self._m.numbers[memory.LAST_COMMIT]))
+        self._mishaps.finish()
         self._record()
 
     # --- what clients ask for ---
+
+    def _sent(self, length: int) -> None:
+        self._m.numbers[memory.MESSAGES + memory.REQUEST] += 1
+        self._m.numbers[memory.BYTES_SENT] += length
+
+    def _met(self, delay: int, draw: float) -> int:
+        return self._mishaps.request(delay, draw) if self._mishaps.present else delay
+
+    @property
+    def _calm_since(self) -> int | None:
+        return self._mishaps.calm_since
 
     def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
         m, key = self._m, (sender, message.sequence)
@@ -101,8 +124,6 @@ class CompiledCluster(ArrayCluster):
             m.request[rid, memory.Q_CLIENT], m.request[rid, memory.Q_SEQUENCE] = sender, message.sequence
             m.request[rid, memory.Q_SIZE] = length
             m.request[rid, memory.Q_OPERATION] = len(message.operation)
-        m.numbers[memory.MESSAGES + memory.REQUEST] += 1
-        m.numbers[memory.BYTES_SENT] += length
         self.recorder.keep(message, sender, 0, at, arrival)
         if m.numbers[memory.LANE] + 1 > len(m.flight):
             self._more_flights()
@@ -152,13 +173,13 @@ class CompiledCluster(ArrayCluster):
         self._round.choose(m, self.recorder, self._scribe)
         first = int(m.batch[m.numbers[memory.KNOWN], memory.B_FIRST])
         for place, rid in enumerate(numbers, start=first):
-            m.reply_ns[place % ring] = self._replies[int(m.request[rid, memory.Q_CLIENT]) - n].next()
-        if (
-            first
-            + len(numbers)
-            - int(m.batch[int(m.replica[:, memory.R_ANSWERED].min()) + 1, memory.B_FIRST])
-            > ring
-        ):
+            client = int(m.request[rid, memory.Q_CLIENT]) - n
+            m.reply_ns[place % ring] = self._replies[client].next()
+            if self._lossy:
+                m.reply_luck.view(np.float64)[place % ring] = self._reply_luck[client].next()
+        up = m.replica[m.replica[:, memory.R_DOWN] == 0]
+        last = int(up[:, memory.R_ANSWERED].min())
+        if first + len(numbers) - int(m.batch[last + 1, memory.B_FIRST]) > ring:
             raise Uncovered(memory.REASON[memory.FAR_BEHIND])
 
     def _draw(self, r: int) -> None:
@@ -177,6 +198,11 @@ class CompiledCluster(ArrayCluster):
         if wire.bandwidth_bps is None:
             keys.sort(axis=1)
         rows[end - at :] = keys
+        if self._lossy:
+            luck = m.broadcast_luck.view(np.float64)
+            rows = luck[first : first + size]
+            rows[: end - at] = luck[at:end].copy()
+            rows[end - at :] = self._luck[r].uniform_block(self._drawn[r], count, len(others))
         self._drawn[r] += count
         m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]] = first, first + size
 
@@ -196,6 +222,8 @@ class CompiledCluster(ArrayCluster):
         if not m.pair[place, 0]:
             self._pairs += 1
             m.grow("alone", self._pairs + 1)
+            if self._lossy:
+                m.grow("alone_luck", len(m.alone))
             m.pair[place, 0] = self._pairs
         number, at, end = m.pair[place].tolist()
         row = m.alone[number]
@@ -205,6 +233,10 @@ class CompiledCluster(ArrayCluster):
         u = self._chance.stream("alone", r, to).uniforms(drawn, count)
         delays = self.settings.wire.links.delays(r, np.array([to], dtype=np.int64), u[:, None])
         row[end - at :] = delays[:, 0]
+        if self._lossy:
+            luck = m.alone_luck.view(np.float64)[number]
+            luck[: end - at] = luck[at:end].copy()
+            luck[end - at :] = self._chance.stream("loss", r, to).uniforms(drawn, count)
         self._alone_drawn[place] = drawn + count
         m.pair[place, 1:] = 0, len(row)
 
@@ -237,7 +269,8 @@ class CompiledCluster(ArrayCluster):
         while self._m.numbers[memory.KNOWN] < self._m.replica[:, memory.R_EXECUTED].max():
             self._execute()  # it is in the log that somebody committed it: with what root?
         self._round.keep(self._m, self.recorder, self._scribe)
-        self.recorder.trace.add(total(digest.mix(self._m.numbers)))
+        happened, withdrawn = digest.mix(self._m.numbers)
+        self.recorder.trace.add(total(happened) - total(withdrawn))
 
     def _record(self) -> None:
         m, recorder = self._m, self.recorder
@@ -265,5 +298,5 @@ class CompiledCluster(ArrayCluster):
             decision.proposed_ns = int(m.batch[seq, memory.B_PROPOSED_NS])
             if committers >= self.config.quorum:
                 decision.quorum_ns = int(m.batch[seq, memory.B_QUORUM_NS])
-            if committers == self.config.nodes:
+            if committers >= self.config.quorum and not m.batch[seq, memory.B_MISSING]:
                 decision.all_ns = int(m.batch[seq, memory.B_ALL_NS])

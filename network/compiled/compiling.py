@@ -45,6 +45,7 @@ _TYPES: Final = {
     "None": "void",
     "Word": "uint64",
     "Words": "uint64[::1]",
+    "Table": "uint64[:, ::1]",
     "Block": "float64[:, ::1]",
     "tuple[Word, Word]": "UniTuple(uint64, 2)",
 }

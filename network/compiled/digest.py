@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from tradebft.network.compiled.compiling import compiled, inner
+from tradebft.network.compiled.lane import free, push
 from tradebft.network.compiled.memory import (
     AT_EVENT,
     AT_LANE,
@@ -13,6 +14,7 @@ from tradebft.network.compiled.memory import (
     B_ROOT,
     B_STATE,
     CHECKPOINT,
+    CRASHED,
     EVENTS,
     EXECUTED,
     F_ABOUT,
@@ -27,21 +29,21 @@ from tradebft.network.compiled.memory import (
     I64,
     KEY_BITS,
     LANE,
+    MISHAPS,
     NODES,
     PROCESS,
     Q_OPERATION,
-    Q_REPLIED,
     Q_RESULT,
-    Q_SEQUENCE,
     REPLY,
     REQUEST,
     ROWS,
     STATUS,
     TIMER,
     TIMER_DIGESTS,
+    WITHDRAWN,
 )
-from tradebft.network.compiled.mixing import FIRST, SECOND, Word, Words, add, fold
-from tradebft.network.compiled.places import of_batch, of_flight, of_request, row_of
+from tradebft.network.compiled.mixing import FIRST, SECOND, Table, Word, Words, add, fold
+from tradebft.network.compiled.places import of_batch, of_flight, of_request, row_of, seq_of
 
 _MASK = (1 << KEY_BITS) - 1
 
@@ -96,31 +98,42 @@ def _deliveries(m: I64, sums: Words, high: Word, low: Word, first: int, end: int
 
 
 @compiled
-def mix(m: I64) -> Words:
-    """The sum over everything in the log; the log is empty afterwards."""
-    sums = np.zeros(3, dtype=np.uint64)
+def mix(m: I64) -> Table:
+    """(2, 3): the sum over everything in the log, and over what is withdrawn; the log is empty afterwards."""
+    sums = np.zeros((2, 3), dtype=np.uint64)
     for i in range(m[EVENTS]):
         at = m[AT_EVENT] + 7 * i
-        _one(m, sums, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4], m[at + 5])
+        kind, gone = m[at] & ~WITHDRAWN, 1 if m[at] & WITHDRAWN else 0
+        _one(m, sums[gone], kind, m[at + 1], m[at + 2], m[at + 3], m[at + 4], m[at + 5])
     m[EVENTS] = 0
     others = m[NODES] - 1
     for i in range(m[ROWS]):
-        at = m[AT_LOG] + 4 * i
+        at = m[AT_LOG] + 5 * i
         high, low = _head(m, m[at], m[at + 1], m[at + 2], m[at + 2])
         keys = m[AT_LOG_KEYS] + others * i
-        _deliveries(m, sums, high, low, keys, keys + others, m[at + 3])
+        _deliveries(m, sums[0], high, low, keys, keys + m[at + 4], m[at + 3])
     m[ROWS] = 0
     return sums
 
 
 @inner
-def _seq_of(m: I64, kind: int, about: int) -> int:
-    """The sequence that a message bears."""
-    if kind == REPLY:
-        return m[of_request(m, Q_REPLIED, about)]
-    if kind == REQUEST:
-        return m[of_request(m, Q_SEQUENCE, about)]
-    return 0 if kind in (STATUS, FETCH_REPLY) else about
+def _on_its_way(m: I64, sums: Words, time: int, made: int) -> None:
+    """What of a flight has not arrived; *time*: when the next of it does."""
+    kind, sender, about = (
+        m[of_flight(m, F_WHAT, made)],
+        m[of_flight(m, F_SENDER, made)],
+        m[of_flight(m, F_ABOUT, made)],
+    )
+    if kind >= PROCESS:
+        return
+    row, seq = m[of_flight(m, F_ROW, made)], seq_of(m, kind, about)
+    if row >= 0:
+        high, low = _head(m, kind, sender, seq, about)
+        first = row_of(m, row)
+        place, count = m[of_flight(m, F_PLACE, made)], m[of_flight(m, F_COUNT, made)]
+        _deliveries(m, sums, high, low, first + place, first + count, m[of_flight(m, F_START, made)])
+    else:
+        _one(m, sums, kind, sender, seq, about, m[of_flight(m, F_TO, made)], time)
 
 
 @compiled
@@ -129,20 +142,25 @@ def in_flight(m: I64) -> Words:
     sums = np.zeros(3, dtype=np.uint64)
     for i in range(m[LANE]):
         at = m[AT_LANE] + 3 * i
-        time, made = m[at], m[at + 2]
-        kind, sender, about = (
-            m[of_flight(m, F_WHAT, made)],
-            m[of_flight(m, F_SENDER, made)],
-            m[of_flight(m, F_ABOUT, made)],
-        )
-        if kind >= PROCESS:
+        _on_its_way(m, sums, m[at], m[at + 2])
+    return sums
+
+
+@compiled
+def recall(m: I64, r: int, now: int) -> Words:
+    """Take out what *r* was to send after *now*: the sum over it."""
+    sums = np.zeros(3, dtype=np.uint64)
+    kept, lane, count = 0, m[AT_LANE], m[LANE]
+    entries = m[lane : lane + 3 * count].copy()
+    for i in range(count):
+        time, number, made = entries[3 * i], entries[3 * i + 1], entries[3 * i + 2]
+        own = m[of_flight(m, F_SENDER, made)] == r and m[of_flight(m, F_WHAT, made)] < PROCESS
+        if own and m[of_flight(m, F_START, made)] > now:
+            _on_its_way(m, sums, time, made)
+            m[MISHAPS + CRASHED] += m[of_flight(m, F_COUNT, made)]
+            free(m, made)
             continue
-        row, seq = m[of_flight(m, F_ROW, made)], _seq_of(m, kind, about)
-        if row >= 0:
-            high, low = _head(m, kind, sender, seq, about)
-            first = row_of(m, row)
-            place, count = m[of_flight(m, F_PLACE, made)], m[of_flight(m, F_COUNT, made)]
-            _deliveries(m, sums, high, low, first + place, first + count, m[of_flight(m, F_START, made)])
-        else:
-            _one(m, sums, kind, sender, seq, about, m[of_flight(m, F_TO, made)], time)
+        push(m, lane, kept, time, number, made)
+        kept += 1
+    m[LANE] = kept
     return sums

@@ -34,6 +34,7 @@ from tradebft.network.compiled.memory import (
     CLIENT_PAIRS,
     COMMIT,
     CPU,
+    CRASHED,
     DELIVERED,
     DRY,
     ENDPOINTS,
@@ -63,6 +64,7 @@ from tradebft.network.compiled.memory import (
     LANE,
     LIMIT,
     MESSAGE_NS,
+    MISHAPS,
     NEXT_SEQ,
     NODES,
     NOW,
@@ -76,6 +78,7 @@ from tradebft.network.compiled.memory import (
     Q_SIZE,
     Q_TOLD,
     QUORUM,
+    R_DOWN,
     REPLY,
     REQUEST,
     RID,
@@ -99,14 +102,17 @@ from tradebft.network.compiled.memory import (
     WEATHER,
     WHY,
     WINDOW,
+    WITHDRAWN,
 )
 from tradebft.network.compiled.places import (
     length,
     of_batch,
     of_flight,
+    of_replica,
     of_request,
     of_timer,
     row_of,
+    seq_of,
 )
 
 _MASK = (1 << KEY_BITS) - 1
@@ -232,6 +238,11 @@ def _arrive(m: I64, now: int, made: int) -> bool:
         lane.leave(m)
     if what == REPLY:
         return _told(m, sender, about)
+    if m[of_replica(m, R_DOWN, r)]:
+        if what < PROCESS:
+            m[MISHAPS + CRASHED] += 1
+            note(m, what | WITHDRAWN, sender, seq_of(m, what, about), about, r, now, now)
+        return False
     if what >= PROCESS:
         if what != EXECUTED | PROCESS:
             m[_inbox(m, r, sender)] -= 1

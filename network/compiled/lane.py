@@ -90,11 +90,8 @@ def move_on(m: I64, time: int) -> None:
 
 
 @inner
-def leave(m: I64) -> None:
-    """The first flight in the lane has arrived everywhere."""
-    flight = m[m[AT_LANE] + 2]
-    pop(m, m[AT_LANE], m[LANE])
-    m[LANE] -= 1
+def free(m: I64, flight: int) -> None:
+    """The room of *flight* is for others."""
     row = m[of_flight(m, F_ROW, flight)]
     if row >= 0:
         m[m[AT_FREE] + row] = m[FREE_ROW]
@@ -102,6 +99,15 @@ def leave(m: I64) -> None:
         m[ROWS_USED] -= 1
     m[of_flight(m, F_PLACE, flight)] = m[FREE_FLIGHT]
     m[FREE_FLIGHT] = flight
+
+
+@inner
+def leave(m: I64) -> None:
+    """The first flight in the lane has arrived everywhere."""
+    flight = m[m[AT_LANE] + 2]
+    pop(m, m[AT_LANE], m[LANE])
+    m[LANE] -= 1
+    free(m, flight)
 
 
 @compiled

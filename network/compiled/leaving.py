@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from tradebft.network.compiled import lane
 from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.memory import (
@@ -9,11 +10,17 @@ from tradebft.network.compiled.memory import (
     AHEAD_OTHERS,
     ALONE_ROW,
     AT_ALONE,
+    AT_ALONE_LUCK,
+    AT_BROADCAST_LUCK,
+    AT_CUT,
     AT_EVENT,
     AT_LOG,
     AT_LOG_KEYS,
+    AT_LOSS,
     AT_PAIR,
+    AT_REPLY_LUCK,
     AT_REPLY_NS,
+    AT_SLOW,
     AT_WEATHER,
     B_PROPOSED_NS,
     B_SIZE,
@@ -30,8 +37,12 @@ from tradebft.network.compiled.memory import (
     I64,
     KEY_BITS,
     KILOBYTE_NS,
+    LONGEST_NS,
+    LOSSY,
+    LOST,
     MESSAGE_NS,
     MESSAGES,
+    MISHAPS,
     NODES,
     PRE_PREPARE,
     PRE_PREPARE_SIZE,
@@ -42,24 +53,32 @@ from tradebft.network.compiled.memory import (
     Q_REPLY_SIZE,
     R_FREE_AT,
     R_INTERFACE_FREE,
+    R_MUTE,
     R_WEATHER_AT,
     R_WEATHER_END,
     REPLIES_KEPT,
     REPLY,
+    ROUGH,
     ROWS,
     SIGN_NS,
+    SLOWED,
     STATUS,
     T_ALARM_AT,
     T_DEADLINE,
+    WEEKS,
+    WHY,
 )
 from tradebft.network.compiled.places import (
     length,
     of_batch,
+    of_link,
     of_replica,
     of_request,
     of_timer,
     row_of,
 )
+
+_MASK = (1 << KEY_BITS) - 1
 
 
 @inner
@@ -87,6 +106,8 @@ def note(m: I64, kind: int, sender: int, seq: int, about: int, receiver: int, ti
 @inner
 def take(m: I64, now: int, r: int, cost: int) -> int:
     """`Processor.take`: queue *cost* ns of work; when it is done."""
+    if m[ROUGH]:
+        cost = int(cost * m.view(np.float64)[of_link(m, AT_SLOW, r, m[NODES])])
     free = of_replica(m, R_FREE_AT, r)
     m[free] = max(now, m[free]) + cost
     return m[free]
@@ -101,24 +122,55 @@ def _signed(m: I64, now: int, r: int, size: int) -> int:
 
 
 @inner
-def broadcast(m: I64, now: int, r: int, what: int, about: int, size: int) -> None:
-    """To all others: a message about a sequence, or the Status of that number."""
-    at = _signed(m, now, r, size)
+def _meet(m: I64, r: int, to: int, delay: int, luck: int) -> int:
+    """The delay of a copy that nothing cuts off, `SimulatedBus._arrivals`; -1: it is lost. *luck*: where its draw is."""
+    f = m.view(np.float64)
+    factor = f[of_link(m, AT_SLOW, r, to)]
+    if factor != 1.0:
+        m[MISHAPS + SLOWED] += 1
+        if delay * factor >= LONGEST_NS:
+            m[WHY] = WEEKS
+            return delay
+        delay = int(delay * factor)
+    if m[LOSSY] and f[luck] < f[of_link(m, AT_LOSS, r, to)]:
+        m[MISHAPS + LOST] += 1
+        return -1
+    return delay
+
+
+@inner
+def _copies(m: I64, at: int, r: int, size: int, row: int, keys: int) -> int:
+    """How many copies of a broadcast arrive, and their *keys*, where messages are meddled with. *row*: of its draws."""
     others = m[NODES] - 1
-    m[MESSAGES + what] += others
-    if what == PRE_PREPARE:
-        m[of_batch(m, B_PROPOSED_NS, about)] = at
+    drawn, luck = m[AT_WEATHER] + row * others, m[AT_BROADCAST_LUCK] + row * others
+    copy = size * 8 * 1_000_000_000 // m[BANDWIDTH] if m[BANDWIDTH] else 0
+    free = of_replica(m, R_INTERFACE_FREE, r)
+    depart = max(at, m[free]) if m[BANDWIDTH] else at
+    count = 0
+    for i in range(others):
+        to = m[drawn + i] & _MASK
+        cut = m[of_link(m, AT_CUT, r, to)]
+        if cut:
+            m[MISHAPS + cut] += 1
+            continue
+        depart += copy
+        m[BYTES_SENT] += size
+        delay = _meet(m, r, to, m[drawn + i] >> KEY_BITS, luck + to - (1 if to > r else 0))
+        if delay >= 0:
+            m[keys + count] = (depart - at + delay) << KEY_BITS | to
+            count += 1
+    if m[BANDWIDTH]:
+        m[free] = depart
+    m[keys : keys + count].sort()
+    return count
+
+
+@inner
+def _all_copies(m: I64, at: int, r: int, size: int, row: int, keys: int) -> int:
+    """The same where all is calm."""
+    others = m[NODES] - 1
+    drawn = m[AT_WEATHER] + row * others
     m[BYTES_SENT] += size * others
-    made = lane.flight(m, what, r, -1, about, at)
-    keys = row_of(m, lane.row(m, made, others))
-    at_row = of_replica(m, R_WEATHER_AT, r)
-    drawn = m[AT_WEATHER] + m[at_row] * others
-    m[at_row] += 1
-    if m[of_replica(m, R_WEATHER_END, r)] - m[at_row] < m[AHEAD_OTHERS if r else AHEAD]:
-        m[DRY] = r + 1
-    head, log = m[AT_LOG] + 4 * m[ROWS], m[AT_LOG_KEYS] + others * m[ROWS]
-    m[head], m[head + 1], m[head + 2], m[head + 3] = what, r, 0 if what == STATUS else about, at
-    m[ROWS] += 1
     if m[BANDWIDTH]:
         free = of_replica(m, R_INTERFACE_FREE, r)
         depart = max(at, m[free])
@@ -128,11 +180,38 @@ def broadcast(m: I64, now: int, r: int, what: int, about: int, size: int) -> Non
             depart += copy
             m[keys + i] = m[drawn + i] + ((depart - at) << KEY_BITS)
         m[keys : keys + others].sort()
-        for i in range(others):
-            m[log + i] = m[keys + i]
     else:
         for i in range(others):
-            m[keys + i] = m[log + i] = m[drawn + i]
+            m[keys + i] = m[drawn + i]
+    return others
+
+
+@inner
+def broadcast(m: I64, now: int, r: int, what: int, about: int, size: int) -> None:
+    """To all others: a message about a sequence, or the Status of that number."""
+    if m[of_replica(m, R_MUTE, r)]:
+        return
+    at = _signed(m, now, r, size)
+    others = m[NODES] - 1
+    m[MESSAGES + what] += others
+    if what == PRE_PREPARE:
+        m[of_batch(m, B_PROPOSED_NS, about)] = at
+    at_row = of_replica(m, R_WEATHER_AT, r)
+    row = m[at_row]
+    m[at_row] += 1
+    if m[of_replica(m, R_WEATHER_END, r)] - m[at_row] < m[AHEAD_OTHERS if r else AHEAD]:
+        m[DRY] = r + 1
+    head, log = m[AT_LOG] + 5 * m[ROWS], m[AT_LOG_KEYS] + others * m[ROWS]
+    count = _copies(m, at, r, size, row, log) if m[ROUGH] else _all_copies(m, at, r, size, row, log)
+    m[head], m[head + 1], m[head + 2], m[head + 3] = what, r, 0 if what == STATUS else about, at
+    m[head + 4] = count
+    m[ROWS] += 1
+    if not count:
+        return
+    made = lane.flight(m, what, r, -1, about, at)
+    keys = row_of(m, lane.row(m, made, count))
+    for i in range(count):
+        m[keys + i] = m[log + i]
     lane.launch(m, at + (m[keys] >> KEY_BITS), made)
 
 
@@ -148,20 +227,31 @@ def _depart(m: I64, at: int, r: int, size: int) -> int:
 
 
 @inner
-def _next_delay(m: I64, pair: int) -> int:
-    """The loop has seen to it that there is one."""
-    delay = m[m[AT_ALONE] + m[pair] * m[ALONE_ROW] + m[pair + 1]]
+def _next_delay(m: I64, r: int, to: int, pair: int) -> int:
+    """The loop has seen to it that there is one. -1: the message is lost."""
+    place = m[pair] * m[ALONE_ROW] + m[pair + 1]
+    delay = m[m[AT_ALONE] + place]
     m[pair + 1] += 1
-    return delay
+    return _meet(m, r, to, delay, m[AT_ALONE_LUCK] + place) if m[ROUGH] else delay
 
 
 @inner
 def alone(m: I64, now: int, r: int, to: int, what: int, about: int, size: int) -> None:
     """To one other replica. The loop has seen to it that there are delays enough for this pair."""
+    if m[of_replica(m, R_MUTE, r)]:
+        return
     at = _signed(m, now, r, size)
     m[MESSAGES + what] += 1
-    pair = m[AT_PAIR] + 3 * (r * m[NODES] + to)
-    arrival = _depart(m, at, r, size) + _next_delay(m, pair)
+    if m[ROUGH]:
+        cut = m[of_link(m, AT_CUT, r, to)]
+        if cut:
+            m[MISHAPS + cut] += 1
+            return
+    departs = _depart(m, at, r, size)
+    delay = _next_delay(m, r, to, m[AT_PAIR] + 3 * (r * m[NODES] + to))
+    if delay < 0:
+        return
+    arrival = departs + delay
     note(m, what, r, about if what <= COMMIT or what == CHECKPOINT else 0, about, to, arrival, at)
     lane.launch(m, arrival, lane.flight(m, what, r, to, about, at))
 
@@ -171,7 +261,10 @@ def _reply(m: I64, now: int, r: int, rid: int, seq: int, delay: int) -> None:
     client, size = m[of_request(m, Q_CLIENT, rid)], m[of_request(m, Q_REPLY_SIZE, rid)] + length(r)
     at = _signed(m, now, r, size)
     m[MESSAGES + REPLY] += 1
-    arrival = _depart(m, at, r, size) + delay
+    departs = _depart(m, at, r, size)
+    if delay < 0:
+        return
+    arrival = departs + delay
     note(m, REPLY, r, seq, rid, client, arrival, at)
     lane.launch(m, arrival, lane.flight(m, REPLY, r, client, rid, at))
 
@@ -179,7 +272,8 @@ def _reply(m: I64, now: int, r: int, rid: int, seq: int, delay: int) -> None:
 @inner
 def answer(m: I64, now: int, rid: int, seq: int) -> None:
     """The primary's reply to a request, the first or once more."""
-    delay = _next_delay(m, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + m[of_request(m, Q_CLIENT, rid)]))
+    client = m[of_request(m, Q_CLIENT, rid)]
+    delay = _next_delay(m, 0, client, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + client))
     _reply(m, now, 0, rid, seq, delay)
 
 
@@ -190,7 +284,13 @@ def reply(m: I64, now: int, r: int, place: int, seq: int) -> None:
     if r == 0:
         answer(m, now, rid, seq)
         return
-    _reply(m, now, r, rid, seq, m[m[AT_REPLY_NS] + place % m[REPLIES_KEPT] * m[NODES] + r])
+    if m[of_replica(m, R_MUTE, r)]:
+        return
+    drawn = place % m[REPLIES_KEPT] * m[NODES] + r
+    delay = m[m[AT_REPLY_NS] + drawn]
+    if m[ROUGH]:
+        delay = _meet(m, r, m[NODES], delay, m[AT_REPLY_LUCK] + drawn)
+    _reply(m, now, r, rid, seq, delay)
 
 
 @inner

@@ -17,6 +17,7 @@ REQUEST, PRE_PREPARE, PREPARE, COMMIT, REPLY, CHECKPOINT, STATUS, FETCH_REPLY = 
 KINDS: Final = 12
 COMMITTED, EXECUTED, TIMER = 64, 65, 66
 PROCESS = 128
+WITHDRAWN = 256  # it reached a member that was down
 
 # Timers of a replica.
 VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
@@ -53,7 +54,9 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     LAST_COMMIT,
     RID,  # what the loop stopped for
     WHY,
+    ROUGH,  # messages or processors are meddled with now
     # and what does not.
+    LOSSY,  # messages may be lost at some time
     NODES,
     FAULTS,
     QUORUM,
@@ -130,14 +133,23 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
     AT_ANSWER,
     AT_PAIR,
     AT_ALONE,
+    AT_CUT,
+    AT_SLOW,
+    AT_LOSS,
+    AT_BROADCAST_LUCK,
+    AT_ALONE_LUCK,
+    AT_REPLY_LUCK,
     NUMBERS,
-) = range(105)
+) = range(113)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
 IGNORED = MESSAGES + KINDS
 TIMER_DIGESTS = IGNORED + 12
-HEADER = TIMER_DIGESTS + 3
+# Then what became of messages: how many met a crash, a partition, a one-way link, a slow one, chance.
+MISHAPS = TIMER_DIGESTS + 3
+CRASHED, PARTED, ONE_WAY, SLOWED, LOST = range(5)
+HEADER = MISHAPS + 5
 (
     OLD_VOTE,
     HIGH_VOTE,
@@ -177,8 +189,9 @@ REASON: Final = (
     "a request beyond its client's window",
     "a primary with too many requests",
     "a replica that is far behind the others",
+    "delays of weeks",
 )
-VIEW_CHANGE, CROWD_ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND = range(1, 7)
+VIEW_CHANGE, CROWD_ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND, WEEKS = range(1, 8)
 
 KEY_BITS = 10  # a receiver's share of a key; delays have the other 53
 LONGEST_NS: Final = 1 << 52
@@ -215,8 +228,10 @@ STATUS_BURST: Final = 32
     R_INTERFACE_FREE,
     R_WEATHER_AT,  # the next row of delays, and how many there are
     R_WEATHER_END,
+    R_DOWN,
+    R_MUTE,  # it says nothing to anybody
     REPLICA,
-) = range(22)
+) = range(24)
 
 # Of a slot.
 S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, S_CLOSED = range(7)
@@ -237,12 +252,13 @@ F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT = rang
     B_PROPOSED_NS,
     B_COMMITTERS,
     B_QUORUM_NS,
+    B_MISSING,  # of those that were up when the quorum committed, who have not yet
     B_ALL_NS,
     B_DIGEST,
     B_ROOT,
     B_STATE,  # of a checkpoint
     BATCH_FIELDS,
-) = range(12)
+) = range(13)
 
 # Of a request, by number.
 (
@@ -278,7 +294,7 @@ class Memory:
     client    (endpoints) whose requests are executed at the primary up to here
     done      (endpoints, 2 windows) and beyond it, by sequence
     reply_ns  (ring, n) by place in the order
-    log       (N, 4) of broadcasts, until they are mixed into the trace digest: kind, sender, seq, start
+    log       (N, 5) of broadcasts, until they are mixed into the trace digest: kind, sender, seq, start, arrivals
     log_keys  (N, n - 1) when each arrives
     event     (M, 7) of all else: kind, sender, seq, about, receiver, time, sent
     heard     (n, n, 3) of each peer's Statuses: the last nonce, what was used of its quota, since when
@@ -287,6 +303,12 @@ class Memory:
     pair      (n * n and endpoints, 3) a row of alone, the next delay in it, how many there are: from each replica to
               each other, and from the primary to each client, who may have an answer repeated
     alone     (P, delays) drawn ahead
+    cut       (n, n + 1) why nothing that one sends reaches the other, `PARTED` or `ONE_WAY`; 0: it does. The last
+              column of this and the next two is for all clients
+    slow      (n, n + 1) floats: what delays are multiplied by; to clients: processor times as well
+    loss      (n, n + 1) floats: the share of messages that vanishes
+    broadcast_luck, alone_luck, reply_luck  floats, uniform draws that decide which, as `weather` (but by receiver),
+              `alone` and `reply_ns`; empty where nothing is ever lost
     """
 
     replica: I64
@@ -313,13 +335,28 @@ class Memory:
     answer: I64
     pair: I64
     alone: I64
+    cut: I64
+    slow: I64
+    loss: I64
+    broadcast_luck: I64
+    alone_luck: I64
+    reply_luck: I64
 
-    def __init__(self, config: Config, endpoints: int, ahead: list[int], margin: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        endpoints: int,
+        ahead: list[int],
+        margin: int,
+        faulty: bool = False,
+        lossy: bool = False,
+    ) -> None:
         n = config.nodes
         others, slots = max(1, n - 1), 1 << (config.log_window - 1).bit_length()
         kept = max(8, LOGGED // others, 2 * (config.window + 4))
         pairs, alone = n * n if n <= ASKERS else 0, max(ALONE_AHEAD, 2 * config.batch_size + 64)
         flights, events = 2 * margin + 8 * n, max(1 << 14, 4 * margin)
+        ring = LOG_WINDOWS * config.log_window + config.batch_size
         self._shapes: dict[str, tuple[int, ...]] = {
             "replica": (n, REPLICA),
             "slot": (n, slots, SLOT),
@@ -336,8 +373,8 @@ class Memory:
             "request": (1024, REQUEST_FIELDS),
             "client": (endpoints,),
             "done": (endpoints, 2 * config.client_window),
-            "reply_ns": (LOG_WINDOWS * config.log_window + config.batch_size, n),
-            "log": (kept, 4),
+            "reply_ns": (ring, n),
+            "log": (kept, 5),
             "log_keys": (kept, others),
             "event": (events, 7),
             "heard": (n if n <= ASKERS else 1, n, 3),
@@ -345,6 +382,12 @@ class Memory:
             "answer": (64, 3),
             "pair": (pairs + endpoints, 3),
             "alone": (1, alone),
+            "cut": (n if faulty else 0, n + 1),
+            "slow": (n if faulty else 0, n + 1),
+            "loss": (n if faulty else 0, n + 1),
+            "broadcast_luck": (sum(ahead) if lossy else 0, others),
+            "alone_luck": (1 if lossy else 0, alone),
+            "reply_luck": (ring if lossy else 0, n),
         }
         self.numbers: I64 = np.zeros(0, dtype=np.int64)  # the buffer
         self._lay_out()

@@ -11,6 +11,7 @@ from tradebft.network.trace import LANES
 
 Word = np.uint64
 Words = NDArray[np.uint64]  # of the high halves, and of the two quarters of the low ones
+Table = NDArray[np.uint64]  # of several of those
 GOLDEN = np.uint64(_GOLDEN)
 _A, _B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 FIRST, SECOND = np.uint64(LANES[0]), np.uint64(LANES[1])

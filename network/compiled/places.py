@@ -15,13 +15,19 @@ from tradebft.network.compiled.memory import (
     AT_VOTES,
     BATCH_FIELDS,
     CHECKPOINTS_COUNTED,
+    FETCH_REPLY,
     FLIGHT,
     I64,
     NODES,
+    Q_REPLIED,
+    Q_SEQUENCE,
     REPLICA,
+    REPLY,
+    REQUEST,
     REQUEST_FIELDS,
     SLOT,
     SLOT_MASK,
+    STATUS,
     K,
 )
 
@@ -60,6 +66,23 @@ def of_batch(m: I64, field: int, seq: int) -> int:
 def of_request(m: I64, field: int, number: int) -> int:
     """A field of a request."""
     return m[AT_REQUEST] + number * REQUEST_FIELDS + field
+
+
+@inner
+def seq_of(m: I64, kind: int, about: int) -> int:
+    """The sequence that a message bears."""
+    if kind == REPLY:
+        return m[of_request(m, Q_REPLIED, about)]
+    if kind == REQUEST:
+        return m[of_request(m, Q_SEQUENCE, about)]
+    return 0 if kind in (STATUS, FETCH_REPLY) else about
+
+
+@inner
+def of_link(m: I64, region: int, a: int, b: int) -> int:
+    """Of what goes from replica *a* to *b* or a client: a place in cut, slow or loss, that begins at *region*."""
+    n = m[NODES]
+    return m[region] + a * (n + 1) + min(b, n)
 
 
 @inner

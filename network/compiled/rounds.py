@@ -61,7 +61,7 @@ class Round:
     def _broadcasts(self, m: Memory, closer: int) -> Iterator[Row]:
         """What went to all. Whoever sends the last reply votes for a checkpoint after it, where one is due."""
         for i in np.flatnonzero(m.log[: m.numbers[memory.ROWS], 2] == self._seq).tolist():
-            kind, sender, _, sent = m.log[i].tolist()
+            kind, sender, _, sent, count = m.log[i].tolist()
             message: Any
             if kind in _VOTES:
                 message = _VOTES[kind](0, self._seq, b"", sender)
@@ -69,7 +69,7 @@ class Round:
                 message = Checkpoint(self._seq, b"", sender)
             else:
                 continue
-            for key in m.log_keys[i].tolist():
+            for key in m.log_keys[i, :count].tolist():
                 yield sent, message, sender, key & (1 << KEY_BITS) - 1, sent + (key >> KEY_BITS)
 
     def choose(self, m: Memory, recorder: Recorder, scribe: Scribe) -> None:

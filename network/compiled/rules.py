@@ -31,6 +31,7 @@ from tradebft.network.compiled.memory import (
     B_COMMITTERS,
     B_COUNT,
     B_FIRST,
+    B_MISSING,
     B_QUORUM_NS,
     B_SIZE,
     B_TIME,
@@ -77,6 +78,7 @@ from tradebft.network.compiled.memory import (
     Q_SIZE,
     QUORUM,
     R_ANSWERED,
+    R_DOWN,
     R_EXECUTED,
     R_HEARD_OF,
     R_LEFT_BEHIND,
@@ -168,9 +170,15 @@ def _committed(m: I64, now: int, r: int, seq: int) -> None:
     m[LAST_COMMIT] = now
     committers = of_batch(m, B_COMMITTERS, seq)
     m[committers] += 1
+    missing = of_batch(m, B_MISSING, seq)
     if m[committers] == m[QUORUM]:
         m[of_batch(m, B_QUORUM_NS, seq)] = now
-    if m[committers] == m[NODES]:
+        for other in range(m[NODES]):
+            up = not m[of_replica(m, R_DOWN, other)]
+            m[missing] += up and m[of_replica(m, R_EXECUTED, other)] < seq
+    elif m[committers] > m[QUORUM]:
+        m[missing] -= 1
+    if m[committers] >= m[QUORUM] and not m[missing] and not m[of_batch(m, B_ALL_NS, seq)]:
         m[of_batch(m, B_ALL_NS, seq)] = now
 
 

@@ -89,9 +89,11 @@ class WavefrontCluster(ArrayCluster):
 
     # --- what clients ask for ---
 
-    def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
+    def _sent(self, length: int) -> None:
         self.recorder.messages["Request"] += 1
         self.recorder.bytes_sent += length
+
+    def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
         self.recorder.keep(message, sender, 0, at, arrival)
         self._push(arrival, _ARRIVED, (message, sender))
 

@@ -38,8 +38,8 @@ LINKS = (
 SLOW_CPU = {"message": "300 us", "execute": "2 ms"}
 
 
-def drawn(number: int) -> Scenario:
-    """The scenario of that number."""
+def settings_of(number: int) -> dict:
+    """A busy scenario, as its file would say it."""
     dice = random.Random(number)
     interval = dice.choice([2, 4, 16, 128])
     log = dice.choice([interval + 1, 2 * interval, 4 * interval])
@@ -74,15 +74,56 @@ def drawn(number: int) -> Scenario:
     if dice.random() < 0.2:
         consensus["status_interval"] = "300 ms"
     cpu = dice.choice(["none", "measured", SLOW_CPU])
-    return Scenario.model_validate(
-        {
-            "seed": number,
-            "network": network,
-            "nodes": {"cpu": cpu},
-            "consensus": consensus,
-            "workload": workload,
+    return {
+        "seed": number,
+        "network": network,
+        "nodes": {"cpu": cpu},
+        "consensus": consensus,
+        "workload": workload,
+    }
+
+
+def drawn(number: int) -> Scenario:
+    """The scenario of that number."""
+    return Scenario.model_validate(settings_of(number))
+
+
+def rough(number: int) -> Scenario:
+    """The scenario of that number with mishaps: backups that crash for good or are silent, slow and parted members,
+    loss."""
+    dice = random.Random(-number)
+    given = settings_of(number)
+    nodes = given["network"]["nodes"]
+    faults = (nodes - 1) // 3
+    away = dice.sample(range(1, nodes), dice.randint(0, faults)) if dice.random() < 0.5 else []
+    for node in away:
+        if dice.random() < 0.4:
+            given.setdefault("byzantine", []).append({"node": f"replica.{node}", "behaviour": "silent"})
+        else:
+            at = dice.choice(["0 ms", "33 ms", "100 ms", "444 ms"])
+            given.setdefault("fault", []).append({"at": at, "crash": f"replica.{node}"})
+    for _ in range(dice.choice([0, 1, 1, 2])):
+        node = f"replica.{dice.randrange(nodes)}"
+        when = {
+            "at": dice.choice(["0 ms", "20 ms", "150 ms"]),
+            "for": dice.choice(["10 ms", "200 ms", "2 s"]),
         }
-    )
+        others = [f"replica.{k}" for k in range(nodes) if f"replica.{k}" != node]
+        given.setdefault("fault", []).append(
+            when
+            | dice.choice(
+                [
+                    {"slow": node, "factor": dice.choice([1.5, 3, 40])},
+                    {"slow": node, "factor": 2, "loss": 0.05},
+                    {"slow": node, "factor": 1, "loss": dice.choice([0.01, 0.3])},
+                    {"partition": [[node]]},
+                    {"one_way": [[node], others]},
+                ]
+            )
+        )
+    if dice.random() < 0.3:
+        given["network"]["loss"] = dice.choice([0.0005, 0.01, 0.05])
+    return Scenario.model_validate(given)
 
 
 def calm(number: int) -> Scenario:

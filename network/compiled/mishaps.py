@@ -1,0 +1,117 @@
+"""Faults of a compiled run: what `Cluster` and `SimulatedBus` do about them, as the kernel's memory wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import numpy as np
+from simpy.events import Event
+from tradebft.consensus.interface import sizes
+from tradebft.network.arrays import Clock
+from tradebft.network.cluster import LOSS_TIMELY, Settings
+from tradebft.network.compiled import digest, memory
+from tradebft.network.compiled.memory import Memory
+from tradebft.network.faults import Transition, Weather, transitions
+from tradebft.network.recorder import Recorder
+from tradebft.network.trace import total
+
+_DROPPED: Final = {
+    memory.CRASHED: "crash",
+    memory.PARTED: "partition",
+    memory.ONE_WAY: "one-way",
+    memory.LOST: "loss",
+}
+_INJECTED: Final = {
+    memory.PARTED: "partition",
+    memory.ONE_WAY: "one-way",
+    memory.SLOWED: "slow",
+    memory.LOST: "loss",
+}
+_CUTS: Final = {None: 0, "partition": memory.PARTED, "one-way": memory.ONE_WAY}
+
+
+class Mishaps:
+    """Applies the schedule, and says what clients' requests meet. *memory_of*: the memory as it is laid out now."""
+
+    def __init__(
+        self, settings: Settings, env: Clock, recorder: Recorder, memory_of: Callable[[], Memory]
+    ) -> None:
+        self._nodes, self._loss = settings.config.nodes, settings.wire.loss
+        self._env, self._recorder, self._memory = env, recorder, memory_of
+        self._weather = Weather(settings.faults, self._nodes, self._nodes + len(settings.clients))
+        self._wrong = len(settings.byzantine)
+        self._changed_ns = 0
+        self._down = 0
+        self.present = bool(settings.faults or settings.wire.loss)
+        for one in settings.byzantine:
+            memory_of().replica[one.node, memory.R_MUTE] = 1
+        if self.present:
+            self._obey()
+            env.process(self._faults(transitions(settings.faults)))
+
+    @property
+    def calm_since(self) -> int | None:
+        """Since when network and timers are timely and at most f replicas are down; None while they are not."""
+        weather = self._weather
+        timely = not (weather.partitioned or weather.losing or weather.slowed) and self._loss < LOSS_TIMELY
+        return self._changed_ns if timely and self._down + self._wrong <= sizes(self._nodes)[0] else None
+
+    def request(self, delay: int, draw: float) -> int:
+        """How long a request takes to the primary; -1: it is lost."""
+        m = self._memory()
+        if self._weather.slowed:
+            factor = self._weather.link_factor(self._nodes, 0)
+            if factor != 1:
+                m.numbers[memory.MISHAPS + memory.SLOWED] += 1
+            delay = int(delay * factor)
+        if draw < self._lost(self._nodes, 0):
+            m.numbers[memory.MISHAPS + memory.LOST] += 1
+            return -1
+        return delay
+
+    def finish(self) -> None:
+        """Hand the counts over."""
+        counts = self._memory().numbers[memory.MISHAPS :]
+        for names, kept in ((_DROPPED, self._recorder.dropped), (_INJECTED, self._recorder.injected)):
+            kept.update({name: int(counts[place]) for place, name in names.items() if counts[place]})
+
+    # --- the schedule ---
+
+    def _faults(self, ahead: list[Transition]) -> Generator[Event, Any, None]:
+        for transition in ahead:
+            if transition.time_ns > self._env.time:
+                yield self._env.timeout(transition.time_ns - self._env.time)
+            change = self._weather.apply(transition)
+            self._changed_ns = self._env.time
+            self._obey()
+            for index in change.crashed:
+                if not self._memory().replica[index, memory.R_DOWN]:
+                    self._fail(index)
+
+    def _fail(self, index: int) -> None:
+        """A member goes down, for good."""
+        m = self._memory()
+        self._recorder.injected["crash"] += 1
+        self._down += 1
+        m.replica[index, memory.R_DOWN] = 1
+        m.timer[index, :, memory.T_DEADLINE] = -1
+        self._recorder.trace.add(-total(digest.recall(m.numbers, index, self._env.time)))
+
+    def _lost(self, a: int, b: int) -> float:
+        """The share that vanishes, as `SimulatedBus` reckons it."""
+        if not self._weather.losing:
+            return self._loss
+        return 1 - (1 - self._loss) * (1 - self._weather.loss(a, b))
+
+    def _obey(self) -> None:
+        """Write down what holds now."""
+        m, weather = self._memory(), self._weather
+        slow, loss = m.slow.view(np.float64), m.loss.view(np.float64)
+        for a in range(self._nodes):
+            for b in range(self._nodes + 1):
+                client = b == self._nodes
+                m.cut[a, b] = _CUTS[None if client or a == b else weather.cut(a, b)]
+                slow[a, b] = weather.factor(a) if client else weather.link_factor(a, b)
+                loss[a, b] = self._lost(a, b)
+        m.numbers[memory.ROUGH] = bool(self._loss or weather.partitioned or weather.losing or weather.slowed)
