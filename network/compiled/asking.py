@@ -57,8 +57,8 @@ def ask_later(m: I64, now: int, r: int) -> None:
 
 
 @inner
-def ask(m: I64, now: int, r: int) -> None:
-    """`Recovery.ask_now`."""
+def tell(m: I64, now: int, r: int) -> None:
+    """Where *r* stands, to everybody."""
     if m[NODES] > ASKERS:
         m[WHY] = CROWD_ASKED
         return
@@ -69,6 +69,12 @@ def ask(m: I64, now: int, r: int) -> None:
     m[SAID] += 1
     size = m[STATUS_SIZE] + length(low) + length(executed) + length(nonce) + length(r)
     broadcast(m, now, r, STATUS, m[SAID] - 1, size)
+
+
+@inner
+def ask(m: I64, now: int, r: int) -> None:
+    """`Recovery.ask_now`."""
+    tell(m, now, r)
     ask_later(m, now, r)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradebft.network.compiled.asking import ask_later
+from tradebft.network.compiled.asking import ask_later, tell
 from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.leaving import alone, proposal_size, vote_size
 from tradebft.network.compiled.memory import (
@@ -16,9 +16,9 @@ from tradebft.network.compiled.memory import (
     BLOCKS_KEPT,
     CHECKPOINT,
     COMMIT,
-    FAR_BEHIND,
     FAULTS,
     FETCH_REPLY,
+    FETCHED,
     I64,
     IGNORED,
     KNOWN,
@@ -98,7 +98,7 @@ def _history_after(m: I64, now: int, r: int, peer: int, executed: int) -> None:
     mine, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
     blocks_above = m[of_replica(m, R_PROOF_BEFORE, r)] or m[of_replica(m, R_PROOF, r)]
     if executed < blocks_above or executed <= m[KNOWN] - m[BLOCKS_KEPT]:
-        m[WHY] = FAR_BEHIND  # a snapshot may be all there is
+        m[WHY] = FETCHED
         return
     last = min(mine, executed + BLOCKS_A_REPLY)
     at = m[AT_ANSWER] + 3 * m[SHOWN]
@@ -180,7 +180,7 @@ def on_fetch_reply(m: I64, now: int, r: int, number: int) -> None:
         stabilise(m, now, r, proof)
         done = True
     if last - first + 1 >= BLOCKS_A_REPLY and m[executed] > before:
-        m[WHY] = FAR_BEHIND  # it asks at once for more
+        tell(m, now, r)  # there is more where this came from
     if r == 0:
         done = propose(m, now) or done
     if not done:

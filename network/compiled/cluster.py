@@ -22,6 +22,7 @@ from tradebft.network.recorder import Decision
 from tradebft.network.trace import short, total
 
 DRAWS: Final = 1 << 14
+REPLIES_MOST: Final = 1 << 23  # delays that are kept
 NAMES: Final = {
     memory.REQUEST: "Request",
     memory.PRE_PREPARE: "PrePrepare",
@@ -168,19 +169,34 @@ class CompiledCluster(ArrayCluster):
         )
 
     def _execute(self) -> None:
-        m, n, ring = self._m, self.config.nodes, len(self._m.reply_ns)
+        m, n = self._m, self.config.nodes
         numbers = self._scribe.execute(m)
         self._round.choose(m, self.recorder, self._scribe)
         first = int(m.batch[m.numbers[memory.KNOWN], memory.B_FIRST])
+        self._keep_replies(first, first + len(numbers))
+        ring = len(m.reply_ns)
         for place, rid in enumerate(numbers, start=first):
             client = int(m.request[rid, memory.Q_CLIENT]) - n
             m.reply_ns[place % ring] = self._replies[client].next()
             if self._lossy:
                 m.reply_luck.view(np.float64)[place % ring] = self._reply_luck[client].next()
+
+    def _keep_replies(self, start: int, end: int) -> None:
+        """Room for the delays of replies to the requests from *start* to before *end* in the order, beside those that a
+        replica has not answered yet."""
+        m, ring = self._m, len(self._m.reply_ns)
         up = m.replica[m.replica[:, memory.R_DOWN] == 0]
-        last = int(up[:, memory.R_ANSWERED].min())
-        if first + len(numbers) - int(m.batch[last + 1, memory.B_FIRST]) > ring:
+        first = int(m.batch[int(up[:, memory.R_ANSWERED].min()) + 1, memory.B_FIRST])
+        if end - first <= ring:
+            return
+        if 2 * (end - first) * self.config.nodes > REPLIES_MOST:
             raise Uncovered(memory.REASON[memory.FAR_BEHIND])
+        places = np.arange(max(0, start - ring), start)
+        for name in ("reply_ns", "reply_luck") if self._lossy else ("reply_ns",):
+            before = getattr(m, name)[places % ring].copy()
+            m.grow(name, 2 * (end - first))
+            kept = getattr(m, name)
+            kept[places % len(kept)] = before
 
     def _draw(self, r: int) -> None:
         """Delays of the next broadcasts of *r*, behind those that are left."""
@@ -200,9 +216,9 @@ class CompiledCluster(ArrayCluster):
         rows[end - at :] = keys
         if self._lossy:
             luck = m.broadcast_luck.view(np.float64)
-            rows = luck[first : first + size]
-            rows[: end - at] = luck[at:end].copy()
-            rows[end - at :] = self._luck[r].uniform_block(self._drawn[r], count, len(others))
+            luck[first : first + end - at] = luck[at:end].copy()
+            drawn = self._luck[r].uniform_block(self._drawn[r], count, len(others))
+            luck[first + end - at : first + size] = drawn
         self._drawn[r] += count
         m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]] = first, first + size
 

@@ -123,7 +123,7 @@ def _signed(m: I64, now: int, r: int, size: int) -> int:
 
 @inner
 def _meet(m: I64, r: int, to: int, delay: int, luck: int) -> int:
-    """The delay of a copy that nothing cuts off, `SimulatedBus._arrivals`; -1: it is lost. *luck*: where its draw is."""
+    """The delay of a copy that nothing cuts off, `SimulatedBus._arrivals`; -1: lost. *luck*: where its draw is."""
     f = m.view(np.float64)
     factor = f[of_link(m, AT_SLOW, r, to)]
     if factor != 1.0:

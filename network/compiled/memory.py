@@ -190,8 +190,12 @@ REASON: Final = (
     "a primary with too many requests",
     "a replica that is far behind the others",
     "delays of weeks",
+    "a replica that fetches a snapshot",
+    "a replica that more than four checkpoints ran away from",
 )
-VIEW_CHANGE, CROWD_ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND, WEEKS = range(1, 8)
+VIEW_CHANGE, CROWD_ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND, WEEKS, FETCHED, OUTRUN = range(
+    1, 10
+)
 
 KEY_BITS = 10  # a receiver's share of a key; delays have the other 53
 LONGEST_NS: Final = 1 << 52

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 from simpy.events import Event
-from tradebft.consensus.interface import sizes
+from tradebft.consensus.membership import sizes
 from tradebft.network.arrays import Clock
 from tradebft.network.cluster import LOSS_TIMELY, Settings
 from tradebft.network.compiled import digest, memory

@@ -80,5 +80,8 @@ class Round:
             first, count = m.batch[seq, [memory.B_FIRST, memory.B_COUNT]].tolist()
             numbers = m.request[first : first + count, memory.Q_PLACE].tolist()
             recorder.choose_round(seq, [scribe.requests[rid] for rid in numbers])
+            # What was repeated since the proposal is no part of it, though nobody looked before now.
+            proposed = int(m.batch[seq, memory.B_TIME])
+            recorder.round = [row for row in recorder.round if row[3] <= proposed]
             self._seq, self._due = recorder.round_seq, count * self._nodes
         self._looked = int(m.numbers[memory.NEXT_SEQ])

@@ -54,7 +54,6 @@ from tradebft.network.compiled.memory import (
     EXECUTE_NS,
     EXECUTED,
     EXECUTED_PROPOSAL,
-    FAR_BEHIND,
     FAULTS,
     FRESH_BYTES,
     HIGH_VOTE,
@@ -66,6 +65,7 @@ from tradebft.network.compiled.memory import (
     NODES,
     OLD_CHECKPOINT,
     OLD_VOTE,
+    OUTRUN,
     PRE_PREPARE,
     PREPARE,
     PROCESS,
@@ -470,7 +470,7 @@ def on_checkpoint(m: I64, now: int, r: int, sender: int, seq: int) -> None:
         m[IGNORED + OLD_CHECKPOINT] += 1
         return
     if seq > low + CHECKPOINTS_AHEAD * m[K]:
-        m[WHY] = FAR_BEHIND
+        m[WHY] = OUTRUN
         return
     votes = votes_for(m, r, seq)
     if newly(m, votes + 1, sender):
