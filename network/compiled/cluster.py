@@ -53,7 +53,7 @@ class CompiledCluster(ArrayCluster):
         clients = range(n, n + len(self.clients))
         self._reply_luck = [LuckAhead(self._chance, n, c) for c in clients] if self._lossy else []
         self._m = self._memory()
-        self._mishaps = Mishaps(settings, self.env, self.recorder, lambda: self._m)
+        self._mishaps = Mishaps(settings, self.env, self.recorder, self._m, self._recall)
         for r in range(n):
             self._draw(r)
 
@@ -116,6 +116,12 @@ class CompiledCluster(ArrayCluster):
     def _calm_since(self) -> int | None:
         return self._mishaps.calm_since
 
+    def _recall(self, r: int) -> None:
+        """Take out of the trace what *r* has announced and will never send."""
+        self._scribe.close(self._m)  # with what digests?
+        gone = digest.recall(self._m.numbers, r, self.env.time)
+        self.recorder.trace.add(-total(gone))
+
     def _take(self, message: Request, sender: int, at: int, length: int, arrival: int) -> None:
         m, key = self._m, (sender, message.sequence)
         rid = self._outstanding.get(key, -1)
@@ -125,6 +131,7 @@ class CompiledCluster(ArrayCluster):
             m.request[rid, memory.Q_CLIENT], m.request[rid, memory.Q_SEQUENCE] = sender, message.sequence
             m.request[rid, memory.Q_SIZE] = length
             m.request[rid, memory.Q_OPERATION] = len(message.operation)
+        self._round.choose(m, self.recorder, self._scribe)  # of what was asked before a proposal it is made
         self.recorder.keep(message, sender, 0, at, arrival)
         if m.numbers[memory.LANE] + 1 > len(m.flight):
             self._more_flights()

@@ -10,11 +10,10 @@ from simpy.events import Event
 from tradebft.consensus.membership import sizes
 from tradebft.network.arrays import Clock
 from tradebft.network.cluster import LOSS_TIMELY, Settings
-from tradebft.network.compiled import digest, memory
+from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.faults import Transition, Weather, transitions
 from tradebft.network.recorder import Recorder
-from tradebft.network.trace import total
 
 _DROPPED: Final = {
     memory.CRASHED: "crash",
@@ -32,20 +31,20 @@ _CUTS: Final = {None: 0, "partition": memory.PARTED, "one-way": memory.ONE_WAY}
 
 
 class Mishaps:
-    """Applies the schedule, and says what clients' requests meet. *memory_of*: the memory as it is laid out now."""
+    """Applies the schedule; says what clients' requests meet. *recall*: what that replica was to send is not sent."""
 
     def __init__(
-        self, settings: Settings, env: Clock, recorder: Recorder, memory_of: Callable[[], Memory]
+        self, settings: Settings, env: Clock, recorder: Recorder, m: Memory, recall: Callable[[int], None]
     ) -> None:
         self._nodes, self._loss = settings.config.nodes, settings.wire.loss
-        self._env, self._recorder, self._memory = env, recorder, memory_of
+        self._env, self._recorder, self._m, self._recall = env, recorder, m, recall
         self._weather = Weather(settings.faults, self._nodes, self._nodes + len(settings.clients))
         self._wrong = len(settings.byzantine)
         self._changed_ns = 0
         self._down = 0
         self.present = bool(settings.faults or settings.wire.loss)
         for one in settings.byzantine:
-            memory_of().replica[one.node, memory.R_MUTE] = 1
+            m.replica[one.node, memory.R_MUTE] = 1
         if self.present:
             self._obey()
             env.process(self._faults(transitions(settings.faults)))
@@ -59,7 +58,7 @@ class Mishaps:
 
     def request(self, delay: int, draw: float) -> int:
         """How long a request takes to the primary; -1: it is lost."""
-        m = self._memory()
+        m = self._m
         if self._weather.slowed:
             factor = self._weather.link_factor(self._nodes, 0)
             if factor != 1:
@@ -72,7 +71,7 @@ class Mishaps:
 
     def finish(self) -> None:
         """Hand the counts over."""
-        counts = self._memory().numbers[memory.MISHAPS :]
+        counts = self._m.numbers[memory.MISHAPS :]
         for names, kept in ((_DROPPED, self._recorder.dropped), (_INJECTED, self._recorder.injected)):
             kept.update({name: int(counts[place]) for place, name in names.items() if counts[place]})
 
@@ -86,17 +85,17 @@ class Mishaps:
             self._changed_ns = self._env.time
             self._obey()
             for index in change.crashed:
-                if not self._memory().replica[index, memory.R_DOWN]:
+                if not self._m.replica[index, memory.R_DOWN]:
                     self._fail(index)
 
     def _fail(self, index: int) -> None:
         """A member goes down, for good."""
-        m = self._memory()
+        m = self._m
         self._recorder.injected["crash"] += 1
         self._down += 1
         m.replica[index, memory.R_DOWN] = 1
         m.timer[index, :, memory.T_DEADLINE] = -1
-        self._recorder.trace.add(-total(digest.recall(m.numbers, index, self._env.time)))
+        self._recall(index)
 
     def _lost(self, a: int, b: int) -> float:
         """The share that vanishes, as `SimulatedBus` reckons it."""
@@ -106,7 +105,7 @@ class Mishaps:
 
     def _obey(self) -> None:
         """Write down what holds now."""
-        m, weather = self._memory(), self._weather
+        m, weather = self._m, self._weather
         slow, loss = m.slow.view(np.float64), m.loss.view(np.float64)
         for a in range(self._nodes):
             for b in range(self._nodes + 1):

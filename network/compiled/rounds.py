@@ -74,14 +74,13 @@ class Round:
 
     def choose(self, m: Memory, recorder: Recorder, scribe: Scribe) -> None:
         """Have the recorder look at what was proposed since it last did."""
+        if self._seq:
+            return
         for seq in range(self._looked, int(m.numbers[memory.NEXT_SEQ])):
             if self._seq:
                 return
             first, count = m.batch[seq, [memory.B_FIRST, memory.B_COUNT]].tolist()
             numbers = m.request[first : first + count, memory.Q_PLACE].tolist()
             recorder.choose_round(seq, [scribe.requests[rid] for rid in numbers])
-            # What was repeated since the proposal is no part of it, though nobody looked before now.
-            proposed = int(m.batch[seq, memory.B_TIME])
-            recorder.round = [row for row in recorder.round if row[3] <= proposed]
             self._seq, self._due = recorder.round_seq, count * self._nodes
         self._looked = int(m.numbers[memory.NEXT_SEQ])

@@ -236,16 +236,19 @@ class WavefrontCluster(ArrayCluster):
 
     def _covered(self, seq: int, made: Wave) -> None:
         """Whether replicas do one batch after the other, and in time."""
-        config = self.config
-        members = self._members
-        if (made.executed[members.stay] >= NEVER).any():
+        config, members = self.config, self._members
+        last = int(made.executed.max() if members.all_stay else made.executed[members.stay].max())
+        if last >= NEVER:
             raise Uncovered("fewer members than a quorum")
-        if ((made.noticed <= self._before) & (made.noticed < NEVER))[1:].any():
+        early = made.noticed <= self._before
+        if not members.all_stay:
+            early &= made.noticed < NEVER
+        if early[1:].any():
             raise Uncovered("batches that overlap")
-        longest = (np.minimum(made.executed, members.until) - made.accepted)[1:].max()
-        if longest > config.view_change_timeout_ns:
+        over = made.executed if members.all_stay else np.minimum(made.executed, members.until)
+        if (over - made.accepted)[1:].max() > config.view_change_timeout_ns:
             raise Uncovered("a view change")
-        self._past[seq] = int(made.executed[members.stay].max())
+        self._past[seq] = last
         oldest = seq - config.log_window  # votes for *seq* are counted once this is executed and covered
         if oldest < 1:
             return
