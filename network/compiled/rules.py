@@ -368,8 +368,10 @@ def on_pre_prepare(m: I64, now: int, r: int, seq: int) -> None:
         m[IGNORED + SECOND_PROPOSAL] += 1
         return
     reach(m, r, seq)
-    if m[of_slot(m, S_DECIDED, r, slot)]:
-        m[IGNORED + EXECUTED_PROPOSAL] += 1  # it was fetched
+    if m[of_slot(m, S_DECIDED, r, slot)] or seq <= m[of_replica(m, R_EXECUTED, r)]:
+        m[IGNORED + EXECUTED_PROPOSAL] += (
+            1  # it was fetched, perhaps when it was above the high watermark still
+        )
         return
     _accept(m, now, r, seq, slot)
     m[of_slot(m, S_PREPARES, r, slot)] += 1
