@@ -56,7 +56,9 @@ def test_a_client_that_waits_makes_waves(capsys, tmp_path):
 def test_what_is_not_covered_is_one_line(capsys):
     code, out, err = left(capsys, "run", "partition", "--engine", "compiled", "--json")
     assert (code, out) == (2, "")
-    assert err == ("partition: engine compiled does not cover a view change; expected engine auto or reference\n")
+    assert err == (
+        "partition: engine compiled does not cover a view change; expected engine auto or reference\n"
+    )
 
 
 def test_auto_says_why_it_took_the_reference(capsys):
@@ -75,7 +77,9 @@ def test_an_engine_that_is_misspelt_is_one_line(capsys):
 
 
 def test_a_sweep_leaves_the_same_table_whichever_engine_does_it(tmp_path):
-    plan = planned(load("stress", SMALL), grid_of(["consensus.batch_size=1,10", "network.topology=mesh,star"]), 2)
+    plan = planned(
+        load("stress", SMALL), grid_of(["consensus.batch_size=1,10", "network.topology=mesh,star"]), 2
+    )
     tables = []
     for engine in ("reference", "auto"):
         found = sweep(plan, tmp_path / engine, workers=1, engine=engine)
