@@ -7,13 +7,12 @@ cluster.run(until_ns)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 
 from msgspec.structs import replace
-from simpy.events import Event
 from tradebft.chain.crypto import Announced, Keyring, Signer, Wallet, later_key, make_identities
 from tradebft.consensus.byzantine import Coalition
 from tradebft.consensus.client import Client
@@ -25,7 +24,7 @@ from tradebft.network.application import Application, HashChain
 from tradebft.network.chance import Chance
 from tradebft.network.chronicle import Chronicle
 from tradebft.network.costs import CpuCosts
-from tradebft.network.faults import Fault, Transition, Weather, transitions
+from tradebft.network.faults import Fault, Transition, Weather, play
 from tradebft.network.inbox import inbox_of
 from tradebft.network.misbehaviour import Misbehaviour, dishonest, misbehaving
 from tradebft.network.node import ClientNode, Processor, ReplicaNode, Shared
@@ -146,7 +145,7 @@ class Cluster(Timeline):
         self.weather = Weather(settings.faults, n, n + len(settings.clients))
         self._twists = Twists(Chance(settings.seed), self.recorder.injected)
         self._changed_ns = 0
-        self.env.process(self._faults(transitions(settings.faults)))
+        self.env.process(play(self.env, settings.faults, self._happens))
         for node in self.nodes:
             node.start(0)
 
@@ -168,7 +167,7 @@ class Cluster(Timeline):
         members = self.recorder.members
         wrong = sum(1 << index for index in self.byzantine)
         down = (members & ~(self._live & ~wrong)).bit_count()
-        timely = self.bus.calm and self.bus.drift is None and self.settings.wire.loss < LOSS_TIMELY
+        timely = self.weather.timely and self.settings.wire.loss < LOSS_TIMELY
         calm = down <= sizes(members.bit_count())[0] and timely
         return self._changed_ns if calm else None
 
@@ -237,22 +236,19 @@ class Cluster(Timeline):
 
         self.bus.attach_relay(index, busy)
 
-    def _faults(self, ahead: list[Transition]) -> Generator[Event, Any, None]:
-        for transition in ahead:
-            if transition.time_ns > self.env.time:
-                yield self.env.timeout(transition.time_ns - self.env.time)
-            change = self.weather.apply(transition)
-            self._changed_ns = self.env.time
-            self._obey_weather()
-            for index in change.crashed:
-                if not self.nodes[index].up:
-                    continue
-                if self.weather.torn(transition):
-                    self.nodes[index].tear(partial(self._fail, index, "torn write"))
-                else:
-                    self._fail(index, "crash")
-            for index in change.recovered:
-                self._restore(index)
+    def _happens(self, transition: Transition) -> None:
+        change = self.weather.apply(transition)
+        self._changed_ns = self.env.time
+        self._obey_weather()
+        for index in change.crashed:
+            if not self.nodes[index].up:
+                continue
+            if self.weather.torn(transition):
+                self.nodes[index].tear(partial(self._fail, index, "torn write"))
+            else:
+                self._fail(index, "crash")
+        for index in change.recovered:
+            self._restore(index)
 
     def _fail(self, index: int, kind: str) -> None:
         """A member goes down."""

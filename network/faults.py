@@ -7,10 +7,12 @@ happened so far. Whoever drives the clock applies each transition at its time an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
+import simpy
+from simpy.events import Event
 from tradebft.network.twists import Twist
 
 __all__ = ["Change", "Fault", "Transition", "Weather", "transitions"]
@@ -89,6 +91,16 @@ class Transition(NamedTuple):
     sequence: int
     begins: bool
     fault: int
+
+
+def play(
+    env: simpy.Environment, faults: Sequence[Fault], happens: Callable[[Transition], None]
+) -> Generator[Event, Any, None]:
+    """A process that tells of every beginning and end at its time."""
+    for transition in transitions(faults):
+        if transition.time_ns > env.now:
+            yield env.timeout(transition.time_ns - env.now)
+        happens(transition)
 
 
 class Change(NamedTuple):
@@ -192,6 +204,12 @@ class Weather:
             for node in group:
                 sides[node] = side
         return sides
+
+    @property
+    def timely(self) -> bool:
+        """Whether no message and no timer meets anything wrong now."""
+        troubled = self.partitioned or self.losing or self.slowed or self.drifting
+        return not (troubled or self._twists)
 
     @property
     def partitioned(self) -> bool:

@@ -47,6 +47,10 @@ class Wire(NamedTuple):
     loss: float  # share of messages that vanish
     lossy: bool = False  # whether anything can be lost at all, by faults included
 
+    def loss_with(self, extra: float) -> float:
+        """The share that vanishes where faults make the share *extra* of what is left vanish."""
+        return 1 - (1 - self.loss) * (1 - extra)
+
 
 class Packet(NamedTuple):
     """A message at a relay, and for whom it carries copies."""
@@ -248,7 +252,7 @@ class SimulatedBus:
                 delay = self._slowed(sender, receiver, delay)
             loss = wire.loss
             if self.extra_loss is not None:
-                loss = 1 - (1 - loss) * (1 - self.extra_loss(sender, receiver))
+                loss = wire.loss_with(self.extra_loss(sender, receiver))
             if draw < loss:
                 self.recorder.dropped["loss"] += 1
                 self.recorder.injected["loss"] += 1

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import numpy as np
-from simpy.events import Event
 from tradebft.consensus.membership import sizes
 from tradebft.network.arrays import Clock
 from tradebft.network.cluster import LOSS_TIMELY, Settings
 from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import Memory
-from tradebft.network.faults import Transition, Weather, transitions
+from tradebft.network.faults import Transition, Weather, play
 from tradebft.network.recorder import Recorder
 
 _DROPPED: Final = {
@@ -36,7 +35,7 @@ class Mishaps:
     def __init__(
         self, settings: Settings, env: Clock, recorder: Recorder, m: Memory, recall: Callable[[int], None]
     ) -> None:
-        self._nodes, self._loss = settings.config.nodes, settings.wire.loss
+        self._nodes, self._wire = settings.config.nodes, settings.wire
         self._env, self._recorder, self._m, self._recall = env, recorder, m, recall
         self._weather = Weather(settings.faults, self._nodes, self._nodes + len(settings.clients))
         self._wrong = len(settings.byzantine)
@@ -47,13 +46,12 @@ class Mishaps:
             m.replica[one.node, memory.R_MUTE] = 1
         if self.present:
             self._obey()
-            env.process(self._faults(transitions(settings.faults)))
+            env.process(play(env, settings.faults, self._happens))
 
     @property
     def calm_since(self) -> int | None:
         """Since when network and timers are timely and at most f replicas are down; None while they are not."""
-        weather = self._weather
-        timely = not (weather.partitioned or weather.losing or weather.slowed) and self._loss < LOSS_TIMELY
+        timely = self._weather.timely and self._wire.loss < LOSS_TIMELY
         return self._changed_ns if timely and self._down + self._wrong <= sizes(self._nodes)[0] else None
 
     def request(self, delay: int, draw: float) -> int:
@@ -77,16 +75,13 @@ class Mishaps:
 
     # --- the schedule ---
 
-    def _faults(self, ahead: list[Transition]) -> Generator[Event, Any, None]:
-        for transition in ahead:
-            if transition.time_ns > self._env.time:
-                yield self._env.timeout(transition.time_ns - self._env.time)
-            change = self._weather.apply(transition)
-            self._changed_ns = self._env.time
-            self._obey()
-            for index in change.crashed:
-                if not self._m.replica[index, memory.R_DOWN]:
-                    self._fail(index)
+    def _happens(self, transition: Transition) -> None:
+        change = self._weather.apply(transition)
+        self._changed_ns = self._env.time
+        self._obey()
+        for index in change.crashed:
+            if not self._m.replica[index, memory.R_DOWN]:
+                self._fail(index)
 
     def _fail(self, index: int) -> None:
         """A member goes down, for good."""
@@ -100,12 +95,15 @@ class Mishaps:
     def _lost(self, a: int, b: int) -> float:
         """The share that vanishes, as `SimulatedBus` reckons it."""
         if not self._weather.losing:
-            return self._loss
-        return 1 - (1 - self._loss) * (1 - self._weather.loss(a, b))
+            return self._wire.loss
+        return self._wire.loss_with(self._weather.loss(a, b))
 
     def _obey(self) -> None:
-        """Write down what holds now."""
+        """Write down what holds now; while all is calm nobody looks."""
         m, weather = self._m, self._weather
+        m.numbers[memory.ROUGH] = rough = bool(self._wire.loss or not weather.timely)
+        if not rough:
+            return
         slow, loss = m.slow.view(np.float64), m.loss.view(np.float64)
         for a in range(self._nodes):
             for b in range(self._nodes + 1):
@@ -113,4 +111,3 @@ class Mishaps:
                 m.cut[a, b] = _CUTS[None if client or a == b else weather.cut(a, b)]
                 slow[a, b] = weather.factor(a) if client else weather.link_factor(a, b)
                 loss[a, b] = self._lost(a, b)
-        m.numbers[memory.ROUGH] = bool(self._loss or weather.partitioned or weather.losing or weather.slowed)

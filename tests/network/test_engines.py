@@ -89,20 +89,25 @@ def drawn(number: int) -> Scenario:
     return Scenario.model_validate(settings_of(number))
 
 
+def without_some(given: dict, dice: random.Random, silent_share: float, moments: list[str]) -> None:
+    """In half of the scenarios up to f backups are silent, or crash for good at one of these moments."""
+    nodes = given["network"]["nodes"]
+    away = dice.sample(range(1, nodes), dice.randint(0, (nodes - 1) // 3)) if dice.random() < 0.5 else []
+    for node in away:
+        if dice.random() < silent_share:
+            given.setdefault("byzantine", []).append({"node": f"replica.{node}", "behaviour": "silent"})
+        else:
+            at = dice.choice(moments)
+            given.setdefault("fault", []).append({"at": at, "crash": f"replica.{node}"})
+
+
 def rough(number: int) -> Scenario:
     """The scenario of that number with mishaps: backups that crash for good or are silent, slow and parted members,
     loss."""
     dice = random.Random(-number)
     given = settings_of(number)
     nodes = given["network"]["nodes"]
-    faults = (nodes - 1) // 3
-    away = dice.sample(range(1, nodes), dice.randint(0, faults)) if dice.random() < 0.5 else []
-    for node in away:
-        if dice.random() < 0.4:
-            given.setdefault("byzantine", []).append({"node": f"replica.{node}", "behaviour": "silent"})
-        else:
-            at = dice.choice(["0 ms", "33 ms", "100 ms", "444 ms"])
-            given.setdefault("fault", []).append({"at": at, "crash": f"replica.{node}"})
+    without_some(given, dice, 0.4, ["0 ms", "33 ms", "100 ms", "444 ms"])
     for _ in range(dice.choice([0, 1, 1, 2])):
         node = f"replica.{dice.randrange(nodes)}"
         when = {
@@ -166,14 +171,7 @@ def calm(number: int) -> Scenario:
         "consensus": consensus,
         "workload": workload,
     }
-    faults = (network["nodes"] - 1) // 3
-    away = dice.sample(range(1, network["nodes"]), dice.randint(0, faults)) if dice.random() < 0.5 else []
-    for node in away:
-        if dice.random() < 0.5:
-            given.setdefault("byzantine", []).append({"node": f"replica.{node}", "behaviour": "silent"})
-        else:
-            at = dice.choice(["0 ms", "33 ms", "444 ms", "3 s"])
-            given.setdefault("fault", []).append({"at": at, "crash": f"replica.{node}"})
+    without_some(given, dice, 0.5, ["0 ms", "33 ms", "444 ms", "3 s"])
     return Scenario.model_validate(given)
 
 
