@@ -15,10 +15,62 @@ from tradebft.consensus.round_trip import LEAST_NS
 from tradebft.network.engines import Uncovered
 from tradebft.network.recorder import TIMER_EVENT
 from tradebft.network.trace import mixed, short
-from tradebft.network.wavefront.order import Times
+from tradebft.network.wavefront import bulk
+from tradebft.network.wavefront.order import NEVER, Times
 
-Some = NDArray[np.bool_]
-TOGETHER: Final = 256  # that are mixed at once
+Square = NDArray[np.int64]  # of two dimensions
+ASKS: Final = "a replica that asks its peers what it misses"
+TOGETHER: Final = 256  # rows that are mixed at once
+DUE, USUAL, DEVIATION, RUNS, PROGRESS, UNTIL = range(6)
+BUSY, NOTICED, EXECUTED, ACCEPTED = range(4)
+
+
+def over(clocks: Square, batch: Square, rang: Square, count: int, longest: int, fixed: bool) -> int:
+    """Take the timers *clocks* (6, n) through a *batch* (4, n); what is in the rows is said at `Watch.over`.
+
+    What rings goes to *rang*, a row for each time, from row *count* on; `NEVER` for those that do not. Returns the next
+    free row, or -1: somebody asks. Compiled where numba is there.
+    """
+    due, usual, deviation, until = clocks[DUE], clocks[USUAL], clocks[DEVIATION], clocks[UNTIL]
+    runs, progress = clocks[RUNS] > 0, clocks[PROGRESS] > 0
+    known = (
+        usual[0] > 0
+    )  # of all or none: all of them execute the first batch before anybody hears of the second
+    if (
+        due < batch[EXECUTED]
+    ).any() or not runs.all():  # else nothing is due before the last thing that happens
+        interval = np.full_like(due, longest)
+        if not fixed and known:
+            interval = np.minimum(interval, np.maximum(2 * (usual + 4 * deviation), LEAST_NS))
+        interval[0] += interval[0] // 3  # the primary: others' questions come first
+        whose = runs & (due < batch[BUSY])  # nothing was outstanding
+        if whose.any():
+            rang[count] = np.where(whose & (due < until), due, NEVER)
+            count += 1
+            runs &= ~whose
+        for moment in (NOTICED, EXECUTED):  # something is: go on as long as there is progress
+            whose, idle = runs & (due < batch[moment]), ~runs
+            if (whose & ~progress & (due < until)).any():
+                return -1
+            if whose.any():
+                rang[count] = np.where(whose & (due < until), due, NEVER)
+                count += 1
+            since = np.where(idle, batch[moment], due)
+            whose |= idle
+            due[:] = np.where(whose, since + interval, due)
+            runs |= idle
+            progress &= ~whose
+        clocks[RUNS] = 1
+    clocks[PROGRESS] = 1
+    sample = batch[EXECUTED] - batch[ACCEPTED]  # `RoundTrip.sample`
+    if known:
+        error = sample - usual
+        # By shifts, which round as // does and take a tenth of its time.
+        usual[:] = np.maximum(usual + (error >> 3), 1)
+        deviation += (np.abs(error) - deviation) >> 2
+    else:
+        usual[:], deviation[:] = np.maximum(sample, 1), sample >> 1
+    return count
 
 
 class Watch:
@@ -27,93 +79,42 @@ class Watch:
     def __init__(self, config: Config, until: Times) -> None:
         n = config.nodes
         self._longest, self._fixed = config.status_ns, config.status_interval_ns > 0
-        self._runs = np.zeros(n, dtype=np.bool_)
-        self._progress = np.zeros(n, dtype=np.bool_)  # since it was set
-        self._everybody = np.ones(n, dtype=np.bool_)
-        self._all_run = False
-        self._due = np.zeros(n, dtype=np.int64)
-        self._usual = np.zeros(n, dtype=np.int64)
-        self._deviation = np.zeros(n, dtype=np.int64)
-        self._until = until
-        self._known = False
-        self._one, self._least = np.array(1), np.array(LEAST_NS)
-        self._rang: list[tuple[Times, Some]] = []  # when, and whose
+        self._clocks = np.zeros((6, n), dtype=np.int64)
+        self._clocks[UNTIL] = until
+        self._batch = np.empty((4, n), dtype=np.int64)
+        self._rang = np.empty((TOGETHER, n), dtype=np.int64)
+        self._count = 0  # rows of it
+        self._over = bulk.fast(over)
         self._sum = 0  # of those in the trace digest
 
     def over(self, busy: Times, noticed: Times, executed: Times, accepted: Times) -> None:
         """A batch, at each replica: *busy*, something is outstanding; *noticed*, the timer is set if it does not run;
         *executed*; *accepted*, from when a round trip counts."""
-        late = self._due < executed
-        if (
-            late.any() or not self._all_run
-        ):  # else nothing is due before, for nothing comes after the execution
-            self._ring(self._runs & (self._due < busy))
-            self._again(self._runs & (self._due < noticed))
-            idle = ~self._runs
-            if idle.any():
-                self._set(idle, noticed)
-            self._again(self._due < executed)
-            self._all_run = bool(self._runs.all())
-        self._progress = self._everybody
-        self._took(executed - accepted)
-        if len(self._rang) >= TOGETHER:
+        batch = self._batch
+        batch[BUSY], batch[NOTICED], batch[EXECUTED], batch[ACCEPTED] = busy, noticed, executed, accepted
+        self._count = self._over(self._clocks, batch, self._rang, self._count, self._longest, self._fixed)
+        if self._count < 0:
+            raise Uncovered(ASKS)
+        if self._count > TOGETHER - 3:
             self._mix(int(accepted[0]))  # now, at the primary: what is due later is not certain to happen
 
     def finish(self, end: int, waiting: int) -> int:
         """Nothing happens from *end* on; nothing is outstanding but requests at the primary, since *waiting*. What
         rang, as the trace digest has it."""
-        busy = np.full_like(self._due, end)
+        busy = np.full(self._batch.shape[1], end)
+        ends = busy.copy()
         busy[0] = min(waiting, end)
-        self._ring(self._runs & (self._due < busy))
-        while (late := self._runs & (self._due < end)).any():
-            self._again(late)
+        self.over(busy, ends, ends, ends)
         self._mix(end)
         return self._sum
 
-    def _ring(self, whose: Some) -> None:
-        """Nothing was outstanding."""
-        if whose.any():
-            self._note(whose)
-            self._runs = self._runs & ~whose
-
-    def _again(self, whose: Some) -> None:
-        """Something was: go on as long as there is progress."""
-        if whose.any():
-            if not (self._progress | (self._due >= self._until))[whose].all():
-                raise Uncovered("a replica that asks its peers what it misses")
-            self._note(whose)
-            self._set(whose, self._due)
-
-    def _note(self, whose: Some) -> None:
-        self._rang.append((self._due, whose & (self._due < self._until)))  # no array is ever changed in place
-
     def _mix(self, before: int) -> None:
         """What rang before that instant."""
-        if not self._rang:
-            return
-        due, rang = (np.stack(column) for column in zip(*self._rang, strict=True))
-        sure = rang & (due < before)
+        rang = self._rang[: self._count]
+        sure = rang < before
         _, replicas = np.nonzero(sure)
-        self._sum += mixed(TIMER_EVENT, replicas, 0, 0, short(STATUS_TIMER.encode()), 0, due[sure])
-        self._rang = [(one, left) for one, left in zip(due, rang & ~sure, strict=True) if left.any()]
-
-    def _set(self, whose: Some, now: Times) -> None:
-        interval = np.full_like(self._due, self._longest)
-        if not self._fixed and self._known:
-            patience = 2 * (self._usual + 4 * self._deviation)
-            np.minimum(interval, np.maximum(patience, self._least, out=patience), out=interval)
-        interval[0] += int(interval[0]) // 3  # the primary: others' questions come first
-        interval += now
-        self._due = interval if whose.all() else np.where(whose, interval, self._due)
-        self._runs = self._runs | whose
-        self._progress = self._progress & ~whose
-
-    def _took(self, sample: Times) -> None:
-        """`RoundTrip.sample`."""
-        if not self._known:  # of none: all of them execute the first batch before anybody hears of the second
-            self._usual, self._deviation, self._known = np.maximum(1, sample), sample // 2, True
-            return
-        error = sample - self._usual
-        # By shifts, which round as // does and take a tenth of its time.
-        self._usual = np.maximum(self._usual + (error >> 3), self._one)
-        self._deviation = self._deviation + (np.abs(error) - self._deviation >> 2)
+        self._sum += mixed(TIMER_EVENT, replicas, 0, 0, short(STATUS_TIMER.encode()), 0, rang[sure])
+        rang[sure] = NEVER
+        left = rang[(rang < NEVER).any(axis=1)]
+        self._count = len(left)
+        self._rang[: self._count] = left

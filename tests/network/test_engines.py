@@ -349,6 +349,13 @@ def test_auto_takes_the_fastest_and_says_so():
             {"consensus": {"batch_timeout": "400 ms", "client_timeout": "30 s"}},
             "a replica that asks its peers",
         ),
+        (  # votes for a checkpoint arrive when the batch does, with which it would be mixed into the digest
+            {
+                "network": {"nodes": 4, "links": {"model": "constant", "delay": "0 ms"}},
+                "consensus": {"batch_timeout": "5 ms", "checkpoint_interval": 16, "client_timeout": "30 s"},
+            },
+            "a vote in the nanosecond in which a checkpoint becomes stable",
+        ),
     ],
 )
 def test_waves_stop_where_they_are_no_waves(changes, why):
