@@ -99,34 +99,44 @@ def _far_tail(z: float) -> float:
 
 
 @inlined
-def _tail(y: float) -> float:
-    """How far out *y* of the distribution lies beyond, for y up to exp(-2)."""
-    x = math.sqrt(-2.0 * math.log(y))
-    z = 1.0 / x
-    return (x - math.log(x) / x) - (_near_tail(z) if x < 8.0 else _far_tail(z))
+def _tails(y: Floats, count: int, x: Floats, logs: Floats) -> None:
+    """How far out the first *count* of *y*, up to exp(-2) of the distribution each, lie beyond; in place.
+
+    Step by step for all of them: the processor does several at a time of what is no logarithm.
+    """
+    for k in range(count):
+        logs[k] = math.log(y[k])
+    for k in range(count):
+        x[k] = math.sqrt(-2.0 * logs[k])
+    for k in range(count):
+        logs[k] = math.log(x[k])
+    for k in range(count):
+        y[k] = (x[k] - logs[k] / x[k]) - _near_tail(1.0 / x[k])
+    for k in range(count):
+        if x[k] >= 8.0:
+            y[k] = (x[k] - logs[k] / x[k]) - _far_tail(1.0 / x[k])
 
 
 @inlined
-def _row(u: Floats, x: Floats, far: Floats, places: I64) -> None:
+def _row(u: Floats, x: Floats, far: Block, places: I64) -> None:
     """Standard normals of one row: all as if in the middle, several at a time, and then those that are not."""
     for j in range(len(u)):
         x[j] = _middle(u[j])
-    count = 0
+    count, y = 0, far[0]
     for j in range(len(u)):
         low, high = u[j] <= TAIL, u[j] > 1.0 - TAIL
-        places[count], far[count] = j, u[j] if low else 1.0 - u[j]
+        places[count], y[count] = j, u[j] if low else 1.0 - u[j]
         count += low or high
+    _tails(y, count, far[1], far[2])
     for k in range(count):
-        far[k] = _tail(far[k])
-    for k in range(count):
-        x[places[k]] = far[k] if u[places[k]] > 0.5 else -far[k]
+        x[places[k]] = y[k] if u[places[k]] > 0.5 else -y[k]
 
 
 @compiled
 def _normals(u: Block) -> None:
     """Uniform draws become standard normal ones, in place."""
     many = u.shape[1]
-    x, far, places = np.empty(many), np.empty(many + 1), np.empty(many + 1, dtype=np.int64)
+    x, far, places = np.empty(many), np.empty((3, many + 1)), np.empty(many + 1, dtype=np.int64)
     for i in range(u.shape[0]):
         _row(u[i], x, far, places)
         u[i, :] = x
@@ -136,7 +146,7 @@ def _normals(u: Block) -> None:
 def _normal(u: Block, mean: float, std: float, found: Square) -> None:
     """`links.Normal.delays`."""
     many = u.shape[1]
-    x, far, places = np.empty(many), np.empty(many + 1), np.empty(many + 1, dtype=np.int64)
+    x, far, places = np.empty(many), np.empty((3, many + 1)), np.empty(many + 1, dtype=np.int64)
     for i in range(u.shape[0]):
         _row(u[i], x, far, places)
         row = found[i]
