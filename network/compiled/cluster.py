@@ -43,6 +43,9 @@ class CompiledCluster(ArrayCluster):
         config, n = settings.config, settings.config.nodes
         self._scribe = Scribe(self._book)
         self._outstanding: dict[tuple[int, int], int] = {}  # endpoint and sequence -> number
+        self._unanswered = (
+            0  # the first request in the order that a replica has not answered, when last looked at
+        )
         self._round = Round(config)
         self._streams = [self._chance.stream("link", r) for r in range(n)]
         self._drawn = [0] * n
@@ -192,8 +195,10 @@ class CompiledCluster(ArrayCluster):
         """Room for the delays of replies to the requests from *start* to before *end* in the order, beside those that a
         replica has not answered yet."""
         m, ring = self._m, len(self._m.reply_ns)
+        if end - self._unanswered <= ring:
+            return
         up = m.replica[m.replica[:, memory.R_DOWN] == 0]
-        first = int(m.batch[int(up[:, memory.R_ANSWERED].min()) + 1, memory.B_FIRST])
+        first = self._unanswered = int(m.batch[int(up[:, memory.R_ANSWERED].min()) + 1, memory.B_FIRST])
         if end - first <= ring:
             return
         if 2 * (end - first) * self.config.nodes > REPLIES_MOST:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from tradebft.network.compiled.compiling import compiled, inner
-from tradebft.network.compiled.lane import free, push
+from tradebft.network.compiled.lane import free, item_of, push
 from tradebft.network.compiled.memory import (
     AT_EVENT,
     AT_LANE,
@@ -141,8 +141,8 @@ def in_flight(m: I64) -> Words:
     """The sum over what was announced and has not arrived."""
     sums = np.zeros(3, dtype=np.uint64)
     for i in range(m[LANE]):
-        at = m[AT_LANE] + 3 * i
-        _on_its_way(m, sums, m[at], m[at + 2])
+        at = m[AT_LANE] + 2 * i
+        _on_its_way(m, sums, m[at], item_of(m[at + 1]))
     return sums
 
 
@@ -151,16 +151,17 @@ def recall(m: I64, r: int, now: int) -> Words:
     """Take out what *r* was to send after *now*: the sum over it."""
     sums = np.zeros(3, dtype=np.uint64)
     kept, lane, count = 0, m[AT_LANE], m[LANE]
-    entries = m[lane : lane + 3 * count].copy()
+    entries = m[lane : lane + 2 * count].copy()
     for i in range(count):
-        time, number, made = entries[3 * i], entries[3 * i + 1], entries[3 * i + 2]
+        time, order = entries[2 * i], entries[2 * i + 1]
+        made = item_of(order)
         own = m[of_flight(m, F_SENDER, made)] == r and m[of_flight(m, F_WHAT, made)] < PROCESS
         if own and m[of_flight(m, F_START, made)] > now:
             _on_its_way(m, sums, time, made)
             m[MISHAPS + CRASHED] += m[of_flight(m, F_COUNT, made)]
             free(m, made)
             continue
-        push(m, lane, kept, time, number, made)
+        push(m, lane, kept, time, order)
         kept += 1
     m[LANE] = kept
     return sums

@@ -58,6 +58,7 @@ from tradebft.network.compiled.memory import (
     IGNORED,
     INBOX,
     INBOX_FULL,
+    ITEM_BITS,
     KEY_BITS,
     KILOBYTE_NS,
     KNOWN,
@@ -119,22 +120,17 @@ _MASK = (1 << KEY_BITS) - 1
 
 
 @inner
-def _needed(m: I64) -> int:
-    """Whether the next input could find too little room, or cannot be handled at all."""
-    if m[WHY]:
-        return UNCOVERED
-    if m[DRY]:
-        return WEATHER
+def _inputs(m: I64) -> int:
+    """How many inputs there is room for, whatever comes of them; less than 1: what is needed (`-stop`)."""
     margin, proposals = m[ROOM_NEEDED], m[WINDOW] + 4
-    if m[EVENTS] + margin > m[EVENTS_KEPT] or m[ROWS] + proposals > m[BROADCASTS_KEPT]:
-        return FLUSH
-    if m[LANE] + margin > m[FLIGHTS] or m[ROWS_USED] + proposals > m[ARRIVALS]:
-        return ROOM
-    if m[SAID] + 4 > m[STATUSES] or m[SHOWN] + 4 > m[ANSWERS]:
-        return ROOM
-    if m[NEXT_SEQ] + proposals > m[BATCHES] or m[ALARMS] + margin > m[ALARMS_KEPT]:
-        return ROOM
-    return LIMIT
+    flush = min((m[EVENTS_KEPT] - m[EVENTS]) // margin, (m[BROADCASTS_KEPT] - m[ROWS]) // proposals)
+    if flush < 1:
+        return -FLUSH
+    flights, arrivals = (m[FLIGHTS] - m[LANE]) // margin, (m[ARRIVALS] - m[ROWS_USED]) // proposals
+    asked = min((m[STATUSES] - m[SAID]) >> 2, (m[ANSWERS] - m[SHOWN]) >> 2)
+    batches, alarms = (m[BATCHES] - m[NEXT_SEQ]) // proposals, (m[ALARMS_KEPT] - m[ALARMS]) // margin
+    room = min(min(flights, arrivals), min(asked, min(batches, alarms)))
+    return min(flush, room) if room >= 1 else -ROOM
 
 
 @inner
@@ -321,10 +317,17 @@ def _asked(m: I64, made: int) -> bool:
 @compiled
 def run(m: I64, until: int, number: int) -> int:
     """Go on up to the event of SimPy at *until* with that *number*; why it stopped (`LIMIT` and those beside it)."""
+    inputs = 0
     while True:
-        stop = _needed(m)
-        if stop != LIMIT:
-            return stop
+        if m[WHY]:
+            return UNCOVERED
+        if m[DRY]:
+            return WEATHER
+        if not inputs:
+            inputs = _inputs(m)
+            if inputs < 1:
+                return -inputs
+        inputs -= 1
         if m[ANSWERER] >= 0:
             if m[ANSWER_NEXT] > m[KNOWN]:
                 return EXECUTE
@@ -335,7 +338,7 @@ def run(m: I64, until: int, number: int) -> int:
         first, bell = m[AT_LANE], m[AT_ALARM]
         quiet = m[ALARMS] == 0
         if m[LANE] and m[first] <= until and (quiet or m[first] <= m[bell]):
-            made = m[first + 2]
+            made = lane.item_of(m[first + 1])
             if (
                 m[of_flight(m, F_WHAT, made)] == EXECUTED | PROCESS
                 and m[of_flight(m, F_ABOUT, made)] > m[KNOWN]
@@ -345,10 +348,10 @@ def run(m: I64, until: int, number: int) -> int:
                 return ALONE
             if _arrive(m, m[first], made):
                 return ANSWERED
-        elif quiet or m[bell] > until or (m[bell] == until and m[bell + 1] > number):
+        elif quiet or m[bell] > until or (m[bell] == until and m[bell + 1] >> ITEM_BITS > number):
             return LIMIT
         else:
-            due, what = m[bell], m[bell + 2]
+            due, what = m[bell], lane.item_of(m[bell + 1])
             lane.quieten(m)
             m[NOW] = due
             _ring(m, due, what)

@@ -1,6 +1,7 @@
 """What is to come, in the order of `VirtualTime`: messages by time and launching, alarms by time and number.
 
-Both queues are binary heaps of three numbers an entry: time, number, item.
+Both queues are binary heaps of two numbers an entry: the time; and the order among those of that time, whose last bits
+are the item.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from tradebft.network.compiled.memory import (
     FREE_FLIGHT,
     FREE_ROW,
     I64,
+    ITEM_BITS,
+    ITEMS,
     LANE,
     LAUNCHED,
     NUMBER,
@@ -31,54 +34,59 @@ from tradebft.network.compiled.places import of_flight
 
 
 @inner
-def push(m: I64, heap: int, size: int, time: int, number: int, item: int) -> None:
-    """One entry more than *size* in the heap that begins at *heap*."""
-    at = size
-    while at > 0:
-        up = heap + 3 * ((at - 1) >> 1)
-        if m[up] < time or (m[up] == time and m[up + 1] < number):
-            break
-        here = heap + 3 * at
-        m[here], m[here + 1], m[here + 2] = m[up], m[up + 1], m[up + 2]
-        at = (at - 1) >> 1
-    here = heap + 3 * at
-    m[here], m[here + 1], m[here + 2] = time, number, item
+def item_of(order: int) -> int:
+    """What the second number of an entry stands for."""
+    return order & ITEMS
 
 
 @inner
-def _sink(m: I64, heap: int, size: int, time: int, number: int, item: int) -> None:
-    """Put an entry in the place of the first."""
-    at = 0
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        down = heap + 3 * child
-        if child + 1 < size and (
-            m[down + 3] < m[down] or (m[down + 3] == m[down] and m[down + 4] < m[down + 1])
-        ):
-            child += 1
-            down += 3
-        if time < m[down] or (time == m[down] and number < m[down + 1]):
+def push(m: I64, heap: int, hole: int, time: int, order: int) -> None:
+    """An entry comes to the *hole* of the heap that begins at *heap*, or to where it belongs above that."""
+    while hole > 0:
+        up = heap + 2 * ((hole - 1) >> 1)
+        if m[up] < time or (m[up] == time and m[up + 1] < order):
             break
-        here = heap + 3 * at
-        m[here], m[here + 1], m[here + 2] = m[down], m[down + 1], m[down + 2]
-        at = child
-    here = heap + 3 * at
-    m[here], m[here + 1], m[here + 2] = time, number, item
+        here = heap + 2 * hole
+        m[here], m[here + 1] = m[up], m[up + 1]
+        hole = (hole - 1) >> 1
+    here = heap + 2 * hole
+    m[here], m[here + 1] = time, order
+
+
+@inner
+def _sink(m: I64, heap: int, size: int, time: int, order: int) -> None:
+    """Put an entry in the place of the first of *size*.
+
+    The hole goes down to a leaf and the entry, which nearly always belongs there, up from it: comparing it on the way
+    down would be guessed wrong by the processor, as often as not, and so would a branch between two children.
+    """
+    hole = 0
+    while 2 * hole + 2 < size:
+        here, down = heap + 2 * hole, heap + 2 * (2 * hole + 1)
+        right = (m[down + 2] < m[down]) | ((m[down + 2] == m[down]) & (m[down + 3] < m[down + 1]))
+        down += 2 * right
+        m[here], m[here + 1] = m[down], m[down + 1]
+        hole = 2 * hole + 1 + right
+    if 2 * hole + 1 < size:
+        here, down = heap + 2 * hole, heap + 2 * (2 * hole + 1)
+        m[here], m[here + 1] = m[down], m[down + 1]
+        hole = 2 * hole + 1
+    push(m, heap, hole, time, order)
 
 
 @inner
 def pop(m: I64, heap: int, size: int) -> None:
     """Take the first of *size* entries away."""
-    last = heap + 3 * (size - 1)
+    last = heap + 2 * (size - 1)
     if size > 1:
-        _sink(m, heap, size - 1, m[last], m[last + 1], m[last + 2])
+        _sink(m, heap, size - 1, m[last], m[last + 1])
 
 
 @compiled
 def launch(m: I64, time: int, flight: int) -> None:
     """*flight* is on its way; its first arrival is at *time*."""
     m[LAUNCHED] += 1
-    push(m, m[AT_LANE], m[LANE], time, m[LAUNCHED], flight)
+    push(m, m[AT_LANE], m[LANE], time, m[LAUNCHED] << ITEM_BITS | flight)
     m[LANE] += 1
 
 
@@ -86,7 +94,7 @@ def launch(m: I64, time: int, flight: int) -> None:
 def move_on(m: I64, time: int) -> None:
     """The first flight in the lane arrives next at *time*."""
     heap = m[AT_LANE]
-    _sink(m, heap, m[LANE], time, m[heap + 1], m[heap + 2])
+    _sink(m, heap, m[LANE], time, m[heap + 1])
 
 
 @inner
@@ -104,7 +112,7 @@ def free(m: I64, flight: int) -> None:
 @inner
 def leave(m: I64) -> None:
     """The first flight in the lane has arrived everywhere."""
-    flight = m[m[AT_LANE] + 2]
+    flight = item_of(m[m[AT_LANE] + 1])
     pop(m, m[AT_LANE], m[LANE])
     m[LANE] -= 1
     free(m, flight)
@@ -139,7 +147,7 @@ def row(m: I64, made: int, count: int) -> int:
 @inner
 def alarm(m: I64, time: int, what: int) -> None:
     """A timer's alarm; it takes the number that an event of SimPy would."""
-    push(m, m[AT_ALARM], m[ALARMS], time, m[NUMBER], what)
+    push(m, m[AT_ALARM], m[ALARMS], time, m[NUMBER] << ITEM_BITS | what)
     m[NUMBER] += 1
     m[ALARMS] += 1
 

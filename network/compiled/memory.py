@@ -198,8 +198,11 @@ VIEW_CHANGE, CROWD_ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND, WEEKS,
 )
 
 KEY_BITS = 10  # a receiver's share of a key; delays have the other 53
+ITEM_BITS = 24  # an item's share of its order in a queue
+ITEMS = (1 << ITEM_BITS) - 1
 LONGEST_NS: Final = 1 << 52
 LOGGED: Final = 1 << 18  # deliveries in the log
+INPUTS: Final = 16  # about so many are handled before somebody looks how much room is left
 LOG_WINDOWS: Final = 4  # of requests whose replies may still be sent
 CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
 ASKERS: Final = 126  # members, if any of them may ask: whose votes came is kept in two words
@@ -291,7 +294,7 @@ class Memory:
 
     replica (n, fields); slot (n, 2^k, fields) by the last bits of seq; timer (n, 3, fields); inbox (n, endpoints)
     votes     (n, 8, 3) for checkpoints, by seq / K: how many, and whose
-    alarm, lane  (entries, 3) the two queues; flight (F, fields)
+    alarm, lane  (entries, 2) the two queues; flight (F, fields)
     arrivals  (A, n - 1) keys, nearest first; free (A) the next free row of those
     weather   (rows, n - 1) delays drawn ahead, so many rows for each sender
     batch     (S, fields); request (R, fields)
@@ -359,7 +362,7 @@ class Memory:
         others, slots = max(1, n - 1), 1 << (config.log_window - 1).bit_length()
         kept = max(8, LOGGED // others, 2 * (config.window + 4))
         pairs, alone = n * n if n <= ASKERS else 0, max(ALONE_AHEAD, 2 * config.batch_size + 64)
-        flights, events = 2 * margin + 8 * n, max(1 << 14, 4 * margin)
+        flights, events = INPUTS * margin + 8 * n, max(1 << 14, INPUTS * margin)
         ring = LOG_WINDOWS * config.log_window + config.batch_size
         self._shapes: dict[str, tuple[int, ...]] = {
             "replica": (n, REPLICA),
@@ -367,8 +370,8 @@ class Memory:
             "votes": (n, CHECKPOINTS_COUNTED, 3),
             "inbox": (n, endpoints),
             "timer": (n, 3, 2),
-            "alarm": (flights, 3),
-            "lane": (flights, 3),
+            "alarm": (flights, 2),
+            "lane": (flights, 2),
             "flight": (flights, FLIGHT),
             "arrivals": (4 * n + 64, others),
             "free": (4 * n + 64,),
