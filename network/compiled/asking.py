@@ -10,7 +10,6 @@ from tradebft.network.compiled.memory import (
     AT_STATUS,
     CROWD_ASKED,
     FAULTS,
-    I64,
     NODES,
     R_ASKED_EXECUTED,
     R_ASKED_IN_VAIN,
@@ -37,12 +36,13 @@ from tradebft.network.compiled.memory import (
     STATUS_TIMER,
     WAITING,
     WHY,
+    Numbers,
 )
 from tradebft.network.compiled.places import length, of_replica, of_slot
 
 
 @inner
-def ask_later(m: I64, now: int, r: int) -> None:
+def ask_later(m: Numbers, now: int, r: int) -> None:
     """`Recovery.ask_later`."""
     if m[of_replica(m, R_ASKING, r)]:
         return
@@ -57,7 +57,7 @@ def ask_later(m: I64, now: int, r: int) -> None:
 
 
 @inner
-def tell(m: I64, now: int, r: int) -> None:
+def tell(m: Numbers, now: int, r: int) -> None:
     """Where *r* stands, to everybody."""
     if m[NODES] > ASKERS:
         m[WHY] = CROWD_ASKED
@@ -72,14 +72,14 @@ def tell(m: I64, now: int, r: int) -> None:
 
 
 @inner
-def ask(m: I64, now: int, r: int) -> None:
+def ask(m: Numbers, now: int, r: int) -> None:
     """`Recovery.ask_now`."""
     tell(m, now, r)
     ask_later(m, now, r)
 
 
 @inner
-def _outstanding(m: I64, r: int) -> bool:
+def _outstanding(m: Numbers, r: int) -> bool:
     executed, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
     if (r == 0 and m[WAITING] > 0) or executed < low:
         return True
@@ -93,7 +93,7 @@ def _outstanding(m: I64, r: int) -> bool:
 
 
 @inner
-def on_status_timer(m: I64, now: int, r: int) -> None:
+def on_status_timer(m: Numbers, now: int, r: int) -> None:
     """`Recovery.on_status_timer`."""
     m[of_replica(m, R_ASKING, r)] = 0
     if not _outstanding(m, r):
@@ -110,7 +110,7 @@ def on_status_timer(m: I64, now: int, r: int) -> None:
 
 
 @inner
-def took(m: I64, now: int, r: int, slot: int) -> None:
+def took(m: Numbers, now: int, r: int, slot: int) -> None:
     """`Recovery.took` and `RoundTrip.sample`."""
     accepted = m[of_slot(m, S_ACCEPTED_NS, r, slot)]
     m[of_slot(m, S_ACCEPTED_NS, r, slot)] = -1

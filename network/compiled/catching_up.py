@@ -19,7 +19,6 @@ from tradebft.network.compiled.memory import (
     FAULTS,
     FETCH_REPLY,
     FETCHED,
-    I64,
     IGNORED,
     KNOWN,
     MANY_STATUSES,
@@ -49,13 +48,14 @@ from tradebft.network.compiled.memory import (
     WHY,
     K,
     L,
+    Numbers,
 )
 from tradebft.network.compiled.places import length, of_batch, of_replica, of_slot
 from tradebft.network.compiled.rules import execute_in_order, hand_out, progressed, propose, reach, stabilise
 
 
 @inner
-def _allowed(m: I64, now: int, heard: int) -> bool:
+def _allowed(m: Numbers, now: int, heard: int) -> bool:
     """`Quota.allows`, of Statuses: tokens that are used up, and since when they grow back."""
     every = max(1, m[VIEW_TIMEOUT] // 100)
     left, since = STATUS_BURST - m[heard + 1], m[heard + 2] if m[heard + 1] else now
@@ -70,7 +70,7 @@ def _allowed(m: I64, now: int, heard: int) -> bool:
 
 
 @inner
-def _checkpoints_above(m: I64, now: int, r: int, peer: int, stable: int) -> None:
+def _checkpoints_above(m: Numbers, now: int, r: int, peer: int, stable: int) -> None:
     """`State.own_checkpoints`: what it voted for since its last stable one, within a window."""
     last = m[of_replica(m, R_ANSWERED, r)] // m[K] * m[K]
     first = max(m[of_replica(m, R_LOW, r)], last - m[L] - 1)
@@ -80,7 +80,7 @@ def _checkpoints_above(m: I64, now: int, r: int, peer: int, stable: int) -> None
 
 
 @inner
-def answer_size(m: I64, number: int) -> int:
+def answer_size(m: Numbers, number: int) -> int:
     """Bytes of a FetchReply, but for its sender's number."""
     at = m[AT_ANSWER] + 3 * number
     first, last, proof = m[at], m[at + 1], m[at + 2]
@@ -93,7 +93,7 @@ def answer_size(m: I64, number: int) -> int:
 
 
 @inner
-def _history_after(m: I64, now: int, r: int, peer: int, executed: int) -> None:
+def _history_after(m: Numbers, now: int, r: int, peer: int, executed: int) -> None:
     """`Recovery._history_after` and `ReplicaNode._send_blocks`."""
     mine, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
     blocks_above = m[of_replica(m, R_PROOF_BEFORE, r)] or m[of_replica(m, R_PROOF, r)]
@@ -108,7 +108,7 @@ def _history_after(m: I64, now: int, r: int, peer: int, executed: int) -> None:
 
 
 @inner
-def _votes_above(m: I64, now: int, r: int, peer: int, seq: int) -> None:
+def _votes_above(m: Numbers, now: int, r: int, peer: int, seq: int) -> None:
     """`Recovery._votes_above`."""
     shown = 0
     first = max(seq, m[of_replica(m, R_LOW, r)]) + 1
@@ -133,7 +133,7 @@ def _votes_above(m: I64, now: int, r: int, peer: int, seq: int) -> None:
 
 
 @inner
-def on_status(m: I64, now: int, r: int, peer: int, number: int) -> None:
+def on_status(m: Numbers, now: int, r: int, peer: int, number: int) -> None:
     """`Recovery.on_status`: send what *peer* misses."""
     at = m[AT_STATUS] + 3 * number
     stable, executed, nonce = m[at], m[at + 1], m[at + 2]
@@ -158,7 +158,7 @@ def on_status(m: I64, now: int, r: int, peer: int, number: int) -> None:
 
 
 @inner
-def on_fetch_reply(m: I64, now: int, r: int, number: int) -> None:
+def on_fetch_reply(m: Numbers, now: int, r: int, number: int) -> None:
     """`Recovery.on_fetch_reply`."""
     at = m[AT_ANSWER] + 3 * number
     first, last, proof = m[at], m[at + 1], m[at + 2]

@@ -10,7 +10,7 @@ from tradebft.consensus.messages import Request
 from tradebft.network.arrays import ArrayCluster
 from tradebft.network.bookkeeping import message_sizes
 from tradebft.network.cluster import Settings
-from tradebft.network.compiled import digest, drawing, kernel, lane, memory
+from tradebft.network.compiled import digest, drawing, kernel, memory
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.mishaps import Mishaps
 from tradebft.network.compiled.rounds import Round
@@ -138,7 +138,7 @@ class CompiledCluster(ArrayCluster):
         self.recorder.keep(message, sender, 0, at, arrival)
         if m.numbers[memory.LANE] + 1 > len(m.flight):
             self._more_flights()
-        lane.launch(m.numbers, arrival, lane.flight(m.numbers, memory.REQUEST, sender, 0, rid, at))
+        kernel.take_request(m.numbers, sender, rid, at, arrival)
 
     # --- the kernel, and whom it needs ---
 

@@ -37,6 +37,7 @@ _FOLDER = _kept_in()  # "": where numba likes to
 
 _TYPES: Final = {
     "I64": "int64[::1]",
+    "Numbers": "CPointer(int64)",
     "Square": "int64[:, ::1]",
     "int": "int64",
     "float": "float64",

@@ -41,9 +41,11 @@ from tradebft.network.compiled.memory import (
     TIMER,
     TIMER_DIGESTS,
     WITHDRAWN,
+    Numbers,
 )
 from tradebft.network.compiled.mixing import FIRST, SECOND, Table, Word, Words, add, fold
 from tradebft.network.compiled.places import of_batch, of_flight, of_request, row_of, seq_of
+from tradebft.network.compiled.pointers import begin, part
 
 _MASK = (1 << KEY_BITS) - 1
 
@@ -54,7 +56,7 @@ def _fold(h: Word, field: int) -> Word:
 
 
 @inner
-def _digest_of(m: I64, kind: int, seq: int, about: int) -> int:
+def _digest_of(m: Numbers, kind: int, seq: int, about: int) -> int:
     """The digest that an event of that kind bears."""
     if kind == REPLY:
         return m[of_request(m, Q_RESULT, about)]
@@ -72,7 +74,7 @@ def _digest_of(m: I64, kind: int, seq: int, about: int) -> int:
 
 
 @inner
-def _head(m: I64, kind: int, sender: int, seq: int, about: int) -> tuple[Word, Word]:
+def _head(m: Numbers, kind: int, sender: int, seq: int, about: int) -> tuple[Word, Word]:
     digest = _digest_of(m, kind, seq, about)
     trace_seq = 0 if kind == TIMER else seq
     high, low = _fold(FIRST, kind), _fold(SECOND, kind)
@@ -83,14 +85,16 @@ def _head(m: I64, kind: int, sender: int, seq: int, about: int) -> tuple[Word, W
 
 
 @inner
-def _one(m: I64, sums: Words, kind: int, sender: int, seq: int, about: int, receiver: int, time: int) -> None:
+def _one(
+    m: Numbers, sums: Words, kind: int, sender: int, seq: int, about: int, receiver: int, time: int
+) -> None:
     high, low = _head(m, kind, sender, seq, about)
     high, low = _fold(high, receiver), _fold(low, receiver)
     add(sums, _fold(high, time), _fold(low, time))
 
 
 @inner
-def _deliveries(m: I64, sums: Words, high: Word, low: Word, first: int, end: int, start: int) -> None:
+def _deliveries(m: Numbers, sums: Words, high: Word, low: Word, first: int, end: int, start: int) -> None:
     for at in range(first, end):
         receiver, time = m[at] & _MASK, start + (m[at] >> KEY_BITS)
         above, below = _fold(high, receiver), _fold(low, receiver)
@@ -98,9 +102,9 @@ def _deliveries(m: I64, sums: Words, high: Word, low: Word, first: int, end: int
 
 
 @compiled
-def mix(m: I64) -> Table:
+def mix(buffer: I64) -> Table:
     """(2, 3): the sum over everything in the log, and over what is withdrawn; the log is empty afterwards."""
-    sums = np.zeros((2, 3), dtype=np.uint64)
+    m, sums = begin(buffer), np.zeros((2, 3), dtype=np.uint64)
     for i in range(m[EVENTS]):
         at = m[AT_EVENT] + 7 * i
         kind, gone = m[at] & ~WITHDRAWN, 1 if m[at] & WITHDRAWN else 0
@@ -117,7 +121,7 @@ def mix(m: I64) -> Table:
 
 
 @inner
-def _on_its_way(m: I64, sums: Words, time: int, made: int) -> None:
+def _on_its_way(m: Numbers, sums: Words, time: int, made: int) -> None:
     """What of a flight has not arrived; *time*: when the next of it does."""
     kind, sender, about = (
         m[of_flight(m, F_WHAT, made)],
@@ -137,9 +141,9 @@ def _on_its_way(m: I64, sums: Words, time: int, made: int) -> None:
 
 
 @compiled
-def in_flight(m: I64) -> Words:
+def in_flight(buffer: I64) -> Words:
     """The sum over what was announced and has not arrived."""
-    sums = np.zeros(3, dtype=np.uint64)
+    m, sums = begin(buffer), np.zeros(3, dtype=np.uint64)
     for i in range(m[LANE]):
         at = m[AT_LANE] + 2 * i
         _on_its_way(m, sums, m[at], item_of(m[at + 1]))
@@ -147,11 +151,11 @@ def in_flight(m: I64) -> Words:
 
 
 @compiled
-def recall(m: I64, r: int, now: int) -> Words:
+def recall(buffer: I64, r: int, now: int) -> Words:
     """Take out what *r* was to send after *now*: the sum over it."""
-    sums = np.zeros(3, dtype=np.uint64)
+    m, sums = begin(buffer), np.zeros(3, dtype=np.uint64)
     kept, lane, count = 0, m[AT_LANE], m[LANE]
-    entries = m[lane : lane + 2 * count].copy()
+    entries = part(m, lane, 2 * count).copy()
     for i in range(count):
         time, order = entries[2 * i], entries[2 * i + 1]
         made = item_of(order)

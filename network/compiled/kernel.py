@@ -104,6 +104,7 @@ from tradebft.network.compiled.memory import (
     WHY,
     WINDOW,
     WITHDRAWN,
+    Numbers,
 )
 from tradebft.network.compiled.places import (
     length,
@@ -115,12 +116,13 @@ from tradebft.network.compiled.places import (
     row_of,
     seq_of,
 )
+from tradebft.network.compiled.pointers import begin
 
 _MASK = (1 << KEY_BITS) - 1
 
 
 @inner
-def _inputs(m: I64) -> int:
+def _inputs(m: Numbers) -> int:
     """How many inputs there is room for, whatever comes of them; less than 1: what is needed (`-stop`)."""
     margin, proposals = m[ROOM_NEEDED], m[WINDOW] + 4
     flush = min((m[EVENTS_KEPT] - m[EVENTS]) // margin, (m[BROADCASTS_KEPT] - m[ROWS]) // proposals)
@@ -134,7 +136,7 @@ def _inputs(m: I64) -> int:
 
 
 @inner
-def _answer(m: I64) -> None:
+def _answer(m: Numbers) -> None:
     """The application answers, where that takes no time."""
     r, seq = m[ANSWERER], m[ANSWER_NEXT]
     if seq == m[ANSWER_LAST]:
@@ -145,12 +147,12 @@ def _answer(m: I64) -> None:
 
 
 @inner
-def _inbox(m: I64, r: int, sender: int) -> int:
+def _inbox(m: Numbers, r: int, sender: int) -> int:
     return m[AT_INBOX] + r * m[ENDPOINTS] + sender
 
 
 @inner
-def _cost_of(m: I64, what: int, sender: int, about: int) -> int:
+def _cost_of(m: Numbers, what: int, sender: int, about: int) -> int:
     """`CpuCosts.receive`."""
     checks = 1
     if what == PRE_PREPARE:
@@ -172,7 +174,7 @@ def _cost_of(m: I64, what: int, sender: int, about: int) -> int:
 
 
 @inner
-def _queue(m: I64, now: int, what: int, r: int, sender: int, about: int) -> None:
+def _queue(m: Numbers, now: int, what: int, r: int, sender: int, about: int) -> None:
     """`ReplicaNode.queue`: the processor gets to it when it has done what came before."""
     if m[_inbox(m, r, sender)] >= m[INBOX]:
         m[WHY] = INBOX_FULL
@@ -183,7 +185,7 @@ def _queue(m: I64, now: int, what: int, r: int, sender: int, about: int) -> None
 
 
 @inner
-def _receive(m: I64, now: int, what: int, r: int, sender: int, about: int) -> None:
+def _receive(m: Numbers, now: int, what: int, r: int, sender: int, about: int) -> None:
     """`Replica.step`."""
     if what == PREPARE:
         rules.on_prepare(m, now, r, sender, about)
@@ -204,7 +206,7 @@ def _receive(m: I64, now: int, what: int, r: int, sender: int, about: int) -> No
 
 
 @inner
-def _told(m: I64, sender: int, rid: int) -> bool:
+def _told(m: Numbers, sender: int, rid: int) -> bool:
     """`Client._on_reply`: whether that makes f+1."""
     replies, told = of_request(m, Q_REPLIES, rid), of_request(m, Q_TOLD, rid)
     if sender == 0 and m[told]:
@@ -217,7 +219,7 @@ def _told(m: I64, sender: int, rid: int) -> bool:
 
 
 @inner
-def _arrive(m: I64, now: int, made: int) -> bool:
+def _arrive(m: Numbers, now: int, made: int) -> bool:
     """The first flight arrives, at one receiver. True if it is the reply that a client was waiting for."""
     m[NOW] = now
     m[DELIVERED] += 1
@@ -251,7 +253,7 @@ def _arrive(m: I64, now: int, made: int) -> bool:
 
 
 @inner
-def _ring(m: I64, due: int, what: int) -> None:
+def _ring(m: Numbers, due: int, what: int) -> None:
     """An alarm went off."""
     r, timer = what // 3, what % 3
     alarm, deadline = of_timer(m, T_ALARM_AT, r, timer), of_timer(m, T_DEADLINE, r, timer)
@@ -276,7 +278,7 @@ def _ring(m: I64, due: int, what: int) -> None:
 
 
 @inner
-def _dry(m: I64, pair: int, needed: int) -> bool:
+def _dry(m: Numbers, pair: int, needed: int) -> bool:
     """Whether there are too few delays at hand of that pair."""
     at = m[AT_PAIR] + 3 * pair
     m[PAIR] = pair
@@ -284,7 +286,7 @@ def _dry(m: I64, pair: int, needed: int) -> bool:
 
 
 @inner
-def _dry_clients(m: I64, seq: int) -> bool:
+def _dry_clients(m: Numbers, seq: int) -> bool:
     """Whether the primary could not answer the requests of that batch."""
     first, count = m[of_batch(m, B_FIRST, seq)], m[of_batch(m, B_COUNT, seq)]
     for place in range(first, first + count):
@@ -295,7 +297,7 @@ def _dry_clients(m: I64, seq: int) -> bool:
 
 
 @inner
-def _asked(m: I64, made: int) -> bool:
+def _asked(m: Numbers, made: int) -> bool:
     """Whether the first flight brings something to somebody who has too few delays at hand to answer it."""
     what, about, sender = (
         m[of_flight(m, F_WHAT, made)] & ~PROCESS,
@@ -315,9 +317,16 @@ def _asked(m: I64, made: int) -> bool:
 
 
 @compiled
-def run(m: I64, until: int, number: int) -> int:
+def take_request(buffer: I64, sender: int, rid: int, at: int, arrival: int) -> None:
+    """The request of that number left *sender* at *at* and will be at the primary at *arrival*."""
+    m = begin(buffer)
+    lane.launch(m, arrival, lane.flight(m, REQUEST, sender, 0, rid, at))
+
+
+@compiled
+def run(buffer: I64, until: int, number: int) -> int:
     """Go on up to the event of SimPy at *until* with that *number*; why it stopped (`LIMIT` and those beside it)."""
-    inputs = 0
+    m, inputs = begin(buffer), 0
     while True:
         if m[WHY]:
             return UNCOVERED

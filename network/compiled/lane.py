@@ -6,7 +6,7 @@ are the item.
 
 from __future__ import annotations
 
-from tradebft.network.compiled.compiling import compiled, inner
+from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.memory import (
     ALARMS,
     AT_ALARM,
@@ -22,13 +22,13 @@ from tradebft.network.compiled.memory import (
     F_WHAT,
     FREE_FLIGHT,
     FREE_ROW,
-    I64,
     ITEM_BITS,
     ITEMS,
     LANE,
     LAUNCHED,
     NUMBER,
     ROWS_USED,
+    Numbers,
 )
 from tradebft.network.compiled.places import of_flight
 
@@ -40,7 +40,7 @@ def item_of(order: int) -> int:
 
 
 @inner
-def push(m: I64, heap: int, hole: int, time: int, order: int) -> None:
+def push(m: Numbers, heap: int, hole: int, time: int, order: int) -> None:
     """An entry comes to the *hole* of the heap that begins at *heap*, or to where it belongs above that."""
     while hole > 0:
         up = heap + 2 * ((hole - 1) >> 1)
@@ -54,7 +54,7 @@ def push(m: I64, heap: int, hole: int, time: int, order: int) -> None:
 
 
 @inner
-def _sink(m: I64, heap: int, size: int, time: int, order: int) -> None:
+def _sink(m: Numbers, heap: int, size: int, time: int, order: int) -> None:
     """Put an entry in the place of the first of *size*.
 
     The hole goes down to a leaf and the entry, which nearly always belongs there, up from it: comparing it on the way
@@ -75,15 +75,15 @@ def _sink(m: I64, heap: int, size: int, time: int, order: int) -> None:
 
 
 @inner
-def pop(m: I64, heap: int, size: int) -> None:
+def pop(m: Numbers, heap: int, size: int) -> None:
     """Take the first of *size* entries away."""
     last = heap + 2 * (size - 1)
     if size > 1:
         _sink(m, heap, size - 1, m[last], m[last + 1])
 
 
-@compiled
-def launch(m: I64, time: int, flight: int) -> None:
+@inner
+def launch(m: Numbers, time: int, flight: int) -> None:
     """*flight* is on its way; its first arrival is at *time*."""
     m[LAUNCHED] += 1
     push(m, m[AT_LANE], m[LANE], time, m[LAUNCHED] << ITEM_BITS | flight)
@@ -91,14 +91,14 @@ def launch(m: I64, time: int, flight: int) -> None:
 
 
 @inner
-def move_on(m: I64, time: int) -> None:
+def move_on(m: Numbers, time: int) -> None:
     """The first flight in the lane arrives next at *time*."""
     heap = m[AT_LANE]
     _sink(m, heap, m[LANE], time, m[heap + 1])
 
 
 @inner
-def free(m: I64, flight: int) -> None:
+def free(m: Numbers, flight: int) -> None:
     """The room of *flight* is for others."""
     row = m[of_flight(m, F_ROW, flight)]
     if row >= 0:
@@ -110,7 +110,7 @@ def free(m: I64, flight: int) -> None:
 
 
 @inner
-def leave(m: I64) -> None:
+def leave(m: Numbers) -> None:
     """The first flight in the lane has arrived everywhere."""
     flight = item_of(m[m[AT_LANE] + 1])
     pop(m, m[AT_LANE], m[LANE])
@@ -118,8 +118,8 @@ def leave(m: I64) -> None:
     free(m, flight)
 
 
-@compiled
-def flight(m: I64, what: int, sender: int, to: int, about: int, start: int) -> int:
+@inner
+def flight(m: Numbers, what: int, sender: int, to: int, about: int, start: int) -> int:
     """A flight with one receiver."""
     made = m[FREE_FLIGHT]
     m[FREE_FLIGHT] = m[of_flight(m, F_PLACE, made)]
@@ -135,7 +135,7 @@ def flight(m: I64, what: int, sender: int, to: int, about: int, start: int) -> i
 
 
 @inner
-def row(m: I64, made: int, count: int) -> int:
+def row(m: Numbers, made: int, count: int) -> int:
     """Room for the arrivals of a flight with *count* receivers."""
     found = m[FREE_ROW]
     m[FREE_ROW] = m[m[AT_FREE] + found]
@@ -145,7 +145,7 @@ def row(m: I64, made: int, count: int) -> int:
 
 
 @inner
-def alarm(m: I64, time: int, what: int) -> None:
+def alarm(m: Numbers, time: int, what: int) -> None:
     """A timer's alarm; it takes the number that an event of SimPy would."""
     push(m, m[AT_ALARM], m[ALARMS], time, m[NUMBER] << ITEM_BITS | what)
     m[NUMBER] += 1
@@ -153,7 +153,7 @@ def alarm(m: I64, time: int, what: int) -> None:
 
 
 @inner
-def quieten(m: I64) -> None:
+def quieten(m: Numbers) -> None:
     """The first alarm has rung."""
     pop(m, m[AT_ALARM], m[ALARMS])
     m[ALARMS] -= 1

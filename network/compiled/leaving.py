@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from tradebft.network.compiled import lane
 from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.memory import (
@@ -34,7 +33,6 @@ from tradebft.network.compiled.memory import (
     CPU,
     DRY,
     EVENTS,
-    I64,
     KEY_BITS,
     KILOBYTE_NS,
     LONGEST_NS,
@@ -67,6 +65,7 @@ from tradebft.network.compiled.memory import (
     T_DEADLINE,
     WEEKS,
     WHY,
+    Numbers,
 )
 from tradebft.network.compiled.places import (
     length,
@@ -77,25 +76,28 @@ from tradebft.network.compiled.places import (
     of_timer,
     row_of,
 )
+from tradebft.network.compiled.pointers import fractions, part
 
 _MASK = (1 << KEY_BITS) - 1
 
 
 @inner
-def proposal_size(m: I64, seq: int) -> int:
+def proposal_size(m: Numbers, seq: int) -> int:
     """Of the PrePrepare of *seq*."""
     return m[PRE_PREPARE_SIZE] + length(seq) + m[of_batch(m, B_SIZE, seq)]
 
 
 @inner
-def vote_size(m: I64, what: int, r: int, seq: int) -> int:
+def vote_size(m: Numbers, what: int, r: int, seq: int) -> int:
     """Of a Prepare, Commit or Checkpoint of *r*."""
     kind = PREPARE_SIZE if what == PREPARE else COMMIT_SIZE if what == COMMIT else CHECKPOINT_SIZE
     return m[kind] + length(seq) + length(r)
 
 
 @inner
-def note(m: I64, kind: int, sender: int, seq: int, about: int, receiver: int, time: int, sent: int) -> None:
+def note(
+    m: Numbers, kind: int, sender: int, seq: int, about: int, receiver: int, time: int, sent: int
+) -> None:
     """One event for the trace."""
     at = m[AT_EVENT] + 7 * m[EVENTS]
     m[at], m[at + 1], m[at + 2], m[at + 3] = kind, sender, seq, about
@@ -104,17 +106,17 @@ def note(m: I64, kind: int, sender: int, seq: int, about: int, receiver: int, ti
 
 
 @inner
-def take(m: I64, now: int, r: int, cost: int) -> int:
+def take(m: Numbers, now: int, r: int, cost: int) -> int:
     """`Processor.take`: queue *cost* ns of work; when it is done."""
     if m[ROUGH]:
-        cost = int(cost * m.view(np.float64)[of_link(m, AT_SLOW, r, m[NODES])])
+        cost = int(cost * fractions(m)[of_link(m, AT_SLOW, r, m[NODES])])
     free = of_replica(m, R_FREE_AT, r)
     m[free] = max(now, m[free]) + cost
     return m[free]
 
 
 @inner
-def _signed(m: I64, now: int, r: int, size: int) -> int:
+def _signed(m: Numbers, now: int, r: int, size: int) -> int:
     """When the processor has signed it."""
     if not m[CPU]:
         return now
@@ -122,9 +124,9 @@ def _signed(m: I64, now: int, r: int, size: int) -> int:
 
 
 @inner
-def _meet(m: I64, r: int, to: int, delay: int, luck: int) -> int:
+def _meet(m: Numbers, r: int, to: int, delay: int, luck: int) -> int:
     """The delay of a copy that nothing cuts off, `SimulatedBus._arrivals`; -1: lost. *luck*: where its draw is."""
-    f = m.view(np.float64)
+    f = fractions(m)
     factor = f[of_link(m, AT_SLOW, r, to)]
     if factor != 1.0:
         m[MISHAPS + SLOWED] += 1
@@ -139,7 +141,7 @@ def _meet(m: I64, r: int, to: int, delay: int, luck: int) -> int:
 
 
 @inner
-def _copies(m: I64, at: int, r: int, size: int, row: int, keys: int) -> int:
+def _copies(m: Numbers, at: int, r: int, size: int, row: int, keys: int) -> int:
     """How many copies of a broadcast arrive, and their *keys*, where messages are meddled with. *row*: of its draws."""
     others = m[NODES] - 1
     drawn, luck = m[AT_WEATHER] + row * others, m[AT_BROADCAST_LUCK] + row * others
@@ -161,12 +163,12 @@ def _copies(m: I64, at: int, r: int, size: int, row: int, keys: int) -> int:
             count += 1
     if m[BANDWIDTH]:
         m[free] = depart
-    m[keys : keys + count].sort()
+    part(m, keys, count).sort()
     return count
 
 
 @inner
-def _all_copies(m: I64, at: int, r: int, size: int, row: int, keys: int) -> int:
+def _all_copies(m: Numbers, at: int, r: int, size: int, row: int, keys: int) -> int:
     """The same where all is calm."""
     others = m[NODES] - 1
     drawn = m[AT_WEATHER] + row * others
@@ -179,7 +181,7 @@ def _all_copies(m: I64, at: int, r: int, size: int, row: int, keys: int) -> int:
         for i in range(others):  # the interface sends copy after copy, by the receivers' numbers
             depart += copy
             m[keys + i] = m[drawn + i] + ((depart - at) << KEY_BITS)
-        m[keys : keys + others].sort()
+        part(m, keys, others).sort()
     else:
         for i in range(others):
             m[keys + i] = m[drawn + i]
@@ -187,7 +189,7 @@ def _all_copies(m: I64, at: int, r: int, size: int, row: int, keys: int) -> int:
 
 
 @inner
-def broadcast(m: I64, now: int, r: int, what: int, about: int, size: int) -> None:
+def broadcast(m: Numbers, now: int, r: int, what: int, about: int, size: int) -> None:
     """To all others: a message about a sequence, or the Status of that number."""
     if m[of_replica(m, R_MUTE, r)]:
         return
@@ -216,7 +218,7 @@ def broadcast(m: I64, now: int, r: int, what: int, about: int, size: int) -> Non
 
 
 @inner
-def _depart(m: I64, at: int, r: int, size: int) -> int:
+def _depart(m: Numbers, at: int, r: int, size: int) -> int:
     """When one copy has left the interface of *r*."""
     m[BYTES_SENT] += size
     if not m[BANDWIDTH]:
@@ -227,7 +229,7 @@ def _depart(m: I64, at: int, r: int, size: int) -> int:
 
 
 @inner
-def _next_delay(m: I64, r: int, to: int, pair: int) -> int:
+def _next_delay(m: Numbers, r: int, to: int, pair: int) -> int:
     """The loop has seen to it that there is one. -1: the message is lost."""
     place = m[pair] * m[ALONE_ROW] + m[pair + 1]
     delay = m[m[AT_ALONE] + place]
@@ -236,7 +238,7 @@ def _next_delay(m: I64, r: int, to: int, pair: int) -> int:
 
 
 @inner
-def alone(m: I64, now: int, r: int, to: int, what: int, about: int, size: int) -> None:
+def alone(m: Numbers, now: int, r: int, to: int, what: int, about: int, size: int) -> None:
     """To one other replica. The loop has seen to it that there are delays enough for this pair."""
     if m[of_replica(m, R_MUTE, r)]:
         return
@@ -257,7 +259,7 @@ def alone(m: I64, now: int, r: int, to: int, what: int, about: int, size: int) -
 
 
 @inner
-def _reply(m: I64, now: int, r: int, rid: int, seq: int, delay: int) -> None:
+def _reply(m: Numbers, now: int, r: int, rid: int, seq: int, delay: int) -> None:
     client, size = m[of_request(m, Q_CLIENT, rid)], m[of_request(m, Q_REPLY_SIZE, rid)] + length(r)
     at = _signed(m, now, r, size)
     m[MESSAGES + REPLY] += 1
@@ -270,7 +272,7 @@ def _reply(m: I64, now: int, r: int, rid: int, seq: int, delay: int) -> None:
 
 
 @inner
-def answer(m: I64, now: int, rid: int, seq: int) -> None:
+def answer(m: Numbers, now: int, rid: int, seq: int) -> None:
     """The primary's reply to a request, the first or once more."""
     client = m[of_request(m, Q_CLIENT, rid)]
     delay = _next_delay(m, 0, client, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + client))
@@ -278,7 +280,7 @@ def answer(m: I64, now: int, rid: int, seq: int) -> None:
 
 
 @inner
-def reply(m: I64, now: int, r: int, place: int, seq: int) -> None:
+def reply(m: Numbers, now: int, r: int, place: int, seq: int) -> None:
     """To the client of the request at *place* in the order."""
     rid = m[of_request(m, Q_PLACE, place)]
     if r == 0:
@@ -294,7 +296,7 @@ def reply(m: I64, now: int, r: int, place: int, seq: int) -> None:
 
 
 @inner
-def set_timer(m: I64, now: int, r: int, timer: int, delay: int) -> None:
+def set_timer(m: Numbers, now: int, r: int, timer: int, delay: int) -> None:
     """`Timers.set`."""
     m[of_timer(m, T_DEADLINE, r, timer)] = now + delay
     alarm = of_timer(m, T_ALARM_AT, r, timer)
@@ -304,6 +306,6 @@ def set_timer(m: I64, now: int, r: int, timer: int, delay: int) -> None:
 
 
 @inner
-def cancel_timer(m: I64, r: int, timer: int) -> None:
+def cancel_timer(m: Numbers, r: int, timer: int) -> None:
     """`Timers.cancel`."""
     m[of_timer(m, T_DEADLINE, r, timer)] = -1

@@ -11,6 +11,7 @@ from tradebft.consensus.interface import Config
 from tradebft.network.costs import CpuCosts
 
 I64 = NDArray[np.int64]
+Numbers = NDArray[np.int64]  # a buffer, to compiled functions where it begins (`pointers`)
 
 # Kinds of message and event, as they enter the trace digest; PROCESS: the receiver's processor is done with it.
 REQUEST, PRE_PREPARE, PREPARE, COMMIT, REPLY, CHECKPOINT, STATUS, FETCH_REPLY = 1, 2, 3, 4, 5, 6, 9, 11

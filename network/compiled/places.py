@@ -17,7 +17,6 @@ from tradebft.network.compiled.memory import (
     CHECKPOINTS_COUNTED,
     FETCH_REPLY,
     FLIGHT,
-    I64,
     NODES,
     Q_REPLIED,
     Q_SEQUENCE,
@@ -29,47 +28,48 @@ from tradebft.network.compiled.memory import (
     SLOT_MASK,
     STATUS,
     K,
+    Numbers,
 )
 
 
 @inner
-def of_replica(m: I64, field: int, r: int) -> int:
+def of_replica(m: Numbers, field: int, r: int) -> int:
     """A field of replica *r*."""
     return m[AT_REPLICA] + r * REPLICA + field
 
 
 @inner
-def of_slot(m: I64, field: int, r: int, slot: int) -> int:
+def of_slot(m: Numbers, field: int, r: int, slot: int) -> int:
     """A field of a slot (the last bits of a sequence) at replica *r*."""
     return m[AT_SLOT] + (r * (m[SLOT_MASK] + 1) + slot) * SLOT + field
 
 
 @inner
-def of_timer(m: I64, field: int, r: int, timer: int) -> int:
+def of_timer(m: Numbers, field: int, r: int, timer: int) -> int:
     """A field of one of the timers of *r*."""
     return m[AT_TIMER] + (r * 3 + timer) * 2 + field
 
 
 @inner
-def of_flight(m: I64, field: int, flight: int) -> int:
+def of_flight(m: Numbers, field: int, flight: int) -> int:
     """A field of a flight."""
     return m[AT_FLIGHT] + flight * FLIGHT + field
 
 
 @inner
-def of_batch(m: I64, field: int, seq: int) -> int:
+def of_batch(m: Numbers, field: int, seq: int) -> int:
     """A field of the batch of *seq*."""
     return m[AT_BATCH] + seq * BATCH_FIELDS + field
 
 
 @inner
-def of_request(m: I64, field: int, number: int) -> int:
+def of_request(m: Numbers, field: int, number: int) -> int:
     """A field of a request."""
     return m[AT_REQUEST] + number * REQUEST_FIELDS + field
 
 
 @inner
-def seq_of(m: I64, kind: int, about: int) -> int:
+def seq_of(m: Numbers, kind: int, about: int) -> int:
     """The sequence that a message bears."""
     if kind == REPLY:
         return m[of_request(m, Q_REPLIED, about)]
@@ -79,26 +79,26 @@ def seq_of(m: I64, kind: int, about: int) -> int:
 
 
 @inner
-def of_link(m: I64, region: int, a: int, b: int) -> int:
+def of_link(m: Numbers, region: int, a: int, b: int) -> int:
     """Of what goes from replica *a* to *b* or a client: a place in cut, slow or loss, that begins at *region*."""
     n = m[NODES]
     return m[region] + a * (n + 1) + min(b, n)
 
 
 @inner
-def votes_for(m: I64, r: int, seq: int) -> int:
+def votes_for(m: Numbers, r: int, seq: int) -> int:
     """The votes for a checkpoint at *seq* that *r* counted."""
     return m[AT_VOTES] + 3 * (r * CHECKPOINTS_COUNTED + seq // m[K] % CHECKPOINTS_COUNTED)
 
 
 @inner
-def row_of(m: I64, flight_row: int) -> int:
+def row_of(m: Numbers, flight_row: int) -> int:
     """The first key of a row of arrivals."""
     return m[AT_ARRIVALS] + flight_row * (m[NODES] - 1)
 
 
 @inner
-def newly(m: I64, words: int, voter: int) -> bool:
+def newly(m: Numbers, words: int, voter: int) -> bool:
     """Whether *voter* was not among those of the two words at *words*; it is now. Of a crowd nobody keeps account."""
     if m[NODES] > ASKERS:
         return True

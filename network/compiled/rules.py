@@ -57,7 +57,6 @@ from tradebft.network.compiled.memory import (
     FAULTS,
     FRESH_BYTES,
     HIGH_VOTE,
-    I64,
     IGNORED,
     KNOWN_REQUEST,
     LAST_COMMIT,
@@ -111,6 +110,7 @@ from tradebft.network.compiled.memory import (
     WINDOW,
     K,
     L,
+    Numbers,
 )
 from tradebft.network.compiled.places import (
     length,
@@ -126,12 +126,12 @@ CHECKPOINTS_AHEAD = 4  # that a replica may be behind: more would push votes out
 
 
 @inner
-def _high(m: I64, r: int) -> int:
+def _high(m: Numbers, r: int) -> int:
     return min(m[of_replica(m, R_LOW, r)], m[of_replica(m, R_EXECUTED, r)]) + m[L]
 
 
 @inner
-def _may_propose(m: I64) -> bool:
+def _may_propose(m: Numbers) -> bool:
     executed, seq = m[of_replica(m, R_EXECUTED, 0)], m[NEXT_SEQ]
     # `caught_up`: every proposal here has its batch.
     caught_up = executed >= m[of_replica(m, R_LOW, 0)]
@@ -139,20 +139,20 @@ def _may_propose(m: I64) -> bool:
 
 
 @inner
-def reach(m: I64, r: int, seq: int) -> None:
+def reach(m: Numbers, r: int, seq: int) -> None:
     """`State.slot`: there is one for *seq*."""
     top = of_replica(m, R_TOP, r)
     m[top] = max(m[top], seq)
 
 
 @inner
-def _accept(m: I64, now: int, r: int, seq: int, slot: int) -> None:
+def _accept(m: Numbers, now: int, r: int, seq: int, slot: int) -> None:
     m[of_slot(m, S_ACCEPTED, r, slot)], m[of_slot(m, S_ACCEPTED_NS, r, slot)] = 1, now
     reach(m, r, seq)
 
 
 @inner
-def _mark(m: I64, rid: int) -> None:
+def _mark(m: Numbers, rid: int) -> None:
     """`ClientTable.mark` at the primary."""
     client, size = m[of_request(m, Q_CLIENT, rid)], m[CLIENT_RING]
     done, low = m[AT_DONE] + client * size, m[AT_CLIENT] + client
@@ -163,7 +163,7 @@ def _mark(m: I64, rid: int) -> None:
 
 
 @inner
-def _committed(m: I64, now: int, r: int, seq: int) -> None:
+def _committed(m: Numbers, now: int, r: int, seq: int) -> None:
     """`Recorder.committed`."""
     note(m, COMMITTED, r, seq, seq, 0, now, now)
     note(m, EXECUTED, r, seq, seq, 0, now, now)
@@ -183,7 +183,7 @@ def _committed(m: I64, now: int, r: int, seq: int) -> None:
 
 
 @inner
-def hand_out(m: I64, now: int, r: int) -> None:
+def hand_out(m: Numbers, now: int, r: int) -> None:
     """`Replica.hand_out` of the next in the order, and `ReplicaNode._execute`."""
     m[of_replica(m, R_EXECUTED, r)] += 1
     seq = m[of_replica(m, R_EXECUTED, r)]
@@ -203,7 +203,7 @@ def hand_out(m: I64, now: int, r: int) -> None:
 
 
 @inner
-def _oldest(m: I64, r: int) -> int:
+def _oldest(m: Numbers, r: int) -> int:
     """`Changing._oldest` at a backup that knows no requests but those proposed; 0: none."""
     first = max(m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]) + 1
     for seq in range(first, m[of_replica(m, R_TOP, r)] + 1):
@@ -213,7 +213,7 @@ def _oldest(m: I64, r: int) -> int:
 
 
 @inner
-def progressed(m: I64, now: int, r: int) -> None:
+def progressed(m: Numbers, now: int, r: int) -> None:
     """`Changing.progressed`."""
     watched = of_replica(m, R_WATCHED, r)
     if not m[watched] or m[watched] > m[of_replica(m, R_EXECUTED, r)]:
@@ -226,7 +226,7 @@ def progressed(m: I64, now: int, r: int) -> None:
 
 
 @inner
-def execute_in_order(m: I64, now: int, r: int) -> bool:
+def execute_in_order(m: Numbers, now: int, r: int) -> bool:
     """`Replica.execute_in_order`. Whether anything was executed."""
     executed, done = of_replica(m, R_EXECUTED, r), False
     while m[executed] < m[of_replica(m, R_TOP, r)] and m[executed] >= m[of_replica(m, R_LOW, r)]:
@@ -240,7 +240,7 @@ def execute_in_order(m: I64, now: int, r: int) -> bool:
 
 
 @inner
-def _advance(m: I64, now: int, r: int, seq: int, slot: int) -> bool:
+def _advance(m: Numbers, now: int, r: int, seq: int, slot: int) -> bool:
     """`Replica.advance`: everything that the votes gathered so far allow. Whether that was anything."""
     done = False
     if not m[of_slot(m, S_PREPARED, r, slot)] and m[of_slot(m, S_PREPARES, r, slot)] >= m[QUORUM] - 1:
@@ -262,7 +262,7 @@ def _advance(m: I64, now: int, r: int, seq: int, slot: int) -> bool:
 
 
 @inner
-def _propose_batch(m: I64, now: int) -> None:
+def _propose_batch(m: Numbers, now: int) -> None:
     """`Waiting.take` and `Replica._propose_batch`."""
     first = m[TAKEN]
     count, room, size = 0, m[BATCH_BYTES], 0
@@ -291,7 +291,7 @@ def _propose_batch(m: I64, now: int) -> None:
 
 
 @inner
-def propose(m: I64, now: int) -> bool:
+def propose(m: Numbers, now: int) -> bool:
     """`Replica.propose`. Whether it had any effect."""
     before = m[BATCH_SET]
     done = False
@@ -313,7 +313,7 @@ def propose(m: I64, now: int) -> bool:
 
 
 @inner
-def on_request(m: I64, now: int, rid: int) -> None:
+def on_request(m: Numbers, now: int, rid: int) -> None:
     """`Replica._on_request` at the primary."""
     seq = m[of_request(m, Q_PROPOSED, rid)]
     if seq and m[of_replica(m, R_EXECUTED, 0)] >= seq:
@@ -341,7 +341,7 @@ def on_request(m: I64, now: int, rid: int) -> None:
 
 
 @inner
-def _fits(m: I64, now: int, r: int, seq: int) -> bool:
+def _fits(m: Numbers, now: int, r: int, seq: int) -> bool:
     """Whether *seq* lies between the watermarks; if not, `Replica._misfit`."""
     if seq <= m[of_replica(m, R_LOW, r)]:
         m[IGNORED + OLD_VOTE] += 1
@@ -359,7 +359,7 @@ def _fits(m: I64, now: int, r: int, seq: int) -> bool:
 
 
 @inner
-def on_pre_prepare(m: I64, now: int, r: int, seq: int) -> None:
+def on_pre_prepare(m: Numbers, now: int, r: int, seq: int) -> None:
     """`Replica._on_pre_prepare` and `prepare`."""
     if not _fits(m, now, r, seq):
         return
@@ -385,7 +385,7 @@ def on_pre_prepare(m: I64, now: int, r: int, seq: int) -> None:
 
 
 @inlined
-def _counts(m: I64, now: int, r: int, sender: int, seq: int, voters: int) -> bool:
+def _counts(m: Numbers, now: int, r: int, sender: int, seq: int, voters: int) -> bool:
     """Whether a Prepare or Commit of *sender* is the first and may still change something; *voters*: whose came before,
     a field of the slot."""
     if not _fits(m, now, r, seq):
@@ -401,14 +401,14 @@ def _counts(m: I64, now: int, r: int, sender: int, seq: int, voters: int) -> boo
 
 
 @inner
-def _go_on(m: I64, now: int, r: int, seq: int, slot: int) -> None:
+def _go_on(m: Numbers, now: int, r: int, seq: int, slot: int) -> None:
     """`Replica._go_on`."""
     if _advance(m, now, r, seq, slot) and r == 0:
         propose(m, now)
 
 
 @inner
-def on_prepare(m: I64, now: int, r: int, sender: int, seq: int) -> None:
+def on_prepare(m: Numbers, now: int, r: int, sender: int, seq: int) -> None:
     """`Replica._on_prepare`. Votes that come before their proposal are counted, and count when it comes."""
     if not _counts(m, now, r, sender, seq, S_PREPARES_OF):
         return
@@ -420,7 +420,7 @@ def on_prepare(m: I64, now: int, r: int, sender: int, seq: int) -> None:
 
 
 @inner
-def on_commit(m: I64, now: int, r: int, sender: int, seq: int) -> None:
+def on_commit(m: Numbers, now: int, r: int, sender: int, seq: int) -> None:
     """`Replica._on_commit`."""
     if not _counts(m, now, r, sender, seq, S_COMMITS_OF):
         return
@@ -437,7 +437,7 @@ def on_commit(m: I64, now: int, r: int, sender: int, seq: int) -> None:
 
 
 @inner
-def _prove_snapshot(m: I64, r: int, seq: int) -> None:
+def _prove_snapshot(m: Numbers, r: int, seq: int) -> None:
     """`Snapshots.prove_snapshot`: it was taken, and is stable."""
     if m[SNAPSHOTS] and seq % m[SNAPSHOTS] == 0:
         m[of_replica(m, R_PROOF_BEFORE, r)] = m[of_replica(m, R_PROOF, r)]
@@ -445,7 +445,7 @@ def _prove_snapshot(m: I64, r: int, seq: int) -> None:
 
 
 @inner
-def stabilise(m: I64, now: int, r: int, seq: int) -> None:
+def stabilise(m: Numbers, now: int, r: int, seq: int) -> None:
     """`Replica.stabilise`."""
     for gone in range(m[of_replica(m, R_LOW, r)] + 1, seq + 1):
         first = of_slot(m, 0, r, gone & m[SLOT_MASK])
@@ -465,7 +465,7 @@ def stabilise(m: I64, now: int, r: int, seq: int) -> None:
 
 
 @inner
-def on_checkpoint(m: I64, now: int, r: int, sender: int, seq: int) -> None:
+def on_checkpoint(m: Numbers, now: int, r: int, sender: int, seq: int) -> None:
     """`Replica._on_checkpoint`."""
     low = m[of_replica(m, R_LOW, r)]
     if seq <= low:
@@ -484,7 +484,7 @@ def on_checkpoint(m: I64, now: int, r: int, sender: int, seq: int) -> None:
 
 
 @inner
-def on_executed(m: I64, now: int, r: int, seq: int) -> None:
+def on_executed(m: Numbers, now: int, r: int, seq: int) -> None:
     """`Replica._on_executed`, and `vote_checkpoint` where one is due."""
     if seq > m[of_replica(m, R_LOW, r)]:
         took(m, now, r, seq & m[SLOT_MASK])
