@@ -37,7 +37,7 @@ from tradebft.chain.rules import states
 from tradebft.chain.rules.context import OK, Context, Rejected
 from tradebft.chain.rules.objects import BANK, NEVER, Member
 from tradebft.chain.rules.table import RULES
-from tradebft.chain.rules.views import view_of
+from tradebft.chain.rules.views import bank_views, view_of
 from tradebft.chain.state import State
 from tradebft.chain.transaction import TRANSACTION_BYTES_MAX, Transaction
 from tradebft.chain.tree import MapProof
@@ -281,8 +281,14 @@ class Ledger:
         Raises:
             ValueError: no such member.
         """
-        about = [self.audit[number] for number in self._about.get(member, ())]
-        return view_of(self.state, self.audit, about, member)
+        return view_of(self.state, self.audit, self._records_about(member), member)
+
+    def bank_views(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every bank and its `view`, in not much more than the time of one."""
+        return bank_views(self.state, self._records_about)
+
+    def _records_about(self, member: str) -> list[AuditRecord]:
+        return [self.audit[number] for number in self._about.get(member, ())]
 
     def validators(self, height: int | None = None) -> tuple[str, ...]:
         """Who votes at a height (default: the next one), in the order of the genesis, newcomers after."""

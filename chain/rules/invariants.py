@@ -8,7 +8,7 @@ there.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -278,9 +278,12 @@ def _views(ledger: Ledger, report: _Report) -> None:
     """Search every bank's view for names and tokens that are none of its business."""
     state = ledger.state
     banks = {m.id for m in state.members.rows.values() if m.role == BANK}
-    for bank in banks:
-        customers = {firm for firm, at in state.kyc.rows if at == bank}
-        for text in _texts(ledger.view(bank)):
+    customers_of: defaultdict[str, set[str]] = defaultdict(set)
+    for firm, bank in state.kyc.rows:
+        customers_of[bank].add(firm)
+    for bank, view in ledger.bank_views():
+        customers = customers_of[bank]
+        for text in _texts(view):
             if text in banks and text != bank:
                 report("I13", bank, f"its view names {text}")
             if text in state.firms and text not in customers:

@@ -11,12 +11,26 @@ take encryption that this project does not model. docs/limits.md says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from tradebft.chain.receipt import AuditRecord
-from tradebft.chain.rules.objects import AUDITOR, BANK, FIRM, REGULATOR, Declaration
+from tradebft.chain.rules.objects import (
+    AUDITOR,
+    BANK,
+    FIRM,
+    REGULATOR,
+    Consent,
+    Declaration,
+    Financing,
+    Kyc,
+    Policy,
+    Repayment,
+    TaxFiling,
+)
 from tradebft.chain.state import State
 
 _BALANCES = ("cap", "ratio_bp", "reserved", "drawn", "shortfall")
@@ -35,7 +49,7 @@ def view_of(
         everything = {table.name: [plain(v) for v in table.rows.values()] for table in state.tables}
         return {**everything, "records": [plain(record) for record in audit]}
     if who.role == BANK:
-        return _bank(state, about, member)
+        return _bank(state, about, member, _portfolios(state)[member])
     if who.role == FIRM:
         return _firm(state, about, member)
     return {
@@ -53,38 +67,66 @@ def view_of(
     }
 
 
-def _bank(state: State, about: Iterable[AuditRecord], bank: str) -> dict[str, Any]:
-    customers = {firm for firm, at in state.kyc.rows if at == bank}
-    loans = [f for f in state.financings.rows.values() if f.bank == bank]
-    lean_on = {share.token for f in loans for share in f.allocations}
-    billed = {share.token for f in loans for share in f.invoices}
-    mine = {f.id for f in loans}
+def bank_views(
+    state: State, about: Callable[[str], Iterable[AuditRecord]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every bank and its `view_of`, in the time of one: the objects are sorted by bank once."""
+    portfolios = _portfolios(state)
+    for member in state.members.rows.values():
+        if member.role == BANK:
+            yield member.id, _bank(state, about(member.id), member.id, portfolios[member.id])
+
+
+@dataclass(slots=True)
+class _Portfolio:
+    """What is a bank's, in the order of the tables."""
+
+    kyc: list[Kyc] = field(default_factory=list)
+    consents: list[Consent] = field(default_factory=list)
+    loans: list[Financing] = field(default_factory=list)
+    repayments: list[Repayment] = field(default_factory=list)
+    policies: list[tuple[Policy, int]] = field(default_factory=list)  # and the amount assigned to it
+    filings: list[tuple[TaxFiling, int]] = field(default_factory=list)  # and the amount that it paid against
+
+
+def _portfolios(state: State) -> defaultdict[str, _Portfolio]:
+    found: defaultdict[str, _Portfolio] = defaultdict(_Portfolio)
+    for kyc in state.kyc.rows.values():
+        found[kyc.bank].kyc.append(kyc)
+    for consent in state.consents.rows.values():
+        found[consent.bank].consents.append(consent)
+    for loan in state.financings.rows.values():
+        found[loan.bank].loans.append(loan)
+    for repayment in state.repayments.rows.values():
+        of = state.financings.get(repayment.financing)
+        if of is not None and of.bank == repayment.bank:
+            found[repayment.bank].repayments.append(repayment)
+    for policy in state.policies.rows.values():
+        for bank, amount in policy.assignments:
+            found[bank].policies.append((policy, amount))
+    for filing in state.filings.rows.values():
+        for bank, amount in filing.payments:
+            found[bank].filings.append((filing, amount))
+    return found
+
+
+def _bank(state: State, about: Iterable[AuditRecord], bank: str, own: _Portfolio) -> dict[str, Any]:
+    lean_on = {share.token for f in own.loans for share in f.allocations}
+    billed = {share.token for f in own.loans for share in f.invoices}
     return {
         "member": [plain(state.members[bank])],
-        "firm": [_without(state.firms[id], "registered_by") for id in sorted(customers)],
-        "kyc": [plain(k) for k in state.kyc.rows.values() if k.bank == bank],
-        "consent": [plain(c) for c in state.consents.rows.values() if c.bank == bank],
-        "financing": [plain(f) for f in loans],
-        "repayment": [
-            plain(r) for r in state.repayments.rows.values() if r.bank == bank and r.financing in mine
-        ],
+        "firm": [_without(state.firms[id], "registered_by") for id in sorted({k.firm for k in own.kyc})],
+        "kyc": [plain(k) for k in own.kyc],
+        "consent": [plain(c) for c in own.consents],
+        "financing": [plain(f) for f in own.loans],
+        "repayment": [plain(r) for r in own.repayments],
         "declaration": [_as_signed(state.declarations[token]) for token in sorted(lean_on)],
         "invoice": [
             _without(state.invoices[token], "used", "holder", "live", "combinations")
             for token in sorted(billed)
         ],
-        "policy": [
-            {"token": p.token, "assigned": amount}
-            for p in state.policies.rows.values()
-            for to, amount in p.assignments
-            if to == bank
-        ],
-        "filing": [
-            {"token": t.token, "used": amount}
-            for t in state.filings.rows.values()
-            for by, amount in t.payments
-            if by == bank
-        ],
+        "policy": [{"token": p.token, "assigned": amount} for p, amount in own.policies],
+        "filing": [{"token": t.token, "used": amount} for t, amount in own.filings],
         "parameters": [plain(state.parameters_now)],
         "records": _own_records(about, bank),
     }

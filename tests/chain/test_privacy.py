@@ -1,7 +1,10 @@
 """Who learns what."""
 
+from collections import defaultdict
+
 import pytest
 from tradebft.chain.crypto import token
+from tradebft.chain.rules import views
 from tradebft.chain.rules.identifiers import (
     customs_number,
     declaration_token,
@@ -11,6 +14,7 @@ from tradebft.chain.rules.identifiers import (
     uscc_token,
     uscc_valid,
 )
+from tradebft.chain.rules.invariants import check
 from tradebft.chain.rules.payloads import (
     DeclAmend,
     DeclAnchor,
@@ -173,3 +177,24 @@ def test_invoice_numbers_lose_what_typists_vary():
     assert len({plain_number(n) for n in ("INV-0042", "inv 0042", "INV0042-01", "INV.OO42/1")}) == 1
     assert plain_number("INV-0042") != plain_number("INV-0043")
     assert plain_number("17") == "17"
+
+
+def test_all_banks_views_at_once_are_their_views_one_by_one(town):
+    goods = town.declare("firm.1", value=1_000_000)
+    for bank in (A, B):
+        loan = town.lent({goods: 100_000}, bank=bank)
+        town.must(Repay(loan, 5_000, "BUYER_RECEIPT", "r"), bank)
+    at_once = dict(town.ledger.bank_views())
+    assert {A, B} <= set(at_once)
+    assert at_once == {bank: town.ledger.view(bank) for bank in at_once}
+    assert [r["amount"] for r in at_once[A]["repayment"]] == [5_000]
+
+
+def test_a_view_that_shows_anothers_business_is_found(town, monkeypatch):
+    goods = town.declare("firm.1", value=1_000_000)
+    for bank in (A, B):
+        town.lent({goods: 100_000}, bank=bank)
+    assert check(town.ledger) == []
+    portfolios = views._portfolios
+    monkeypatch.setattr(views, "_portfolios", lambda state: defaultdict(lambda: portfolios(state)[B]))
+    assert {(v.invariant, v.about) for v in check(town.ledger)} == {("I13", A), ("I13", "policy_bank")}
