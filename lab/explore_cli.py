@@ -205,6 +205,7 @@ def tune(
     help="How far a figure may move; * fits any part of a key; repeatable.  [default: work=10, others 0]",
 )  # fmt: skip
 @click.option("--no-time", is_flag=True, help="Do not compare how long runs take.")
+@engine_option
 @click.option(
     "--benchmark", type=click.Path(path_type=Path), metavar="FILE",
     help="Write figures for github-action-benchmark (customSmallerIsBetter).",
@@ -217,6 +218,7 @@ def gate(
     update: bool,
     changes: Sequence[str],
     no_time: bool,
+    engine: str,
     benchmark: Path | None,
     as_json: bool,
     quiet: bool,
@@ -235,9 +237,9 @@ def gate(
     before = None if update else gates.read(against)
     with shown(quiet) as drawn:
         if before is None:
-            now = gates.look(loaded, not no_time, drawn, thorough=True)
+            now = gates.look(loaded, not no_time, drawn, thorough=True, engine=engine)
         else:
-            verdict = gates.check(before, loaded, allowed, not no_time, drawn)
+            verdict = gates.check(before, loaded, allowed, not no_time, drawn, engine)
             now = verdict.now
     if benchmark is not None:
         gates.write_benchmark(benchmark, now)

@@ -39,10 +39,11 @@ Figure = float | int | str | bool | None
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What one scenario showed: its resolved *settings*, and its *figures* by dotted key."""
+    """What one scenario showed: its resolved *settings*, its *figures* by dotted key, and which *engine* ran it."""
 
     settings: dict[str, Any]
     figures: dict[str, Figure]
+    engine: str = "reference"
 
 
 class Baseline(msgspec.Struct, frozen=True):
@@ -79,18 +80,22 @@ class Verdict(NamedTuple):
 
 
 def look(
-    scenarios: Sequence[Scenario], timed: bool = True, progress: Progress = silent, thorough: bool = False
+    scenarios: Sequence[Scenario],
+    timed: bool = True,
+    progress: Progress = silent,
+    thorough: bool = False,
+    engine: str = "reference",
 ) -> Baseline:
     """Run each of *scenarios* and keep what it shows; *timed*: with what it costs; *thorough*: measured longer, since
     others will be compared with it.
 
     ScenarioError where two have one name, or where two runs of one are not alike."""
     works = {scenario.name: Work() for scenario in scenarios} if timed else {}
-    return _look(scenarios, works, AGAIN if thorough else 1, progress)
+    return _look(scenarios, works, AGAIN if thorough else 1, progress, engine)
 
 
 def _look(
-    scenarios: Sequence[Scenario], works: Mapping[str, Work], times: int, progress: Progress
+    scenarios: Sequence[Scenario], works: Mapping[str, Work], times: int, progress: Progress, engine: str
 ) -> Baseline:
     """*works*: of each scenario that is timed, what its runs cost."""
     names = [scenario.name for scenario in scenarios]
@@ -99,22 +104,23 @@ def _look(
     kept = {}
     for done, scenario in enumerate(scenarios):
         progress("scenarios", done, len(scenarios))
-        found = dict(figures(metrics.document(_run(scenario, silent))))
+        records = _run(scenario, silent, engine)
+        found = dict(figures(metrics.document(records)))
         for _ in range(times if scenario.name in works else 0):
-            found[WORK] = _pieces(scenario, found["trace_digest"], works[scenario.name])
-        kept[scenario.name] = Kept(scenario.resolved(), found)
+            found[WORK] = _pieces(scenario, found["trace_digest"], works[scenario.name], engine)
+        kept[scenario.name] = Kept(scenario.resolved(), found, records.engine)
     progress("scenarios", len(scenarios), len(scenarios))
     return Baseline(metrics.tradebft_version(), kept)
 
 
-def _pieces(scenario: Scenario, digest: Figure, work: Work) -> float:
+def _pieces(scenario: Scenario, digest: Figure, work: Work, engine: str) -> float:
     """Run *scenario* for some seconds more; what a run cost, by all that *work* knows."""
     begun, before = time.perf_counter(), len(work.runs_ns)
     while (done := len(work.runs_ns) - before) < RUNS_MIN or (
         done < RUNS_MAX and time.perf_counter() - begun < SECONDS_MIN
     ):
         work.begin()
-        records = _run(scenario, work)
+        records = _run(scenario, work, engine)
         work.end()
         if records.trace_digest != digest:
             raise ScenarioError(
@@ -123,8 +129,8 @@ def _pieces(scenario: Scenario, digest: Figure, work: Work) -> float:
     return round(work.pieces, 3)
 
 
-def _run(scenario: Scenario, progress: Progress) -> Records:
-    records = execute(scenario, progress)
+def _run(scenario: Scenario, progress: Progress, engine: str) -> Records:
+    records = execute(scenario, progress, engine=engine)
     if not records.complete:
         raise KeyboardInterrupt
     return records
@@ -136,10 +142,11 @@ def check(
     allowed: Mapping[str, float],
     timed: bool = True,
     progress: Progress = silent,
+    engine: str = "reference",
 ) -> Verdict:
     """What moved since *before* (see `compare`). Work beyond what is allowed is measured longer before it counts."""
     works = {scenario.name: Work() for scenario in scenarios} if timed else {}
-    now = _look(scenarios, works, 1, progress)
+    now = _look(scenarios, works, 1, progress, engine)
     verdict = compare(before, now, allowed)
     for _ in range(AGAIN):
         slow = {one.scenario for one in verdict.moved if one.key == WORK and one.beyond}
@@ -147,15 +154,15 @@ def check(
             break
         for scenario in scenarios:
             if scenario.name in slow:
-                now = _measured_longer(now, scenario, works[scenario.name])
+                now = _measured_longer(now, scenario, works[scenario.name], engine)
         verdict = compare(before, now, allowed)
     return verdict
 
 
-def _measured_longer(now: Baseline, scenario: Scenario, work: Work) -> Baseline:
+def _measured_longer(now: Baseline, scenario: Scenario, work: Work, engine: str) -> Baseline:
     """*now* with what *scenario* costs by all of its runs so far, and some more."""
     kept = now.scenarios[scenario.name]
-    figures = {**kept.figures, WORK: _pieces(scenario, kept.figures["trace_digest"], work)}
+    figures = {**kept.figures, WORK: _pieces(scenario, kept.figures["trace_digest"], work, engine)}
     return replace(now, scenarios={**now.scenarios, scenario.name: replace(kept, figures=figures)})
 
 
@@ -164,11 +171,17 @@ def _measured_longer(now: Baseline, scenario: Scenario, work: Work) -> Baseline:
 
 def compare(before: Baseline, now: Baseline, allowed: Mapping[str, float]) -> Verdict:
     """What moved from *before* to *now*. *allowed*: by how many per cent a figure may, by key or pattern (`*`); the
-    last that fits counts. ResultsError where *before* lacks a scenario."""
+    last that fits counts. ResultsError where *before* lacks a scenario, or another engine's time would be compared."""
     moved, reasons = [], []
     for name, kept in now.scenarios.items():
         if name not in before.scenarios:
             raise ResultsError(f"the baseline holds no scenario {name!r}; keep one with --update")
+        other = before.scenarios[name]
+        if other.engine != kept.engine and WORK in other.figures and WORK in kept.figures:
+            raise ResultsError(
+                f"{name}: the baseline holds what engine {other.engine} took, which says nothing about engine "
+                f"{kept.engine}; expected --no-time, --engine {other.engine}, or a new baseline (--update)"
+            )
         found = list(_moved(name, before.scenarios[name].figures, kept.figures, allowed))
         moved += found
         if found:

@@ -14,6 +14,7 @@ from tradebft.consensus.interface import Send
 from tradebft.consensus.pbft.replica import Replica
 from tradebft.lab import gate
 from tradebft.lab.progress import silent
+from tradebft.lab.results import ResultsError
 from tradebft.scenarios.schema import load
 
 SMALL = {**OTHERS, "workload.transactions": 1500}
@@ -168,6 +169,15 @@ def test_the_command(own: Path, tmp_path: Path, capsys, monkeypatch: pytest.Monk
     code, out, _ = left(capsys, "gate", *FAST, "--against", str(baseline), "--json")
     assert code == 1
     assert json.loads(out)["ok"] is False
+
+
+@pytest.mark.parametrize("engine", ["auto", "compiled"])
+def test_engines_show_the_same_and_take_another_time(before: gate.Baseline, engine: str) -> None:
+    verdict = gate.check(before, [small()], {}, timed=False, engine=engine)
+    assert verdict.now.scenarios["stress"].engine == "compiled"
+    assert verdict.moved == []
+    with pytest.raises(ResultsError, match="what engine reference took.*expected --no-time, --engine ref"):
+        gate.check(before, [small()], {}, engine=engine)
 
 
 @pytest.mark.parametrize(
