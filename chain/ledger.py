@@ -80,6 +80,7 @@ class Ledger:
         self._expiring: dict[int, list[tuple[str, int]]] = {}
         self._changes: list[tuple[str, object, object, object]] = []
         self._about: dict[str, list[int]] = {}  # member -> numbers of the records that it sent or was told of
+        self._records: dict[bytes, int] = {}  # transaction -> number of the last record of it
         self._audit_pages: list[bytes] = []  # that are full and were encoded for a snapshot
 
     # ---- roots ---------------------------------------------------------------------------------------------
@@ -251,6 +252,7 @@ class Ledger:
         self.audit.append(record)
         for member in {record.receipt.sender, *record.notify}:
             self._about.setdefault(member, []).append(record.number)
+        self._records[record.receipt.transaction] = record.number
         self.audit_head = chained(self.audit_head, record)
 
     def _remember(self, sender: str, sequence: int, number: int, expiry_height: int) -> None:
@@ -269,6 +271,11 @@ class Ledger:
         """The receipt of a sender's transaction, while it is remembered."""
         number = self._answered.get(sender, {}).get(sequence)
         return None if number is None else self.audit[number].receipt
+
+    def record(self, transaction: bytes) -> AuditRecord | None:
+        """What is on record of a transaction, for the last time that it was submitted."""
+        number = self._records.get(transaction)
+        return None if number is None else self.audit[number]
 
     def next_sequence(self, sender: str) -> int:
         """The lowest sequence number above all that *sender* has used."""

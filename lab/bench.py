@@ -133,8 +133,9 @@ def _bare_compiled_loop(nodes: int, seed: int) -> float:
 
     quorum = 2 * ((nodes - 1) // 3) + 1
     delays = np.rint(Chance(seed).stream("bare").normals(0, 1 << 16) * STD_NS + MEAN_NS).astype(np.int64)
-    votes(nodes, quorum, delays, 1000)
+    room = np.zeros(2 * (4 * nodes * nodes + 16), dtype=np.int64)
+    votes(nodes, quorum, delays, 1000, room)
     messages = 4_000_000
     begun = time.perf_counter()
-    delivered = votes(nodes, quorum, delays, messages)
+    delivered = votes(nodes, quorum, delays, messages, room)
     return delivered / (time.perf_counter() - begun)

@@ -81,11 +81,9 @@ def _head(ledger: Ledger, asker: str, query: Query) -> dict[str, Any]:
 
 
 def _receipt(ledger: Ledger, asker: str, query: Query) -> dict[str, Any]:
-    for record in reversed(ledger.audit):
-        if record.receipt.transaction == query.id:
-            parties = {record.receipt.sender, *((record.bank, record.firm) if record.receipt.ok else ())}
-            if asker not in parties and not _sees_everything(ledger, asker):
-                break
+    if (record := ledger.record(query.id)) is not None:
+        parties = {record.receipt.sender, *((record.bank, record.firm) if record.receipt.ok else ())}
+        if asker in parties or _sees_everything(ledger, asker):
             return {"receipt": plain(record.receipt), "time_ns": record.time_ns}
     return {"error": f"no transaction {query.id.hex()} that {asker} may see"}
 

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 from tradebft.network.compiled.compiling import compiled
-from tradebft.network.compiled.lane import pop, push
-from tradebft.network.compiled.memory import I64
+from tradebft.network.compiled.lane import item_of, pop, push
+from tradebft.network.compiled.memory import I64, ITEM_BITS
+from tradebft.network.compiled.pointers import begin
 
 ROUNDS = 64  # that are counted at once
 
 
 @compiled
-def votes(nodes: int, quorum: int, delays: I64, messages: int) -> int:
+def votes(nodes: int, quorum: int, delays: I64, messages: int, entries: I64) -> int:
     """Every node broadcasts; whoever counts a quorum of a round starts its next. How many *messages* were delivered.
+    *entries* is room for the heap, two numbers an entry.
 
-    One heap entry a message (time, number, and sender, receiver and round in one), one count a node and round.
+    One heap entry a message (time; number, receiver and round in one), one count a node and round.
     """
-    room = 4 * nodes * nodes + 16
-    heap = np.zeros(3 * room, dtype=np.int64)
+    room, heap = len(entries) // 2, begin(entries)
     counted = np.zeros((nodes, ROUNDS), dtype=np.int64)
     size = number = delivered = 0
     for sender in range(nodes):
         for receiver in range(nodes):
             if receiver != sender:
                 number += 1
-                push(heap, 0, size, delays[number & 0xFFFF], number, receiver * ROUNDS)
+                push(heap, 0, size, delays[number & 0xFFFF], number << ITEM_BITS | receiver * ROUNDS)
                 size += 1
     while size and delivered < messages:
-        now, what = heap[0], heap[2]
+        now, what = heap[0], item_of(heap[1])
         pop(heap, 0, size)
         size -= 1
         delivered += 1
@@ -40,6 +41,7 @@ def votes(nodes: int, quorum: int, delays: I64, messages: int) -> int:
         for other in range(nodes):
             if other != receiver and size < room:
                 number += 1
-                push(heap, 0, size, now + delays[number & 0xFFFF], number, other * ROUNDS + following)
+                order = number << ITEM_BITS | other * ROUNDS + following
+                push(heap, 0, size, now + delays[number & 0xFFFF], order)
                 size += 1
     return delivered

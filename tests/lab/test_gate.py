@@ -176,7 +176,7 @@ def test_engines_show_the_same_and_take_another_time(before: gate.Baseline, engi
     verdict = gate.check(before, [small()], {}, timed=False, engine=engine)
     assert verdict.now.scenarios["stress"].engine == "compiled"
     assert verdict.moved == []
-    with pytest.raises(ResultsError, match="what engine reference took.*expected --no-time, --engine ref"):
+    with pytest.raises(ResultsError, match=r"what engine reference took.*expected --no-time, --engine ref"):
         gate.check(before, [small()], {}, engine=engine)
 
 
