@@ -59,6 +59,7 @@ class WavefrontCluster(ArrayCluster):
         self._before = np.full(config.nodes, -1, dtype=np.int64)  # when the batch before was executed
         self._voting: Entry | None = None  # a batch with a checkpoint, until the primary has executed it
         self._goes_on = False
+        self._tied = -1  # a nanosecond in which the primary executed a batch and no request may arrive any more
         self._past: dict[int, int] = {}  # when a sequence was executed everywhere, of the last of a log
         # When a checkpoint was stable: at the primary, everywhere.
         self._stable: dict[int, tuple[int, int]] = {}
@@ -117,15 +118,25 @@ class WavefrontCluster(ArrayCluster):
                 self._executed(now)
                 continue
             self._arrived += 1
+            self._beside_execution(now)
             if self._primary.add(now, about[0]):
                 self._propose(now)
             else:
                 self.recorder.ignored[KNOWN] += 1
         return False
 
+    def _beside_execution(self, now: int) -> None:
+        """A request arrives. Where the primary executes in that very nanosecond, which of the two is first decides what
+        the next batch holds: unless nothing else waits for it."""
+        executes = self.config.window == 1 and self._primary.seq and self._primary.free_at == now
+        if now == self._tied or (executes and self._primary.fresh):
+            raise Uncovered("a request in the nanosecond of an execution")
+        if executes:
+            self._tied = now
+
     def _executed(self, now: int) -> None:
         """The primary executed a batch. It proposes what its window held back; then it votes for a checkpoint."""
-        due = self._voting
+        due, self._tied = self._voting, now
         self._primary.blocked, self._goes_on = False, True
         self._propose(now)
         self._goes_on = False

@@ -353,8 +353,17 @@ def test_auto_takes_the_fastest_and_says_so():
             {
                 "network": {"nodes": 4, "links": {"model": "constant", "delay": "0 ms"}},
                 "consensus": {"batch_timeout": "5 ms", "checkpoint_interval": 16, "client_timeout": "30 s"},
+                "workload": {"kind": "synthetic", "transactions": 16, "clients": 1, "outstanding": 1},
             },
             "a vote in the nanosecond in which a checkpoint becomes stable",
+        ),
+        (
+            {
+                "network": {"nodes": 3, "links": {"model": "constant", "delay": "5 ms"}},
+                "consensus": {"window": 1, "batch_size": 2, "batch_timeout": "0 ms"},
+                "workload": {"kind": "synthetic", "transactions": 20, "clients": 1, "outstanding": 3},
+            },
+            "a request in the nanosecond of an execution",
         ),
     ],
 )
