@@ -85,9 +85,9 @@ class Log:
         if len(self._open) >= SETTLED_EVERY or entry.wave.first.size > ROWS_TOGETHER:
             now = entry.wave.proposed
             for one in self._open:
-                if one.over < now:  # at now itself, where links take no time, its checkpoint may be to come
+                if one.over <= now:
                     self._settle(one, NEVER - 1)
-            self._open = [one for one in self._open if one.over >= now]
+            self._open = [one for one in self._open if one.over > now]
 
     def agreed(self, entry: Entry, voted: Agreement) -> None:
         """The votes for the checkpoint at *entry*, which is the last one."""
