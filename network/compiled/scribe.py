@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from tradebft.consensus.messages import Batch, Request
 from tradebft.network.bookkeeping import Book
 from tradebft.network.compiled.memory import (
@@ -31,7 +30,8 @@ class Scribe:
         self._book = book
         self.requests: list[Request] = []
         self.results: list[bytes] = []  # of executed requests; empty before
-        self._batches: dict[int, Batch] = {}  # closed and not executed
+        # Closed and not executed: with the numbers of their requests.
+        self._batches: dict[int, tuple[Batch, list[int]]] = {}
         self._closed = 0
 
     def add(self, request: Request) -> int:
@@ -43,33 +43,31 @@ class Scribe:
     def close(self, m: Memory) -> None:
         """Write down the digests of all batches that were proposed."""
         for seq in range(self._closed + 1, int(m.numbers[NEXT_SEQ])):
-            first = int(m.batch[seq, B_FIRST])
-            numbers = m.request[first : first + int(m.batch[seq, B_COUNT]), Q_PLACE].tolist()
-            batch = Batch(int(m.batch[seq, B_TIME]), tuple(self.requests[rid] for rid in numbers))
-            assert len(batch.encoded) == m.batch[seq, B_SIZE], (
-                len(batch.encoded),
-                m.batch[seq, B_SIZE],
-            )
-            m.batch.view(np.uint64)[seq, B_DIGEST] = short(batch.digest)
-            self._batches[seq] = batch
+            row = m.batch[seq].tolist()
+            numbers = m.request[row[B_FIRST] : row[B_FIRST] + row[B_COUNT], Q_PLACE].tolist()
+            batch = Batch(row[B_TIME], tuple([self.requests[rid] for rid in numbers]))
+            assert len(batch.encoded) == row[B_SIZE], (len(batch.encoded), row[B_SIZE])
+            m.batch[seq, B_DIGEST] = _signed(short(batch.digest))
+            self._batches[seq] = batch, numbers
             self._closed = seq
 
     def execute(self, m: Memory) -> list[int]:
         """Execute the next batch; the numbers of its requests."""
         self.close(m)
         seq = int(m.numbers[KNOWN]) + 1
-        batch = self._batches.pop(seq)
+        batch, numbers = self._batches.pop(seq)
         told = self._book.execute(seq, batch)
-        first = int(m.batch[seq, B_FIRST])
-        numbers: list[int] = m.request[first : first + len(batch.requests), Q_PLACE].tolist()
-        results = m.request.view(np.uint64)[:, Q_RESULT]
         for rid, result, value, size in zip(
             numbers, told.results, told.values, told.reply_sizes, strict=True
         ):
             self.results[rid] = result
-            results[rid] = value
-            m.request[rid, Q_REPLY_SIZE], m.request[rid, Q_REPLIED] = size, seq
-        m.batch.view(np.uint64)[seq, B_ROOT] = told.root
-        m.batch.view(np.uint64)[seq, B_STATE] = told.state
+            request = m.request[rid]
+            request[Q_REPLY_SIZE], request[Q_REPLIED], request[Q_RESULT] = size, seq, _signed(value)
+        m.batch[seq, B_ROOT], m.batch[seq, B_STATE] = _signed(told.root), _signed(told.state)
         m.numbers[KNOWN] = seq
         return numbers
+
+
+def _signed(word: int) -> int:
+    """The 64 bits of *word* as the memory has them."""
+    return word - (1 << 64) if word >> 63 else word
