@@ -94,7 +94,8 @@ def _database(
         progress("database arm", 0, steps)
         arm, service = _run_database(workload, feed=True)
         rows.append(arm.rows)
-        _account(records, arm, service.ledger, service.codes)
+        if "chain" not in demand.arms:  # else the chain's will stand there
+            _account(records, arm, service.ledger, service.codes)
     for place, coverage in enumerate(demand.coverage_points, start=1):
         progress("frauds by coverage", place, steps)
         at = generate(workload.scenario, demand, coverage)

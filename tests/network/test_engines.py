@@ -4,6 +4,7 @@ Scenarios are drawn: members, links, load, batching, pipelining, checkpoints, sn
 A few hundred more are marked slow (``pytest -m slow tests/network/test_engines.py``).
 """
 
+import gc
 import random
 
 import pytest
@@ -12,7 +13,7 @@ from tradebft.lab import metrics
 from tradebft.lab.engine_option import ENGINES as OFFERED
 from tradebft.network import engines
 from tradebft.network.chance import Chance
-from tradebft.network.cluster import Settings
+from tradebft.network.cluster import Settings, Timeline
 from tradebft.network.faults import Fault
 from tradebft.network.links import Constant, Normal
 from tradebft.network.simulated import Wire
@@ -403,6 +404,29 @@ def test_a_run_that_leaves_the_ground_falls_back(timeouts):
 
 def test_what_is_offered_is_what_there_is():
     assert OFFERED == engines.ENGINES
+
+
+@pytest.mark.parametrize("engine", ["reference", "compiled", "wavefront"])
+def test_a_run_leaves_no_network_in_memory(engine):
+    """They refer to themselves in circles: of a sweep's thousands each would keep some megabytes."""
+    scenario = Scenario.model_validate(
+        {
+            "network": {"nodes": 4, "links": {"model": "constant", "delay": "5 ms"}},
+            "nodes": {"cpu": "none"},
+            "workload": {"kind": "synthetic", "transactions": 3, "clients": 1, "outstanding": 1},
+        }
+    )
+
+    def networks():
+        return sum(isinstance(one, Timeline) for one in gc.get_objects())
+
+    gc.disable()
+    try:
+        before = networks()
+        execute(scenario, silent, engine=engine)
+        assert networks() == before
+    finally:
+        gc.enable()
 
 
 def test_a_network_of_two_hundred_members():
