@@ -59,9 +59,8 @@ class WavefrontCluster(ArrayCluster):
         self._before = np.full(config.nodes, -1, dtype=np.int64)  # when the batch before was executed
         self._voting: Entry | None = None  # a batch with a checkpoint, until the primary has executed it
         self._goes_on = False
-        self._tied = (
-            -1
-        )  # a nanosecond in which the primary executed a batch and no request may arrive any more
+        # A nanosecond in which the primary executed a batch and no request may arrive any more.
+        self._tied = -1
         self._past: dict[int, int] = {}  # when a sequence was executed everywhere, of the last of a log
         # When a checkpoint was stable: at the primary, everywhere.
         self._stable: dict[int, tuple[int, int]] = {}

@@ -21,6 +21,7 @@ from tradebft.network.wavefront.order import NEVER, Times
 Square = NDArray[np.int64]  # of two dimensions
 ASKS: Final = "a replica that asks its peers what it misses"
 TOGETHER: Final = 256  # rows that are mixed at once
+A_BATCH: Final = 3  # rows that a batch adds at most
 DUE, USUAL, DEVIATION, RUNS, PROGRESS, UNTIL = range(6)
 BUSY, NOTICED, EXECUTED, ACCEPTED = range(4)
 
@@ -33,12 +34,10 @@ def over(clocks: Square, batch: Square, rang: Square, count: int, longest: int, 
     """
     due, usual, deviation, until = clocks[DUE], clocks[USUAL], clocks[DEVIATION], clocks[UNTIL]
     runs, progress = clocks[RUNS] > 0, clocks[PROGRESS] > 0
-    known = (
-        usual[0] > 0
-    )  # of all or none: all of them execute the first batch before anybody hears of the second
-    if (
-        due < batch[EXECUTED]
-    ).any() or not runs.all():  # else nothing is due before the last thing that happens
+    # Of all or none: all of them execute the first batch before anybody hears of the second.
+    known = usual[0] > 0
+    # Else nothing is due before the last thing that happens.
+    if (due < batch[EXECUTED]).any() or not runs.all():
         interval = np.full_like(due, longest)
         if not fixed and known:
             interval = np.minimum(interval, np.maximum(2 * (usual + 4 * deviation), LEAST_NS))
@@ -95,8 +94,10 @@ class Watch:
         self._count = self._over(self._clocks, batch, self._rang, self._count, self._longest, self._fixed)
         if self._count < 0:
             raise Uncovered(ASKS)
-        if self._count > TOGETHER - 3:
+        if self._count > len(self._rang) - A_BATCH:
             self._mix(int(accepted[0]))  # now, at the primary: what is due later is not certain to happen
+        if self._count > len(self._rang) - A_BATCH:
+            self._rang = np.concatenate((self._rang, np.empty_like(self._rang)))
 
     def finish(self, end: int, waiting: int) -> int:
         """Nothing happens from *end* on; nothing is outstanding but requests at the primary, since *waiting*. What
