@@ -182,12 +182,10 @@ def compare(before: Baseline, now: Baseline, allowed: Mapping[str, float]) -> Ve
                 f"{name}: the baseline holds what engine {other.engine} took, which says nothing about engine "
                 f"{kept.engine}; expected --no-time, --engine {other.engine}, or a new baseline (--update)"
             )
-        found = list(_moved(name, before.scenarios[name].figures, kept.figures, allowed))
+        found = list(_moved(name, other.figures, kept.figures, allowed))
         moved += found
         if found:
-            reasons += [
-                f"{name}: {line}" for line in _changes(before.scenarios[name].settings, kept.settings)
-            ]
+            reasons += [f"{name}: {line}" for line in _changes(other.settings, kept.settings)]
     if moved and before.version != now.version:
         reasons.append(f"tradebft {before.version} made the baseline, this is {now.version}")
     exact = any(one.beyond and one.key != WORK for one in moved)
