@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tradebft.network.chance import Chance, Stream
 from tradebft.network.links import LinkModel
 
+_FIRST_ROWS = 8
 _BLOCK_DRAWS = 1 << 14  # of one sender
 _ALL_DRAWS = 1 << 21  # of as many senders as there are receivers: with a thousand of each, blocks are short
 REPLIES_AHEAD: Final = 1024
@@ -37,11 +38,12 @@ class Broadcasts:
         "_at",
         "_chance",
         "_delays",
+        "_first",
         "_link",
         "_losses",
         "_lossy",
+        "_most",
         "_orders",
-        "_rows",
         "_sender",
         "_sorted",
         "receivers",
@@ -53,29 +55,33 @@ class Broadcasts:
         self._chance, self._link, self._sender, self._lossy = chance, link, sender, lossy
         self.receivers = np.array(receivers, dtype=np.int64)
         lanes = max(1, len(receivers))
-        self._rows = max(1, min(_BLOCK_DRAWS // lanes, _ALL_DRAWS // lanes**2))
-        self._at = 0
+        self._most = max(1, min(_BLOCK_DRAWS // lanes, _ALL_DRAWS // lanes**2))
+        self._at = self._first = 0  # the next broadcast, and the first of this block
         self._delays = self._sorted = self._orders = np.empty((0, 0), dtype=np.int64)
         self._losses: NDArray[np.float64] | None = None
 
     def next(self) -> Row:
         """The next broadcast's draws."""
-        place = self._at % self._rows
-        if place == 0:
-            self._draw(self._at)
+        place = self._at - self._first
+        if place == len(self._delays):
+            self._draw(place)
+            place = 0
         self._at += 1
         losses = self._losses[place] if self._losses is not None else None
         return Row(self._delays[place], self._orders[place].tolist(), self._sorted[place].tolist(), losses)
 
-    def _draw(self, start: int) -> None:
-        lanes = len(self.receivers)
-        u = self._chance.stream("link", self._sender).uniform_block(start, self._rows, lanes)
+    def _draw(self, before: int) -> None:
+        """A block after one of *before* rows: they grow with use, as short runs are many."""
+        lanes, start = len(self.receivers), self._at
+        rows = min(self._most, max(_FIRST_ROWS, 2 * before))
+        self._first = start
+        u = self._chance.stream("link", self._sender).uniform_block(start, rows, lanes)
         self._delays = self._link.delays(self._sender, self.receivers, u)
         order = np.argsort(self._delays, axis=1, kind="stable")
         self._sorted = np.take_along_axis(self._delays, order, axis=1)
         self._orders = self.receivers[order]
         if self._lossy:
-            self._losses = self._chance.stream("loss", self._sender).uniform_block(start, self._rows, lanes)
+            self._losses = self._chance.stream("loss", self._sender).uniform_block(start, rows, lanes)
 
 
 class Alone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tradebft.consensus.interface import Committed, Config, Evidence
@@ -12,6 +12,8 @@ from tradebft.consensus.messages import Message, NewView, PrePrepare, Reply, Req
 from tradebft.network.trace import TraceDigest, short
 
 COMMIT_EVENT, EXECUTE_EVENT, TIMER_EVENT, ANSWER_EVENT, INSTALL_EVENT = 64, 65, 66, 67, 68
+Row = tuple[Message, int, int, int, int]  # message, sender, receiver, sent_ns, arrived_ns
+
 ROUND_REQUESTS_MAX = 2  # a round with more requests would be a picture of nothing but requests and replies
 ROUND_PATIENCE = 200  # sequences to wait for such a round before any will do
 REQUESTS_KEPT = 256
@@ -60,13 +62,12 @@ class Recorder:
         self._views: dict[int, int] = {}
         self.last_commit_ns = 0
         self.installed = 0  # snapshots that replicas took over
-        self.round: list[
-            tuple[Message, int, int, int, int]
-        ] = []  # message, sender, receiver, sent_ns, arrived_ns
+        self._round: list[Row] = []
+        self._unmade: list[Callable[[], Iterable[Row]]] = []  # what else belongs to it
         self._proposals: dict[int, tuple[bytes, int, int]] = {}
         self.round_open = True  # whether messages are still wanted one by one
         self.round_seq = 0  # the decision whose messages are kept; 0 until one is chosen
-        self._asked: deque[tuple[Message, int, int, int, int]] = deque(maxlen=REQUESTS_KEPT)
+        self._asked: deque[Row] = deque(maxlen=REQUESTS_KEPT)
         self._replies_due = 0
 
     def proposed(self, now: int, message: PrePrepare | NewView) -> None:
@@ -133,8 +134,20 @@ class Recorder:
         if (seq > 1 and len(requests) <= ROUND_REQUESTS_MAX) or seq > ROUND_PATIENCE:
             self.round_seq = seq
             wanted = {request.key for request in requests}
-            self.round = [row for row in self._asked if isinstance(row[0], Request) and row[0].key in wanted]
+            self._round = [row for row in self._asked if isinstance(row[0], Request) and row[0].key in wanted]
             self._replies_due = len(requests) * self._nodes
+
+    @property
+    def round(self) -> list[Row]:
+        """The messages of one decision, as far as they are known by now."""
+        while self._unmade:
+            self._round += self._unmade.pop(0)()
+        return self._round
+
+    def defer(self, rows: Callable[[], Iterable[Row]]) -> None:
+        """More messages of the round, to be made when somebody looks: with many members that takes longer than it took
+        to simulate them."""
+        self._unmade.append(rows)
 
     def keep(self, message: Message, sender: int, receiver: int, sent: int, arrived: int) -> None:
         """One message, for the space-time diagram of one round from its requests to its last reply."""
@@ -142,7 +155,7 @@ class Recorder:
             if not self.round_seq:
                 self._asked.append((message, sender, receiver, sent, arrived))
         elif self.round_seq and getattr(message, "seq", 0) == self.round_seq:
-            self.round.append((message, sender, receiver, sent, arrived))
+            self._round.append((message, sender, receiver, sent, arrived))
             if isinstance(message, Reply):
                 self._replies_due -= 1
                 self.round_open = self._replies_due > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.messages import Batch, Commit, Decided, Prepare, Prepared, PrePrepare
 
@@ -56,8 +58,6 @@ class Slot:
     def prepared_certificate(self, needed: int) -> Prepared:
         """The proposal and *needed* matching Prepares, lowest members first."""
         assert self.pre_prepare is not None
-        votes = [(v.replica, v.signature) for v in self.prepares.values() if v.digest == self.digest]
-        assert len(votes) >= needed, (len(votes), needed)
         proposal = self.pre_prepare
         if proposal.batch is not None:
             proposal = PrePrepare(
@@ -66,7 +66,7 @@ class Slot:
         return Prepared(
             proposal,
             QuorumCertificate(
-                "Prepare", proposal.view, self.seq, proposal.digest, tuple(sorted(votes)[:needed])
+                "Prepare", proposal.view, self.seq, proposal.digest, self._lowest(self.prepares, needed)
             ),
         )
 
@@ -74,11 +74,20 @@ class Slot:
         """*quorum* matching Commits of the current view."""
         assert self.pre_prepare is not None
         assert self.digest is not None
-        votes = [(v.replica, v.signature) for v in self.commits.values() if v.digest == self.digest]
-        assert len(votes) >= quorum, (len(votes), quorum)
         return QuorumCertificate(
-            "Commit", self.pre_prepare.view, self.seq, self.digest, tuple(sorted(votes)[:quorum])
+            "Commit", self.pre_prepare.view, self.seq, self.digest, self._lowest(self.commits, quorum)
         )
+
+    def _lowest(self, votes: Mapping[int, Prepare | Commit], needed: int) -> tuple[tuple[int, bytes], ...]:
+        """(member, signature) of those *needed* votes for the accepted proposal whose members are lowest."""
+        found: list[tuple[int, bytes]] = []
+        for member in sorted(votes):
+            vote = votes[member]
+            if vote.digest == self.digest:
+                found.append((member, vote.signature))
+                if len(found) == needed:
+                    return tuple(found)
+        raise AssertionError(f"{len(found)} of {needed} votes for {self.seq}")
 
     def decide(self, decided: Decided) -> None:
         """Final: the certificate is kept."""

@@ -409,8 +409,8 @@ class Memory:
 
     def grow(self, name: str, room: int) -> None:
         """At least *room* entries in that region, what it holds kept."""
-        have, *rest = self._shapes[name]
-        if have < room:
+        if self._shapes[name][0] < room:
+            have, *rest = self._shapes[name]
             self._shapes[name] = (max(room, 2 * have), *rest)
             self._lay_out()
 

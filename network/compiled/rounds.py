@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,8 @@ from tradebft.consensus.messages import Checkpoint, Commit, Prepare, PrePrepare,
 from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import KEY_BITS, Memory
 from tradebft.network.compiled.scribe import Scribe
-from tradebft.network.recorder import Recorder
+from tradebft.network.recorder import Recorder, Row
 
-Row = tuple[int, Any, int, int, int]  # sent, message, sender, receiver, arrived
 _VOTES: dict[int, type] = {memory.PRE_PREPARE: PrePrepare, memory.PREPARE: Prepare, memory.COMMIT: Commit}
 
 
@@ -35,9 +34,8 @@ class Round:
         if not self._seq:
             return
         singles, closer = self._singles(m, scribe)
-        found = [*self._broadcasts(m, closer), *singles]
-        found.sort(key=lambda row: (row[0], row[2]))
-        recorder.round += [(message, sender, to, sent, at) for sent, message, sender, to, at in found]
+        told = self._broadcasts(m, closer)
+        recorder.defer(lambda: sorted([*told(), *singles], key=lambda row: (row[3], row[1])))
 
     def _singles(self, m: Memory, scribe: Scribe) -> tuple[list[Row], int]:
         """What went to one receiver each, up to the last reply that is due; and whose that was (-1: not yet)."""
@@ -45,32 +43,38 @@ class Round:
         events = m.event[: m.numbers[memory.EVENTS]]
         for kind, sender, _, about, to, at, sent in events[events[:, 2] == self._seq].tolist():
             if kind in _VOTES:
-                found.append((sent, _VOTES[kind](0, self._seq, b"", sender), sender, to, at))
+                found.append((_VOTES[kind](0, self._seq, b"", sender), sender, to, sent, at))
             elif kind == memory.CHECKPOINT:
-                found.append((sent, Checkpoint(self._seq, b"", sender), sender, to, at))
+                found.append((Checkpoint(self._seq, b"", sender), sender, to, sent, at))
             elif kind == memory.REPLY:
                 request = scribe.requests[about]
                 reply = Reply(0, request.client, request.sequence, sender, self._seq, b"", b"")
-                found.append((sent, reply, sender, to, at))
+                found.append((reply, sender, to, sent, at))
                 self._due -= 1
                 if not self._due:
                     self._open = False
                     return found, int(sender)
         return found, -1
 
-    def _broadcasts(self, m: Memory, closer: int) -> Iterator[Row]:
+    def _broadcasts(self, m: Memory, closer: int) -> Callable[[], Iterator[Row]]:
         """What went to all. Whoever sends the last reply votes for a checkpoint after it, where one is due."""
-        for i in np.flatnonzero(m.log[: m.numbers[memory.ROWS], 2] == self._seq).tolist():
-            kind, sender, _, sent, count = m.log[i].tolist()
-            message: Any
-            if kind in _VOTES:
-                message = _VOTES[kind](0, self._seq, b"", sender)
-            elif kind == memory.CHECKPOINT and sender != closer:
-                message = Checkpoint(self._seq, b"", sender)
-            else:
-                continue
-            for key in m.log_keys[i, :count].tolist():
-                yield sent, message, sender, key & (1 << KEY_BITS) - 1, sent + (key >> KEY_BITS)
+        log = m.log[: m.numbers[memory.ROWS]]
+        places = np.flatnonzero(log[:, 2] == self._seq)
+        heads, keys, seq = log[places], m.log_keys[places], self._seq  # the log is emptied soon
+
+        def rows() -> Iterator[Row]:
+            for (kind, sender, _, sent, count), row in zip(heads.tolist(), keys.tolist(), strict=True):
+                message: Any
+                if kind in _VOTES:
+                    message = _VOTES[kind](0, seq, b"", sender)
+                elif kind == memory.CHECKPOINT and sender != closer:
+                    message = Checkpoint(seq, b"", sender)
+                else:
+                    continue
+                for key in row[:count]:
+                    yield message, sender, key & (1 << KEY_BITS) - 1, sent, sent + (key >> KEY_BITS)
+
+        return rows
 
     def choose(self, m: Memory, recorder: Recorder, scribe: Scribe) -> None:
         """Have the recorder look at what was proposed since it last did."""

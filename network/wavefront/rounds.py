@@ -8,12 +8,11 @@ from typing import Any
 from tradebft.consensus.interface import Config
 from tradebft.consensus.messages import Batch, Checkpoint, Commit, Prepare, PrePrepare, Reply
 from tradebft.network.engines import Uncovered
-from tradebft.network.recorder import Recorder
+from tradebft.network.recorder import Recorder, Row
 from tradebft.network.wavefront.log import Entry
 from tradebft.network.wavefront.order import NEVER, Members, Times
 from tradebft.network.wavefront.tally import CHECKPOINT, COMMIT, PRE_PREPARE, PREPARE
 
-Row = tuple[Any, int, int, int, int]  # message, sender, receiver, sent, arrived
 _MADE: dict[int, Any] = {PRE_PREPARE: PrePrepare, PREPARE: Prepare, COMMIT: Commit}
 
 
@@ -32,34 +31,45 @@ class Round:
                 self._chosen = entry, batch
 
     def finish(self, end: int) -> None:
-        """Have the recorder keep what was said up to *end*, in its order: a reply before the vote for a checkpoint."""
+        """Have the recorder keep what was said up to *end*."""
         if self._chosen is not None:
-            rows = [row for row in (*self._said(), *self._replied(), *self._voted()) if row[3] <= end]
-            for row in sorted(rows, key=lambda row: (row[3], row[1])):
-                if self._recorder.round_open:
-                    self._recorder.keep(*row)
+            self._check(self._chosen[0])
+            self._recorder.defer(lambda: self._rows(end))
 
-    def _said(self) -> Iterator[Row]:
+    def _check(self, entry: Entry) -> None:
+        """The picture ends with the last reply: whoever sends that votes for a checkpoint after it."""
+        answers = self._members.said(entry.wave.executed)
+        last = answers.max()
+        if entry.checkpoint is not None and last < NEVER and (answers == last).sum() > 1:
+            raise Uncovered("a pictured checkpoint that several reach in one nanosecond")
+
+    def _rows(self, end: int) -> Iterator[Row]:
+        """In the recorder's order, up to the last reply that is due: a reply before the vote for a checkpoint."""
         assert self._chosen is not None
-        entry, _ = self._chosen
+        entry, batch = self._chosen
+        rows = [
+            row
+            for row in (*self._said(entry), *self._replied(entry, batch), *self._voted(entry))
+            if row[3] <= end
+        ]
+        due = len(batch.requests) * self._nodes
+        for row in sorted(rows, key=lambda row: (row[3], row[1])):
+            yield row
+            due -= isinstance(row[0], Reply)
+            if not due:
+                return
+
+    def _said(self, entry: Entry) -> Iterator[Row]:
         for kind, first, _, said, arrivals in entry.spoken(self._members):
             if kind != CHECKPOINT:
                 yield from self._spread(_MADE[kind], entry, first, said, arrivals)
 
-    def _voted(self) -> Iterator[Row]:
-        assert self._chosen is not None
-        entry, _ = self._chosen
-        if entry.checkpoint is None:
-            return
-        # The picture ends with the last reply: whoever sends that votes for a checkpoint after it.
-        answers = self._members.said(entry.wave.executed)
-        last = answers.max()
-        if last < NEVER and (answers == last).sum() > 1:
-            raise Uncovered("a pictured checkpoint that several reach in one nanosecond")
-        yield from self._spread(
-            lambda view, seq, digest, sender: Checkpoint(seq, digest, sender),
-            entry, 0, answers, entry.checkpoint.votes,
-        )  # fmt: skip
+    def _voted(self, entry: Entry) -> Iterator[Row]:
+        if entry.checkpoint is not None:
+            yield from self._spread(
+                lambda view, seq, digest, sender: Checkpoint(seq, digest, sender),
+                entry, 0, self._members.said(entry.wave.executed), entry.checkpoint.votes,
+            )  # fmt: skip
 
     def _spread(self, made: Any, entry: Entry, first: int, said: Times, arrivals: Times) -> Iterator[Row]:
         for sender, sent in enumerate(said.tolist(), start=first):
@@ -68,9 +78,7 @@ class Round:
                 if receiver != sender:
                     yield message, sender, receiver, sent, int(arrivals[sender - first, receiver])
 
-    def _replied(self) -> Iterator[Row]:
-        assert self._chosen is not None
-        entry, batch = self._chosen
+    def _replied(self, entry: Entry, batch: Batch) -> Iterator[Row]:
         sent = self._members.said(entry.wave.executed).tolist()
         for request, receiver, arrivals in zip(batch.requests, entry.receivers, entry.replies, strict=True):
             for sender in range(self._nodes):
