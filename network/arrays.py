@@ -110,7 +110,9 @@ class ArrayCluster(Timeline, ABC):
             for k, name in enumerate(settings.clients)
         }
         self._by_endpoint = list(self.clients.values())
-        self._to_primary = [Alone(self._chance, wire.links, n + k, 0) for k in range(len(self.clients))]
+        self._to_primary = [
+            Alone(self._chance, wire.links, n + k, 0, wire.lossy) for k in range(len(self.clients))
+        ]
         self._replies = [
             RepliesAhead(self._chance, wire.links, n, n + k, draw) for k in range(len(self.clients))
         ]

@@ -18,6 +18,7 @@ from tradebft.network.links import LinkModel
 _FIRST_ROWS = 8
 _BLOCK_DRAWS = 1 << 14  # of one sender
 _ALL_DRAWS = 1 << 21  # of as many senders as there are receivers: with a thousand of each, blocks are short
+_ALONE_FIRST, _ALONE_MOST = 16, 4096
 REPLIES_AHEAD: Final = 1024
 FIRST_AHEAD: Final = 16
 
@@ -87,30 +88,35 @@ class Broadcasts:
 class Alone:
     """The delays of messages from one endpoint to one other."""
 
-    __slots__ = ("_at", "_chance", "_delays", "_link", "_losses", "_receiver", "_rows", "_sender")
+    __slots__ = ("_at", "_chance", "_delays", "_drawn", "_link", "_losses", "_lossy", "_receiver", "_sender")
 
-    def __init__(self, chance: Chance, link: LinkModel, sender: int, receiver: int) -> None:
+    def __init__(self, chance: Chance, link: LinkModel, sender: int, receiver: int, lossy: bool) -> None:
         self._chance, self._link, self._sender, self._receiver = chance, link, sender, receiver
-        self._at, self._rows = 0, 8
+        self._lossy = lossy
+        self._at = self._drawn = 0  # of this block, and in all
         self._delays: list[int] = []
         self._losses: list[float] = []
 
     def next(self) -> tuple[int, float]:
-        """The next message's delay (ns), and the uniform draw that decides whether it is lost."""
-        if self._at == len(self._delays):
-            self._draw()
-        self._at += 1
-        return self._delays[self._at - 1], self._losses[self._at - 1]
+        """The next message's delay (ns), and the uniform draw that decides whether it is lost; 1 where nothing is."""
+        place = self._at
+        if place == len(self._delays):
+            self._draw(place)
+            place = 0
+        self._at = place + 1
+        return self._delays[place], self._losses[place] if self._lossy else 1.0
 
-    def _draw(self) -> None:
-        # Blocks grow with use: most pairs never exchange more than a few messages.
-        start, self._rows = self._at, min(4096, 2 * self._rows)
-        u = self._chance.stream("alone", self._sender, self._receiver).uniforms(start, self._rows)
+    def _draw(self, before: int) -> None:
+        """A block after one of *before* draws: they grow with use, as most pairs exchange a few messages only."""
+        start, count = self._drawn, min(_ALONE_MOST, max(_ALONE_FIRST, 2 * before))
+        u = self._chance.stream("alone", self._sender, self._receiver).uniforms(start, count)
         receivers = np.array([self._receiver], dtype=np.int64)
-        self._delays += self._link.delays(self._sender, receivers, u[:, None])[:, 0].tolist()
-        self._losses += (
-            self._chance.stream("loss", self._sender, self._receiver).uniforms(start, self._rows).tolist()
-        )
+        self._delays = self._link.delays(self._sender, receivers, u[:, None])[:, 0].tolist()
+        if self._lossy:
+            self._losses = (
+                self._chance.stream("loss", self._sender, self._receiver).uniforms(start, count).tolist()
+            )
+        self._drawn += count
 
 
 Draw = Callable[[LinkModel, Stream, int, int, int, NDArray[np.int64]], NDArray[np.int64]]

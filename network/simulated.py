@@ -322,7 +322,9 @@ class SimulatedBus:
     def _pair(self, sender: int, receiver: int) -> Alone:
         pair = self._alone.get((sender, receiver))
         if pair is None:
-            pair = self._alone[sender, receiver] = Alone(self._chance, self._wire.links, sender, receiver)
+            wire = self._wire
+            pair = Alone(self._chance, wire.links, sender, receiver, wire.lossy)
+            self._alone[sender, receiver] = pair
         return pair
 
     # --- timers ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.messages import Batch, Commit, Decided, Prepare, Prepared, PrePrepare
@@ -80,14 +81,10 @@ class Slot:
 
     def _lowest(self, votes: Mapping[int, Prepare | Commit], needed: int) -> tuple[tuple[int, bytes], ...]:
         """(member, signature) of those *needed* votes for the accepted proposal whose members are lowest."""
-        found: list[tuple[int, bytes]] = []
-        for member in sorted(votes):
-            vote = votes[member]
-            if vote.digest == self.digest:
-                found.append((member, vote.signature))
-                if len(found) == needed:
-                    return tuple(found)
-        raise AssertionError(f"{len(found)} of {needed} votes for {self.seq}")
+        matching = (member for member in sorted(votes) if votes[member].digest == self.digest)
+        found = tuple([(member, votes[member].signature) for member in islice(matching, needed)])
+        assert len(found) == needed, (len(found), needed)
+        return found
 
     def decide(self, decided: Decided) -> None:
         """Final: the certificate is kept."""

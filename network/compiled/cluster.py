@@ -256,17 +256,17 @@ class CompiledCluster(ArrayCluster):
         number, at, end = m.pair[place].tolist()
         row = m.alone[number]
         row[: end - at] = row[at:end].copy()
-        count = len(row) - (end - at)
         drawn = self._alone_drawn.get(place, 0)
+        count = min(len(row) - (end - at), max(memory.ALONE_FIRST, drawn))
         u = self._chance.stream("alone", r, to).uniforms(drawn, count)
         delays = self.settings.wire.links.delays(r, np.array([to], dtype=np.int64), u[:, None])
-        row[end - at :] = delays[:, 0]
+        row[end - at : end - at + count] = delays[:, 0]
         if self._lossy:
             luck = m.alone_luck.view(np.float64)[number]
             luck[: end - at] = luck[at:end].copy()
-            luck[end - at :] = self._chance.stream("loss", r, to).uniforms(drawn, count)
+            luck[end - at : end - at + count] = self._chance.stream("loss", r, to).uniforms(drawn, count)
         self._alone_drawn[place] = drawn + count
-        m.pair[place, 1:] = 0, len(row)
+        m.pair[place, 1:] = 0, end - at + count
 
     def _more_room(self) -> None:
         m, proposals = self._m, self.config.window + 4

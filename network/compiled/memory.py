@@ -209,6 +209,8 @@ CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
 ASKERS: Final = 126  # members, if any of them may ask: whose votes came is kept in two words
 ALONE_AHEAD: Final = 512  # delays drawn ahead from one replica to another alone
 ALONE_NEEDED: Final = 256  # that an answer to a Status may take
+ALONE_FIRST: Final = 32  # of these, at first
+CLIENTS_SPOKEN_TO: Final = 256  # that there is room for at once
 BLOCKS_A_REPLY: Final = 64
 STATUS_BURST: Final = 32
 
@@ -363,6 +365,7 @@ class Memory:
         others, slots = max(1, n - 1), 1 << (config.log_window - 1).bit_length()
         kept = max(8, LOGGED // others, 2 * (config.window + 4))
         pairs, alone = n * n if n <= ASKERS else 0, max(ALONE_AHEAD, 2 * config.batch_size + 64)
+        spoken_to = min(endpoints - n, CLIENTS_SPOKEN_TO)
         flights, events = INPUTS * margin + 8 * n, max(1 << 14, INPUTS * margin)
         ring = LOG_WINDOWS * config.log_window + config.batch_size
         self._shapes: dict[str, tuple[int, ...]] = {
@@ -389,12 +392,12 @@ class Memory:
             "status": (64, 3),
             "answer": (64, 3),
             "pair": (pairs + endpoints, 3),
-            "alone": (1, alone),
+            "alone": (1 + spoken_to, alone),
             "cut": (n if faulty else 0, n + 1),
             "slow": (n if faulty else 0, n + 1),
             "loss": (n if faulty else 0, n + 1),
             "broadcast_luck": (sum(ahead) if lossy else 0, others),
-            "alone_luck": (1 if lossy else 0, alone),
+            "alone_luck": (1 + spoken_to if lossy else 0, alone),
             "reply_luck": (ring if lossy else 0, n),
         }
         self.numbers: I64 = np.zeros(0, dtype=np.int64)  # the buffer

@@ -324,6 +324,6 @@ def test_draws_ahead_are_those_of_the_bus():
     from tradebft.network.delays import Alone, RepliesAhead
 
     chance, links = Chance(7), Normal(5_000_000, 2_000_000)
-    ahead, alone = RepliesAhead(chance, links, 4, 9), [Alone(chance, links, r, 9) for r in range(4)]
+    ahead, alone = RepliesAhead(chance, links, 4, 9), [Alone(chance, links, r, 9, False) for r in range(4)]
     for _ in range(100):
         assert ahead.next().tolist() == [pair.next()[0] for pair in alone]
