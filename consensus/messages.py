@@ -21,6 +21,27 @@ class Wire(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Anything that travels. `size` counts its bytes as encoded, signature included."""
 
 
+class Large(Wire, frozen=True, array_like=True, dict=True, gc=True):
+    """A message of many parts, which is sent to many and to some again: what takes long to say of it is said once."""
+
+    @cached_property
+    def length(self) -> int:
+        """Its `size`."""
+        return len(encode(self))
+
+    @cached_property
+    def payloads(self) -> dict[bytes, bytes]:
+        """By chain, what the sender signs, as far as somebody asked."""
+        return {}
+
+    def signed_once(self, chain_id: bytes, *fields: object) -> bytes:
+        """The bytes that the sender signs, who vouches for these fields."""
+        known = self.payloads.get(chain_id)
+        if known is None:
+            known = self.payloads[chain_id] = digest(type(self).__name__, chain_id, encode(fields))
+        return known
+
+
 class Request(Wire, tag="Request", frozen=True, gc=False, array_like=True):
     """A client asks that *operation* be executed exactly once under (client, sequence)."""
 
@@ -160,7 +181,7 @@ class Prepared(Wire, tag="Prepared", frozen=True, gc=False, array_like=True):
     prepares: QuorumCertificate
 
 
-class ViewChange(Wire, tag="ViewChange", frozen=True, gc=False, array_like=True):
+class ViewChange(Large, tag="ViewChange", frozen=True, array_like=True, dict=True, gc=True):
     """*replica* asks for *view* and shows its stable checkpoint and what it prepared above it (4.4)."""
 
     view: int
@@ -172,11 +193,12 @@ class ViewChange(Wire, tag="ViewChange", frozen=True, gc=False, array_like=True)
 
     def payload(self, chain_id: bytes) -> bytes:
         """The bytes that the replica signs: everything but the signature."""
-        body = encode((self.view, self.stable, self.checkpoint, self.prepared, self.replica))
-        return digest("ViewChange", chain_id, body)
+        return self.signed_once(
+            chain_id, self.view, self.stable, self.checkpoint, self.prepared, self.replica
+        )
 
 
-class NewView(Wire, tag="NewView", frozen=True, gc=False, array_like=True):
+class NewView(Large, tag="NewView", frozen=True, array_like=True, dict=True, gc=True):
     """The primary of *view* shows q ViewChanges and the proposals that follow from them (4.4)."""
 
     view: int
@@ -187,8 +209,7 @@ class NewView(Wire, tag="NewView", frozen=True, gc=False, array_like=True):
 
     def payload(self, chain_id: bytes) -> bytes:
         """The bytes that the primary signs: everything but the signature."""
-        body = encode((self.view, self.view_changes, self.proposals, self.replica))
-        return digest("NewView", chain_id, body)
+        return self.signed_once(chain_id, self.view, self.view_changes, self.proposals, self.replica)
 
 
 class Decided(Wire, tag="Decided", frozen=True, gc=False, array_like=True):
@@ -238,7 +259,7 @@ class Fetch(Wire, tag="Fetch", frozen=True, gc=False, array_like=True):
         return vote_payload(chain_id, "Fetch", 0, self.seq, self.digest)
 
 
-class FetchReply(Wire, tag="FetchReply", frozen=True, gc=False, array_like=True):
+class FetchReply(Large, tag="FetchReply", frozen=True, array_like=True, dict=True, gc=True):
     """Batches that another replica lacks: decided ones with their certificates, and bodies asked for by digest."""
 
     blocks: tuple[Decided, ...]
@@ -375,11 +396,11 @@ def authentic(message: Message, chain_id: bytes, keyring: Keyring) -> bool:
 
 
 def size(message: Message) -> int:
-    """Bytes on the wire, as canonically encoded; a batch is encoded once and its length remembered."""
+    """Bytes on the wire, as canonically encoded; what is large is encoded once and its length remembered."""
     if type(message) is PrePrepare and message.batch is not None:
         head = PrePrepare(message.view, message.seq, message.digest, message.replica, None, message.signature)
         return len(encode(head)) - 1 + len(message.batch.encoded)
-    return len(encode(message))
+    return message.length if isinstance(message, Large) else len(encode(message))
 
 
 def result_digest(result: bytes) -> bytes:

@@ -22,6 +22,7 @@ from tradebft.network.recorder import Decision
 from tradebft.network.trace import short, total
 
 DRAWS: Final = 1 << 14
+FIRST_ROWS: Final = 64  # of delays; more with use
 REPLIES_MOST: Final = 1 << 23  # delays that are kept
 NAMES: Final = {
     memory.REQUEST: "Request",
@@ -214,10 +215,10 @@ class CompiledCluster(ArrayCluster):
         """Delays of the next broadcasts of *r*, behind those that are left."""
         m, wire = self._m, self.settings.wire
         at, end = m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]].tolist()
-        first, size = self._first_row[r], self._ahead[r]
-        rows = m.weather[first : first + size]
-        rows[: end - at] = m.weather[at:end].copy()
-        count = size - (end - at)
+        first, left = self._first_row[r], end - at
+        count = min(self._ahead[r] - left, max(2 * int(m.numbers[memory.AHEAD]), FIRST_ROWS, self._drawn[r]))
+        rows = m.weather[first : first + left + count]
+        rows[:left] = m.weather[at:end].copy()
         others = np.delete(np.arange(self.config.nodes, dtype=np.int64), r)
         delays = drawing.delays(wire.links, self._streams[r], self._drawn[r], count, r, others)
         if delays.max() >= memory.LONGEST_NS:
@@ -225,14 +226,13 @@ class CompiledCluster(ArrayCluster):
         keys = delays << memory.KEY_BITS | others
         if wire.bandwidth_bps is None:
             keys.sort(axis=1)
-        rows[end - at :] = keys
+        rows[left:] = keys
         if self._lossy:
-            luck = m.broadcast_luck.view(np.float64)
-            luck[first : first + end - at] = luck[at:end].copy()
-            drawn = self._luck[r].uniform_block(self._drawn[r], count, len(others))
-            luck[first + end - at : first + size] = drawn
+            luck = m.broadcast_luck.view(np.float64)[first : first + left + count]
+            luck[:left] = m.broadcast_luck.view(np.float64)[at:end].copy()
+            luck[left:] = self._luck[r].uniform_block(self._drawn[r], count, len(others))
         self._drawn[r] += count
-        m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]] = first, first + size
+        m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]] = first, first + left + count
 
     def _refill(self) -> None:
         m = self._m
