@@ -6,7 +6,7 @@ for SimPy, takes the time it takes, and raises `Refused` where the ledger says n
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from simpy.events import Event
@@ -23,6 +23,7 @@ from tradebft.chain.rules.payloads import (
     FinApprove,
     FinDisburse,
     FinReserve,
+    FinWithdraw,
     FirmRegister,
     InvoiceLine,
     InvoiceRegister,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tradebft.scenarios.trade.ledger_arm import LedgerArm
 
 PRODUCT: Final = "export_receivable"
+LENDING: Final = ("D4", "D5", "D6")
 YEAR_NS: Final = 365 * DAY_NS
 Steps = Generator[Event, Any, Any]
 
@@ -47,7 +49,7 @@ class Refused(Exception):
 
     def __init__(self, receipt: Receipt) -> None:
         super().__init__(receipt.code)
-        self.code = receipt.code
+        self.code, self.type = receipt.code, receipt.type
 
 
 class Case:
@@ -191,15 +193,21 @@ class Case:
         yield from self.must(DeclVerify(financing), bank or self.bank)
         return financing
 
-    def lend(self, financing: bytes, amount: int, stages: bool = True) -> Steps:
-        """From a reservation to money: D4 (and D5), FIN_APPROVE, D6, FIN_DISBURSE."""
-        if stages:
-            yield from self.stage("D4")
-            yield from self.stage("D5")
+    def lend(self, financing: bytes, amount: int, stages: Collection[str] = LENDING) -> Steps:
+        """From a reservation to money: D4 (and D5), FIN_APPROVE, D6, FIN_DISBURSE; of the stages those named."""
+        for name in ("D4", "D5"):
+            if name in stages:
+                yield from self.stage(name)
         yield from self.must(FinApprove(financing), self.bank, checker_of(self.bank))
-        if stages:
+        if "D6" in stages:
             yield from self.stage("D6")
         yield from self.must(FinDisburse(financing, amount, f"pay {financing.hex()[:24]}"), self.bank)
+
+    def reserved(self, shares: tuple[InvoiceShare, ...]) -> Steps:
+        """FIN_APPLY, DECL_VERIFY and FIN_RESERVE of the application's own declarations; returns the financing's id."""
+        financing = yield from self.verified(self.parts(), invoices=shares)
+        yield from self.must(FinReserve(financing), self.bank)
+        return financing
 
     def honest(self) -> Steps:
         """The whole course of an honest application, to the money. Returns the financing's id."""
@@ -213,11 +221,21 @@ class Case:
             raise Refused(receipt)
         shares = (InvoiceShare(invoice, a.amount),)
         begun = self.now
-        financing = yield from self.verified(self.parts(), invoices=shares)
-        yield from self.must(FinReserve(financing), self.bank)
+        financing = yield from self.reserved(shares)
         self.arm.note_stage(self, "D3", begun, self.now, 0)
-        yield from self.lend(financing, a.amount)
-        return financing
+        stages: Collection[str] = LENDING
+        while True:
+            try:
+                yield from self.lend(financing, a.amount, stages)
+                return financing
+            except Refused as refused:
+                if refused.code != "E_TTL":
+                    raise
+                stages = ("D6",) if refused.type == "FIN_APPROVE" else ()
+            # A long holiday lay between, and the reservation lapsed: the firm withdraws, before others release it, and
+            # applies once more. Nobody works through the file again.
+            yield from self.must(FinWithdraw(financing), self.firm.id)
+            financing = yield from self.reserved(shares)
 
 
 def anchor_of(declaration: Declaration, epoch_ns: int) -> DeclAnchor:

@@ -65,7 +65,7 @@ def _small_loan(case: Case) -> Steps:
     part = case.parts()[0]
     financing, receipt = yield from _reserve(case, [part])
     if receipt.ok:
-        yield from case.lend(financing, part[1], stages=False)
+        yield from case.lend(financing, part[1], stages=())
     return financing, part[1]
 
 

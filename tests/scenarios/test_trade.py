@@ -102,6 +102,20 @@ def test_no_honest_application_is_refused(everything):
     assert everything.false_alarms == 0
 
 
+def test_whose_reservation_lapses_over_night_applies_once_more():
+    """A day is over after four hours here, as a National Day week is after ten days: the officer finds it lapsed in the
+    morning, and the file, which is done with, is financed at once."""
+    records = run(
+        days=7, workload__arms=["database"], workload__default_fraud=False,
+        workload__policy__reservation_ttl="4 h",
+    )  # fmt: skip
+    assert records.false_alarms == 0
+    assert records.ledger["rejected"]["E_TTL"] >= 5
+    assert set(records.applications["outcome"]) == {"disbursed"}
+    reviews = records.stages.filter(pl.col("stage") == "D4")["application"]
+    assert reviews.is_unique().all()
+
+
 def test_two_concurrent_financings_of_one_declaration_commit_exactly_one(everything):
     reserves = everything.requests.filter(pl.col("type") == "FIN_RESERVE")
     races = reserves.group_by("intended_ns").agg(pl.col("code").sort(), pl.len().alias("count"))
