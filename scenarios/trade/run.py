@@ -98,8 +98,7 @@ def _database(
             _account(records, arm, service.ledger, service.codes)
     for place, coverage in enumerate(demand.coverage_points, start=1):
         progress("frauds by coverage", place, steps)
-        at = generate(workload.scenario, demand, coverage)
-        arm, _ = _run_database(at, feed=False)
+        arm, _ = _run_database(workload.at_coverage(coverage), feed=False)
         records.coverage += (
             {"coverage": coverage, "kind": kind, **counts} for kind, counts in arm.frauds().items()
         )

@@ -6,7 +6,7 @@ network or of the banks' coverage meets exactly the same applications.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -104,17 +104,19 @@ class Workload:
         """Block time at virtual time 0: nanoseconds from 1970 to the scenario's first day."""
         return (self.scenario.start.toordinal() - 719_163) * DAY_NS
 
+    def at_coverage(self, coverage: float) -> Workload:
+        """The same firms and the same trade, with another share of banks on the platform."""
+        return replace(self, members=_members(self.scenario, self.banks, coverage, self.chance))
 
-def generate(scenario: Scenario, demand: TradeFinance, coverage: float | None = None) -> Workload:
-    """The workload of *scenario*; *coverage* overrides the share of banks that are on the platform."""
+
+def generate(scenario: Scenario, demand: TradeFinance) -> Workload:
+    """The workload of *scenario*."""
     chance = Chance(scenario.seed)
     days = scenario.duration_ns // DAY_NS
     workdays = Workdays(scenario.start, days + RUN_OFF_DAYS)
     key = token_key(scenario)
     banks = bank_names(scenario, demand)
-    share = demand.bank_coverage if coverage is None else coverage
-    validators = sum(name in scenario.node_names for name in banks)
-    members = on_platform(banks, validators, share, chance)
+    members = _members(scenario, banks, demand.bank_coverage, chance)
     times = arrival_times(
         workdays, days, chance, "applications", demand.financings_per_workday, scenario.start
     ).tolist()
@@ -133,6 +135,11 @@ def generate(scenario: Scenario, demand: TradeFinance, coverage: float | None = 
     return Workload(
         scenario, demand, workdays, chance, key, banks, members, firms, applications, feed, lengths
     )
+
+
+def _members(scenario: Scenario, banks: list[str], coverage: float, chance: Chance) -> frozenset[str]:
+    validators = sum(name in scenario.node_names for name in banks)
+    return on_platform(banks, validators, coverage, chance)
 
 
 class _Applications:
@@ -272,8 +279,6 @@ _DRAWS: Final = ("firm", "currency", "tenor", "amount", "declarations", "advance
 
 
 def _changed(application: Application, **changes: Any) -> Application:
-    from dataclasses import replace
-
     return replace(application, **changes)
 
 
