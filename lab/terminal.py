@@ -180,7 +180,7 @@ def _latency_line(document: Mapping[str, Any]) -> str:
             parts.append(f"{meaning} {p50} (p99 {p99})")
     rate = document["throughput"].get("committed_per_second")
     if rate:
-        parts.append(f"{rate:,.4g} transactions a second")
+        parts.append(wording.rate(rate))
     return f"latency: {', '.join(parts)}" if parts else ""
 
 

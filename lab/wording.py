@@ -133,6 +133,13 @@ def milliseconds(value: float) -> str:
     return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
 
 
+def rate(per_second: float) -> str:
+    """ "0.79 transactions a second"; "6.2 transactions a day" where there is not one in ten seconds."""
+    if per_second < 0.1:
+        return f"{per_second * 86_400:,.4g} transactions a day"
+    return f"{per_second:,.4g} transactions a second"
+
+
 def figure(key: str) -> str:
     """A figure's key in words: consensus.client_ms.p99 -> "client, p99 (ms)"; throughput.committed_per_second ->
     "committed a second"."""

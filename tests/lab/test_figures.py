@@ -204,3 +204,15 @@ def test_nothing_to_trace_is_no_error() -> None:
 )
 def test_durations_have_the_unit_a_person_would_choose(days: float, text: str) -> None:
     assert wording.duration(days) == text
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"),
+    [
+        (9876.54, "9,877 transactions a second"),
+        (0.78964, "0.7896 transactions a second"),
+        (7.1e-05, "6.134 transactions a day"),
+    ],
+)
+def test_rates_have_the_unit_a_person_would_choose(per_second: float, text: str) -> None:
+    assert wording.rate(per_second) == text
