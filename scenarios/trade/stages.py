@@ -98,15 +98,15 @@ def draws(
 class Lengths:
     """Durations of applications 0 .. *count* - 1, as in `draws`: a stage's are all drawn when the first is wanted."""
 
-    def __init__(self, chance: Chance, count: int, end: End = "base") -> None:
-        self._chance, self._numbers, self._end = chance, np.arange(count, dtype=np.int64), end
+    def __init__(self, chance: Chance, count: int) -> None:
+        self._chance, self._numbers = chance, np.arange(count, dtype=np.int64)
         self._known: dict[str, list[int | None]] = {}
 
     def draw(self, stage: Stage, application: int) -> int | None:
         """Duration of one application's stage in ns; None if the stage does not occur."""
         known = self._known.get(stage.id)
         if known is None:
-            durations, occurs = draws(stage, self._chance, self._numbers, self._end)
+            durations, occurs = draws(stage, self._chance, self._numbers)
             both = zip(durations.tolist(), occurs.tolist(), strict=True)
             known = self._known[stage.id] = [length if there else None for length, there in both]
         return known[application]

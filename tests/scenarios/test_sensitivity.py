@@ -43,9 +43,9 @@ def test_existing_customers_of_the_platform_have_their_money_within_a_day() -> N
 
 
 def test_the_chain_of_stages_is_the_one_a_process_would_walk() -> None:
-    lengths = Lengths(CHANCE, len(NUMBERS), "high")
+    lengths = Lengths(CHANCE, len(NUMBERS))
     for arm, process in (("paper", PAPER), ("digital", DIGITAL)):
-        ends = finished(CALENDAR, SUBMITTED, NEW, NUMBERS, CHANCE, arm, "high")  # type: ignore[arg-type]
+        ends = finished(CALENDAR, SUBMITTED, NEW, NUMBERS, CHANCE, arm)  # type: ignore[arg-type]
         for k in range(0, len(NUMBERS), 97):
             now = int(SUBMITTED[k])
             for stage in process:

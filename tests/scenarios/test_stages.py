@@ -79,9 +79,10 @@ def test_one_draw_is_the_arrays_element(stage: Stage) -> None:
     for k, number in enumerate(numbers.tolist()):
         alone, there = draws(stage, Chance(14), np.array([number], dtype=np.int64), "high")
         assert (alone[0], there[0]) == (durations[k], occurs[k])
+    as_it_is, occurs = draws(stage, Chance(14), numbers)
     for k in (1, 5):
-        drawn = Lengths(Chance(14), 78, "high").draw(stage, int(numbers[k]))
-        assert drawn == (durations[k] if occurs[k] else None)
+        drawn = Lengths(Chance(14), 78).draw(stage, int(numbers[k]))
+        assert drawn == (as_it_is[k] if occurs[k] else None)
     assert durations[5] == backwards[100 - 77]
 
 
