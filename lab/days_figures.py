@@ -151,6 +151,8 @@ def _intervals(
             markersize=5,
             markeredgecolor="white",
             markeredgewidth=0.7,
+            clip_on=False,  # an hour among weeks lies on the axis
+            zorder=4,
         )
     axes.axvline(WITHIN_DAYS, color=GREY, linewidth=0.9, linestyle=":")
     axes.set_ylim(-0.6, len(arms) - 0.4)

@@ -13,13 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 WIDTH_INCHES = 7.2  # two columns of a journal; text stays readable at half of it
 DPI = 200
+PADDING_INCHES = 0.1  # around what is drawn
+
+# What of a figure is written, in inches, once it is laid out.
+_crops: WeakKeyDictionary[Figure, Bbox] = WeakKeyDictionary()
 
 # Okabe and Ito's palette: told apart by readers with any kind of colour blindness, and in grey.
 ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -103,16 +109,22 @@ def settle(figure: Figure) -> None:
     The solver behind the layout gives positions whose last digits differ from one call to the next; rounded, they
     are the same in every run and in every file that is written of the figure.
     """
-    from matplotlib.layout_engine import PlaceHolderLayoutEngine
     from matplotlib.transforms import Bbox
 
-    if isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine | None):
+    if figure in _crops:
         return
     figure.draw_without_rendering()
     figure.draw_without_rendering()  # the first pass moves labels, which the second then makes room for
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
     for axes in figure.axes:
         axes.set_position(Bbox(axes.get_position(original=True).get_points().round(4)), which="original")
+    crop = figure.get_tightbbox().padded(PADDING_INCHES)
+    _crops[figure] = Bbox(crop.get_points().round(2))
+
+
+def _crop(figure: Figure) -> Any:
+    """What of it is written: all that is drawn, looked up once. Matplotlib would draw it once more for each file."""
+    return _crops.get(figure, "tight")
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -120,7 +132,7 @@ def svg(figure: Figure, name: str) -> str:
     text = io.StringIO()
     with style(name):
         figure.savefig(
-            text, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": "tradebft"}
+            text, format="svg", bbox_inches=_crop(figure), metadata={"Date": None, "Creator": "tradebft"}
         )
     element = text.getvalue()
     element = re.sub(r'\bid="', f'id="{name}-', element)
@@ -131,7 +143,9 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG at 200 dots an inch."""
     data = io.BytesIO()
     with style():
-        figure.savefig(data, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": "tradebft"})
+        figure.savefig(
+            data, format="png", dpi=DPI, bbox_inches=_crop(figure), metadata={"Software": "tradebft"}
+        )
     return data.getvalue()
 
 
