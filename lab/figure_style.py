@@ -104,7 +104,7 @@ def new_figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Figu
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out now, once, and on a grid.
+    """Lay the figure out now, once, and on a grid, and look up how much of it is drawn on.
 
     The solver behind the layout gives positions whose last digits differ from one call to the next; rounded, they
     are the same in every run and in every file that is written of the figure.
