@@ -95,7 +95,7 @@ def run(
     varied.check(loaded)
     records = execute(loaded, report_progress, bus, given, network, engine)
     if loaded.vary:
-        varied.vary(loaded, records, report_progress)
+        varied.vary(loaded, records, report_progress, engine)
     document = metrics.document(records)
     failed = expect.failures(live.judged(loaded, bus), document)
     document["expectations_failed"] = failed

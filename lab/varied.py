@@ -33,8 +33,9 @@ def points_of(scenario: Scenario) -> Iterator[tuple[dict[str, Any], int]]:
             yield dict(zip(keys, values, strict=True)), scenario.seed + repeat
 
 
-def vary(scenario: Scenario, records: Records, progress: Progress) -> None:
-    """Run every point and write its row into *records*. Ctrl-C leaves the rows so far, with `complete` false."""
+def vary(scenario: Scenario, records: Records, progress: Progress, engine: str = "reference") -> None:
+    """Run every point by *engine* and write its row into *records*. Ctrl-C leaves the rows so far, with `complete`
+    false. ScenarioError for a point that *engine* does not cover."""
     from tradebft.scenarios.run import execute
 
     points = list(points_of(scenario))
@@ -42,7 +43,7 @@ def vary(scenario: Scenario, records: Records, progress: Progress) -> None:
         if not records.complete:
             return
         progress("points", done, len(points))
-        of_point = execute(with_changes(scenario, {**at, "seed": seed}), silent)
+        of_point = execute(with_changes(scenario, {**at, "seed": seed}), silent, engine=engine)
         records.complete = of_point.complete
         if of_point.complete:
             records.points.append(row(at, of_point))

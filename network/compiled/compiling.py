@@ -3,18 +3,24 @@
 Each function is compiled for the types that it is annotated with, and for no others: left to itself, numba compiles
 one anew for every constant that it is handed, which takes minutes in all. Numba keeps what it compiled by the file that
 a function is in, and does not notice when a number changes that the file takes from another; so the folder that it is
-kept in is named after all sources of this package together.
+kept in is named after all sources of this package together, and after whatever else compiled code depends on.
+
+What Python calls brings along what it calls itself. Loading that, too, would take half a second at each start; so it
+waits until something has to be compiled.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numba
+from llvmlite import binding
 
 _config: Any = numba.config
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -23,13 +29,15 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def _kept_in() -> str:
     here = Path(__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
+    machine = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    made_by = " ".join((numba.__version__, str(sys.implementation.cache_tag), *machine)).encode()
     given = _config.CACHE_DIR
     folder = Path(given) if given else here / "__pycache__"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return ""
-    return str(folder / sha256(sources).hexdigest()[:16]) if os.access(folder, os.W_OK) else ""
+    return str(folder / sha256(sources + made_by).hexdigest()[:16]) if os.access(folder, os.W_OK) else ""
 
 
 _FOLDER = _kept_in()  # "": where numba likes to
@@ -52,28 +60,56 @@ _TYPES: Final = {
 }
 
 
+_waiting: list[tuple[Any, str]] = []  # what only compiled functions call, with its signature
+
+
 def compiled(function: Function) -> Function:
     """To be called from Python."""
-    return _made(function)
+    ready = Path(_FOLDER) / f"{function.__module__}.{function.__qualname__}.ready" if _FOLDER else None
+    if ready is None or not ready.exists():
+        while _waiting:
+            made, signature = _waiting.pop(0)
+            made.compile(signature)
+            made.disable_compile()
+    made = _dispatcher(function)
+    made.compile(_signature(function))
+    made.disable_compile()
+    if ready is not None:
+        _note(ready)
+    return cast(Function, made)
 
 
 def inner(function: Function) -> Function:
     """To be called from compiled functions only: nothing is built that Python could call."""
-    return _made(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _waits(function)
 
 
 def inlined(function: Function) -> Function:
     """The same, made part of each that calls it: for what every message passes through, with other constants each."""
-    return _made(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+    return _waits(function, forceinline=True)
 
 
-def _made(function: Function, **options: Any) -> Function:
-    *arguments, result = (_TYPES[kind] for kind in function.__annotations__.values())
-    signature = f"{result}({', '.join(arguments)})"
+def _waits(function: Function, **options: Any) -> Function:
+    made = _dispatcher(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    _waiting.append((made, _signature(function)))
+    return cast(Function, made)
+
+
+def _dispatcher(function: Function, **options: Any) -> Any:
     before = _config.CACHE_DIR
     _config.CACHE_DIR = _FOLDER or before
     try:
-        made = numba.njit(signature, cache=True, error_model="numpy", **options)(function)
+        return numba.njit(cache=True, error_model="numpy", **options)(function)
     finally:
         _config.CACHE_DIR = before
-    return cast(Function, made)
+
+
+def _signature(function: Callable[..., object]) -> str:
+    *arguments, result = (_TYPES[kind] for kind in function.__annotations__.values())
+    return f"{result}({', '.join(arguments)})"
+
+
+def _note(ready: Path) -> None:
+    """It is compiled and kept. A disk that has no room for that has none for the function either."""
+    with suppress(OSError):
+        ready.touch()
