@@ -30,7 +30,8 @@ def _kept_in() -> str:
     here = Path(__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
     machine = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
-    made_by = " ".join((numba.__version__, str(sys.implementation.cache_tag), *machine)).encode()
+    asked_for = str(_config.CPU_NAME), str(_config.CPU_FEATURES)
+    made_by = " ".join((numba.__version__, str(sys.implementation.cache_tag), *machine, *asked_for)).encode()
     given = _config.CACHE_DIR
     folder = Path(given) if given else here / "__pycache__"
     try:
