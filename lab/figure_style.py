@@ -24,7 +24,7 @@ WIDTH_INCHES = 7.2  # two columns of a journal; text stays readable at half of i
 DPI = 200
 PADDING_INCHES = 0.1  # around what is drawn
 
-# What of a figure is written, in inches, once it is laid out.
+# What of a figure is written, in inches, once it was.
 _crops: WeakKeyDictionary[Figure, Bbox] = WeakKeyDictionary()
 
 # Okabe and Ito's palette: told apart by readers with any kind of colour blindness, and in grey.
@@ -104,27 +104,30 @@ def new_figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Figu
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out now, once, and on a grid, and look up how much of it is drawn on.
+    """Lay the figure out now, once, and on a grid.
 
     The solver behind the layout gives positions whose last digits differ from one call to the next; rounded, they
     are the same in every run and in every file that is written of the figure.
     """
     from matplotlib.transforms import Bbox
 
-    if figure in _crops:
+    if figure.get_layout_engine() is None:
         return
     figure.draw_without_rendering()
     figure.draw_without_rendering()  # the first pass moves labels, which the second then makes room for
     figure.set_layout_engine(None)
     for axes in figure.axes:
         axes.set_position(Bbox(axes.get_position(original=True).get_points().round(4)), which="original")
-    crop = figure.get_tightbbox().padded(PADDING_INCHES)
-    _crops[figure] = Bbox(crop.get_points().round(2))
 
 
-def _crop(figure: Figure) -> Any:
+def _crop(figure: Figure) -> Bbox:
     """What of it is written: all that is drawn, looked up once. Matplotlib would draw it once more for each file."""
-    return _crops.get(figure, "tight")
+    from matplotlib.transforms import Bbox
+
+    settle(figure)
+    if figure not in _crops:
+        _crops[figure] = Bbox(figure.get_tightbbox().padded(PADDING_INCHES).get_points().round(2))
+    return _crops[figure]
 
 
 def svg(figure: Figure, name: str) -> str:

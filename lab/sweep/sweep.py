@@ -146,7 +146,6 @@ def _write(found: Sweep) -> None:
         with figure_style.style():
             drawn = curves(found.plan, found.points, found.metrics)
             if drawn is not None:
-                figure_style.settle(drawn)
                 figure_style.write(drawn, folder / FIGURE)
     except OSError as error:
         raise ResultsError(f"{folder}: cannot be written: {error.strerror or error}") from None

@@ -259,7 +259,6 @@ def save(tuned: Tuned, folder: Path) -> None:
             (folder / name).write_text(to_toml(best.resolved()), encoding="utf-8")
         with figure_style.style():
             figure = draw(tuned)
-            figure_style.settle(figure)
             figure_style.write(figure, folder / "tune")
     except OSError as error:
         raise ResultsError(f"{folder}: cannot be written: {error.strerror or error}") from None

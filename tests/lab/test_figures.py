@@ -216,3 +216,16 @@ def test_durations_have_the_unit_a_person_would_choose(days: float, text: str) -
 )
 def test_rates_have_the_unit_a_person_would_choose(per_second: float, text: str) -> None:
     assert wording.rate(per_second) == text
+
+
+def test_what_is_put_on_a_figure_after_it_was_laid_out_is_written_too() -> None:
+    """Labels of a map are placed on a page that no longer moves; some lie beside it."""
+    widths = []
+    for text in ("", "a city beyond the edge of the page"):
+        with figure_style.style():
+            figure = figure_style.new_figure(2.0)
+            figure.subplots().plot([0, 1], [0, 1])
+            figure_style.settle(figure)
+            figure.text(1.0, 0.5, text)
+        widths.append(int.from_bytes(figure_style.png(figure)[16:20], "big"))
+    assert widths[1] > widths[0] + figure_style.DPI
