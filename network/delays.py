@@ -23,6 +23,11 @@ REPLIES_AHEAD: Final = 1024
 FIRST_AHEAD: Final = 16
 
 
+def ahead(drawn: int, fewest: int, most: int) -> int:
+    """How much the next block has: as much as there was in all so far, within bounds. Short runs are many."""
+    return min(most, max(fewest, drawn))
+
+
 class Row(NamedTuple):
     """One broadcast: delays (ns) by receiver, and the same sorted, nearest receiver first."""
 
@@ -39,7 +44,7 @@ class Broadcasts:
         "_at",
         "_chance",
         "_delays",
-        "_first",
+        "_drawn",
         "_link",
         "_losses",
         "_lossy",
@@ -57,25 +62,22 @@ class Broadcasts:
         self.receivers = np.array(receivers, dtype=np.int64)
         lanes = max(1, len(receivers))
         self._most = max(1, min(_BLOCK_DRAWS // lanes, _ALL_DRAWS // lanes**2))
-        self._at = self._first = 0  # the next broadcast, and the first of this block
+        self._at = self._drawn = 0  # of this block, and in all
         self._delays = self._sorted = self._orders = np.empty((0, 0), dtype=np.int64)
         self._losses: NDArray[np.float64] | None = None
 
     def next(self) -> Row:
         """The next broadcast's draws."""
-        place = self._at - self._first
-        if place == len(self._delays):
-            self._draw(place)
-            place = 0
+        if self._at == len(self._delays):
+            self._draw()
+        place = self._at
         self._at += 1
         losses = self._losses[place] if self._losses is not None else None
         return Row(self._delays[place], self._orders[place].tolist(), self._sorted[place].tolist(), losses)
 
-    def _draw(self, before: int) -> None:
-        """A block after one of *before* rows: they grow with use, as short runs are many."""
-        lanes, start = len(self.receivers), self._at
-        rows = min(self._most, max(_FIRST_ROWS, 2 * before))
-        self._first = start
+    def _draw(self) -> None:
+        lanes, start = len(self.receivers), self._drawn
+        rows = ahead(start, _FIRST_ROWS, self._most)
         u = self._chance.stream("link", self._sender).uniform_block(start, rows, lanes)
         self._delays = self._link.delays(self._sender, self.receivers, u)
         order = np.argsort(self._delays, axis=1, kind="stable")
@@ -83,6 +85,7 @@ class Broadcasts:
         self._orders = self.receivers[order]
         if self._lossy:
             self._losses = self._chance.stream("loss", self._sender).uniform_block(start, rows, lanes)
+        self._at, self._drawn = 0, start + rows
 
 
 class Alone:
@@ -99,16 +102,15 @@ class Alone:
 
     def next(self) -> tuple[int, float]:
         """The next message's delay (ns), and the uniform draw that decides whether it is lost; 1 where nothing is."""
+        if self._at == len(self._delays):
+            self._draw()
         place = self._at
-        if place == len(self._delays):
-            self._draw(place)
-            place = 0
-        self._at = place + 1
+        self._at += 1
         return self._delays[place], self._losses[place] if self._lossy else 1.0
 
-    def _draw(self, before: int) -> None:
-        """A block after one of *before* draws: they grow with use, as most pairs exchange a few messages only."""
-        start, count = self._drawn, min(_ALONE_MOST, max(_ALONE_FIRST, 2 * before))
+    def _draw(self) -> None:
+        start = self._drawn
+        count = ahead(start, _ALONE_FIRST, _ALONE_MOST)
         u = self._chance.stream("alone", self._sender, self._receiver).uniforms(start, count)
         receivers = np.array([self._receiver], dtype=np.int64)
         self._delays = self._link.delays(self._sender, receivers, u[:, None])[:, 0].tolist()
@@ -116,7 +118,7 @@ class Alone:
             self._losses = (
                 self._chance.stream("loss", self._sender, self._receiver).uniforms(start, count).tolist()
             )
-        self._drawn += count
+        self._at, self._drawn = 0, start + count
 
 
 Draw = Callable[[LinkModel, Stream, int, int, int, NDArray[np.int64]], NDArray[np.int64]]
@@ -143,7 +145,7 @@ class RepliesAhead:
     def next(self) -> NDArray[np.int64]:
         """Delays (ns) of the next reply, by replica."""
         if self._at == len(self._block):
-            count = min(REPLIES_AHEAD, max(FIRST_AHEAD, self._drawn))
+            count = ahead(self._drawn, FIRST_AHEAD, REPLIES_AHEAD)
             columns = [
                 self._draw(self._links, stream, self._drawn, count, r, self._client)[:, 0]
                 for r, stream in enumerate(self._streams)

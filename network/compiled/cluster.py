@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from tradebft.consensus.messages import Request
 from tradebft.network.arrays import ArrayCluster
 from tradebft.network.bookkeeping import message_sizes
@@ -15,7 +16,7 @@ from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.mishaps import Mishaps
 from tradebft.network.compiled.rounds import Round
 from tradebft.network.compiled.scribe import Scribe
-from tradebft.network.delays import LuckAhead
+from tradebft.network.delays import LuckAhead, ahead
 from tradebft.network.engines import Uncovered
 from tradebft.network.inbox import inbox_of
 from tradebft.network.recorder import Decision
@@ -215,10 +216,9 @@ class CompiledCluster(ArrayCluster):
         """Delays of the next broadcasts of *r*, behind those that are left."""
         m, wire = self._m, self.settings.wire
         at, end = m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]].tolist()
-        first, left = self._first_row[r], end - at
-        count = min(self._ahead[r] - left, max(2 * int(m.numbers[memory.AHEAD]), FIRST_ROWS, self._drawn[r]))
-        rows = m.weather[first : first + left + count]
-        rows[:left] = m.weather[at:end].copy()
+        first = self._first_row[r]
+        fewest = max(2 * int(m.numbers[memory.AHEAD]), FIRST_ROWS)
+        count = ahead(self._drawn[r], fewest, self._ahead[r] - (end - at))
         others = np.delete(np.arange(self.config.nodes, dtype=np.int64), r)
         delays = drawing.delays(wire.links, self._streams[r], self._drawn[r], count, r, others)
         if delays.max() >= memory.LONGEST_NS:
@@ -226,13 +226,12 @@ class CompiledCluster(ArrayCluster):
         keys = delays << memory.KEY_BITS | others
         if wire.bandwidth_bps is None:
             keys.sort(axis=1)
-        rows[left:] = keys
         if self._lossy:
-            luck = m.broadcast_luck.view(np.float64)[first : first + left + count]
-            luck[:left] = m.broadcast_luck.view(np.float64)[at:end].copy()
-            luck[left:] = self._luck[r].uniform_block(self._drawn[r], count, len(others))
+            luck = self._luck[r].uniform_block(self._drawn[r], count, len(others))
+            _behind(m.broadcast_luck.view(np.float64), first, at, end, luck)
         self._drawn[r] += count
-        m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]] = first, first + left + count
+        fields = [memory.R_WEATHER_AT, memory.R_WEATHER_END]
+        m.replica[r, fields] = first, _behind(m.weather, first, at, end, keys)
 
     def _refill(self) -> None:
         m = self._m
@@ -254,19 +253,15 @@ class CompiledCluster(ArrayCluster):
                 m.grow("alone_luck", len(m.alone))
             m.pair[place, 0] = self._pairs
         number, at, end = m.pair[place].tolist()
-        row = m.alone[number]
-        row[: end - at] = row[at:end].copy()
-        drawn = self._alone_drawn.get(place, 0)
-        count = min(len(row) - (end - at), max(memory.ALONE_FIRST, drawn))
+        row, drawn = m.alone[number], self._alone_drawn.get(place, 0)
+        count = ahead(drawn, memory.ALONE_FIRST, len(row) - (end - at))
         u = self._chance.stream("alone", r, to).uniforms(drawn, count)
         delays = self.settings.wire.links.delays(r, np.array([to], dtype=np.int64), u[:, None])
-        row[end - at : end - at + count] = delays[:, 0]
         if self._lossy:
-            luck = m.alone_luck.view(np.float64)[number]
-            luck[: end - at] = luck[at:end].copy()
-            luck[end - at : end - at + count] = self._chance.stream("loss", r, to).uniforms(drawn, count)
+            luck = self._chance.stream("loss", r, to).uniforms(drawn, count)
+            _behind(m.alone_luck.view(np.float64)[number], 0, at, end, luck)
         self._alone_drawn[place] = drawn + count
-        m.pair[place, 1:] = 0, end - at + count
+        m.pair[place, 1:] = 0, _behind(row, 0, at, end, delays[:, 0])
 
     def _more_room(self) -> None:
         m, proposals = self._m, self.config.window + 4
@@ -328,3 +323,11 @@ class CompiledCluster(ArrayCluster):
                 decision.quorum_ns = int(m.batch[seq, memory.B_QUORUM_NS])
             if committers >= self.config.quorum and not m.batch[seq, memory.B_MISSING]:
                 decision.all_ns = int(m.batch[seq, memory.B_ALL_NS])
+
+
+def _behind(kept: NDArray[Any], first: int, at: int, end: int, drawn: NDArray[Any]) -> int:
+    """Move what is left of *kept*, *at* to *end*, to *first*, and put what was drawn behind it; where that ends."""
+    left = first + end - at
+    kept[first:left] = kept[at:end].copy()
+    kept[left : left + len(drawn)] = drawn
+    return left + len(drawn)

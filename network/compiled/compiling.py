@@ -61,7 +61,8 @@ _TYPES: Final = {
 }
 
 
-_waiting: list[tuple[Any, str]] = []  # what only compiled functions call, with its signature
+_Made = tuple[Any, str]  # what numba has made of a function, and the one signature that it is compiled for
+_waiting: list[_Made] = []  # what only compiled functions call
 
 
 def compiled(function: Function) -> Function:
@@ -69,15 +70,13 @@ def compiled(function: Function) -> Function:
     ready = Path(_FOLDER) / f"{function.__module__}.{function.__qualname__}.ready" if _FOLDER else None
     if ready is None or not ready.exists():
         while _waiting:
-            made, signature = _waiting.pop(0)
-            made.compile(signature)
-            made.disable_compile()
-    made = _dispatcher(function)
-    made.compile(_signature(function))
-    made.disable_compile()
+            _compile(_waiting.pop(0))
+    made = _made(function)
+    _compile(made)
     if ready is not None:
-        _note(ready)
-    return cast(Function, made)
+        with suppress(OSError):  # a disk that has no room for that has none for the function either
+            ready.touch()
+    return cast(Function, made[0])
 
 
 def inner(function: Function) -> Function:
@@ -91,26 +90,23 @@ def inlined(function: Function) -> Function:
 
 
 def _waits(function: Function, **options: Any) -> Function:
-    made = _dispatcher(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
-    _waiting.append((made, _signature(function)))
-    return cast(Function, made)
+    made = _made(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    _waiting.append(made)
+    return cast(Function, made[0])
 
 
-def _dispatcher(function: Function, **options: Any) -> Any:
+def _made(function: Callable[..., object], **options: Any) -> _Made:
+    *arguments, result = (_TYPES[kind] for kind in function.__annotations__.values())
     before = _config.CACHE_DIR
     _config.CACHE_DIR = _FOLDER or before
     try:
-        return numba.njit(cache=True, error_model="numpy", **options)(function)
+        dispatcher = numba.njit(cache=True, error_model="numpy", **options)(function)
     finally:
         _config.CACHE_DIR = before
+    return dispatcher, f"{result}({', '.join(arguments)})"
 
 
-def _signature(function: Callable[..., object]) -> str:
-    *arguments, result = (_TYPES[kind] for kind in function.__annotations__.values())
-    return f"{result}({', '.join(arguments)})"
-
-
-def _note(ready: Path) -> None:
-    """It is compiled and kept. A disk that has no room for that has none for the function either."""
-    with suppress(OSError):
-        ready.touch()
+def _compile(made: _Made) -> None:
+    dispatcher, signature = made
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from tradebft.network.chance import Chance
+from tradebft.network.delays import ahead
 from tradebft.network.links import LinkModel
 from tradebft.network.wavefront import bulk
 from tradebft.network.wavefront.order import Times
@@ -28,7 +29,7 @@ class Weather:
     def next(self) -> Times:
         """(n, n), ns: from each sender to each receiver; 0 on the diagonal. It holds for the next two calls as well."""
         if self._at == len(self._block):
-            self._draw(min(self._most, max(FIRST_ROWS, self._drawn)))
+            self._draw(ahead(self._drawn, FIRST_ROWS, self._most))
         self._at += 1
         row: Times = self._block[self._at - 1]
         return row

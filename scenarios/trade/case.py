@@ -203,10 +203,17 @@ class Case:
             yield from self.stage("D6")
         yield from self.must(FinDisburse(financing, amount, f"pay {financing.hex()[:24]}"), self.bank)
 
+    def reserve(self, parts: Sequence[tuple[bytes, int]], bank: str = "", **changes: Any) -> Steps:
+        """`verified` and FIN_RESERVE; returns (id, receipt)."""
+        financing = yield from self.verified(parts, bank, **changes)
+        receipt = yield from self.do(FinReserve(financing), bank or self.bank)
+        return financing, receipt
+
     def reserved(self, shares: tuple[InvoiceShare, ...]) -> Steps:
-        """FIN_APPLY, DECL_VERIFY and FIN_RESERVE of the application's own declarations; returns the financing's id."""
-        financing = yield from self.verified(self.parts(), invoices=shares)
-        yield from self.must(FinReserve(financing), self.bank)
+        """`reserve` of the application's own declarations, which has to succeed; returns the financing's id."""
+        financing, receipt = yield from self.reserve(self.parts(), invoices=shares)
+        if not receipt.ok:
+            raise Refused(receipt)
         return financing
 
     def honest(self) -> Steps:

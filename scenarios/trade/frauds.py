@@ -54,16 +54,10 @@ CODES: Final[dict[str, frozenset[str]]] = {
 SQUATTED_NS: Final = 2 * DAY_NS
 
 
-def _reserve(case: Case, parts: list[tuple[bytes, int]], bank: str = "") -> Steps:
-    financing = yield from case.verified(parts, bank)
-    receipt = yield from case.do(FinReserve(financing), bank or case.bank)
-    return financing, receipt
-
-
 def _small_loan(case: Case) -> Steps:
     """A loan in order, on the first declaration only; returns (id, amount)."""
     part = case.parts()[0]
-    financing, receipt = yield from _reserve(case, [part])
+    financing, receipt = yield from case.reserve([part])
     if receipt.ok:
         yield from case.lend(financing, part[1], stages=())
     return financing, part[1]
@@ -72,7 +66,7 @@ def _small_loan(case: Case) -> Steps:
 def f1_second_bank(case: Case) -> Steps:
     """Declarations that another bank has financed already."""
     yield from case.stage("D2")
-    _, receipt = yield from _reserve(case, case.parts())
+    _, receipt = yield from case.reserve(case.parts())
     return receipt.code
 
 
@@ -102,7 +96,7 @@ def f3_too_much(case: Case) -> Steps:
     """More than a declaration allows."""
     yield from case.stage("D2")
     parts = [(d.token, d.value) for d in case.application.declarations]
-    _, receipt = yield from _reserve(case, parts)
+    _, receipt = yield from case.reserve(parts)
     return receipt.code
 
 
@@ -112,7 +106,7 @@ def f4_salami(case: Case) -> Steps:
     first = case.application.declarations[0]
     cap = first.value * case.arm.workload.demand.policy.ratio_bp // 10_000
     for _ in range(4):
-        _, receipt = yield from _reserve(case, [(first.token, max(1, -(-cap * 3 // 10)))])
+        _, receipt = yield from case.reserve([(first.token, max(1, -(-cap * 3 // 10)))])
         if not receipt.ok:
             return receipt.code
     return ""
@@ -175,7 +169,7 @@ def f9_amended_down(case: Case) -> Steps:
     value = case.application.declarations[0].value
     amount = max(1, value * case.arm.workload.demand.policy.ratio_bp // 10_000)
     yield from case.stage("D2")
-    financing, receipt = yield from _reserve(case, [(name, amount)])
+    financing, receipt = yield from case.reserve([(name, amount)])
     if not receipt.ok:
         return receipt.code
     yield from case.lend(financing, amount)
@@ -214,7 +208,7 @@ def f12_unauthorised(case: Case) -> Steps:
         unknown = case.application_for(case.parts())
         receipt = yield from case.do(unknown, "firm.unknown", signer_of=case.firm.id)
         return receipt.code
-    financing, receipt = yield from _reserve(case, [case.parts()[0]])
+    financing, receipt = yield from case.reserve([case.parts()[0]])
     if not receipt.ok:
         return receipt.code
     if form == 0:
@@ -263,12 +257,12 @@ def f15_fake_repayment(case: Case) -> Steps:
     value = case.application.declarations[0].value
     cap = max(1, value * case.arm.workload.demand.policy.ratio_bp // 10_000)
     yield from case.stage("D2")
-    financing, receipt = yield from _reserve(case, [(name, cap)])
+    financing, receipt = yield from case.reserve([(name, cap)])
     if not receipt.ok:
         return receipt.code
     yield from case.lend(financing, cap)
     yield from case.must(Repay(financing, cap, "OWN_FUNDS", financing.hex()), case.bank)
-    _, receipt = yield from _reserve(case, [(name, cap)])
+    _, receipt = yield from case.reserve([(name, cap)])
     return receipt.code
 
 
@@ -314,7 +308,7 @@ def f23_human_error(case: Case) -> Steps:
     if form == 0:
         receipt = yield from case.do(case.application_for(case.parts(), currency="UDS"), case.firm.id)
     else:
-        _, receipt = yield from _reserve(case, [(name, 100 * amount) for name, amount in case.parts()])
+        _, receipt = yield from case.reserve([(name, 100 * amount) for name, amount in case.parts()])
     return receipt.code
 
 

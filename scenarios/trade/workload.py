@@ -7,7 +7,7 @@ network or of the banks' coverage meets exactly the same applications.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from tradebft.chain.rules.identifiers import customs_number, declaration_token
@@ -259,10 +259,10 @@ class _Applications:
             if a.at_ns < fraud.at_ns - DAY_NS and not a.new_customer and a.kind == "" and a.amount > 1
         ]
         if not earlier:
-            return _changed(fraud, kind="F3")
+            return replace(fraud, kind="F3")
         u = self._chance.stream("victim").uniform(fraud.number)
         first = earlier[int(u * len(earlier))]
-        return _changed(
+        return replace(
             fraud,
             firm=first.firm,
             bank=first.second_bank,
@@ -276,10 +276,6 @@ class _Applications:
 
 
 _DRAWS: Final = ("firm", "currency", "tenor", "amount", "declarations", "advance")
-
-
-def _changed(application: Application, **changes: Any) -> Application:
-    return replace(application, **changes)
 
 
 def _background(
