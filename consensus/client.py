@@ -141,6 +141,10 @@ class Client:
             self.committee, self.view = following, first_view(following.epoch)
         return NOTHING
 
+    def heard(self, reply: Reply) -> None:
+        """A reply that came to whoever counted replies before, and not through `step`."""
+        self._outstanding[reply.sequence].replies[reply.replica] = reply
+
     def _on_reply(self, now: int, reply: Reply) -> Effects:
         waiting = self._outstanding.get(reply.sequence) if reply.client == self.name else None
         if waiting is None:

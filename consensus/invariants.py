@@ -6,7 +6,7 @@ recorded with the numbers that disagree; the run goes on, so that one can look a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -154,6 +154,9 @@ class Checker:
             self._report(
                 "validity", now, replica, f"{request.client} never signed its request {request.sequence}"
             )
+        self._once(now, replica, request)
+
+    def _once(self, now: int, replica: int, request: Request) -> None:
         # In pieces: a client may number as it likes, and the checker must not pay for the gaps.
         piece, bit = divmod(request.sequence, _SEQUENCES_A_PIECE)
         place = request.client, piece
@@ -161,6 +164,18 @@ class Checker:
         if seen >> bit & 1:
             self._report("exactly-once", now, replica, f"request {request.key} executed a second time")
         self._executed[place] = seen | 1 << bit
+
+    def resume(self, reached: Mapping[int, int], blocks: Iterable[tuple[Committed, bytes]]) -> None:
+        """The run did not begin with this checker: each replica has executed up to there, and everybody who was there
+        the same *blocks* with these roots (those that matter: others cannot be contradicted any more)."""
+        for replica in self._honest:
+            self._committed[replica] = reached[replica]
+        for block, root in blocks:
+            self._order[block.seq], self._roots[block.seq] = block.decided.batch.digest, root
+            self._views.committed(0, block.seq, block.decided.certificate)
+            for request in block.fresh:
+                self._once(0, -1, request)
+        self._checked = max(self._committed.values())
 
     def executed(self, now: int, replica: int, seq: int, root: bytes) -> None:
         """*replica*'s application reached *root* at *seq*."""

@@ -16,8 +16,8 @@ class RoundTrip:
 
     __slots__ = ("_deviation", "_smoothed")
 
-    def __init__(self) -> None:
-        self._smoothed = self._deviation = 0
+    def __init__(self, smoothed_ns: int = 0, deviation_ns: int = 0) -> None:
+        self._smoothed, self._deviation = smoothed_ns, deviation_ns
 
     def sample(self, took_ns: int) -> None:
         """It took *took_ns* this time."""

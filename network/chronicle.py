@@ -7,8 +7,9 @@ application of its own, so that the difference shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 from tradebft.consensus.interface import Committed, Executed
@@ -28,19 +29,30 @@ class Block(NamedTuple):
         return self.committed.decided
 
 
+NO_BLOCKS: Final[Mapping[int, Block]] = MappingProxyType({})
+
+
 class Chronicle:
     """The blocks that everybody has in common, and one application that executed them.
 
     *keep*: how many of the latest blocks stay available whatever the replicas still want; None: as many as they want.
     *apart*: every replica executes for itself all the same, which costs n times as much and tests the application.
+    *application*: one that has executed already, up to the last of *blocks*.
     """
 
-    def __init__(self, make: Callable[[], Application], keep: int | None = None, apart: bool = False) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Application],
+        keep: int | None = None,
+        apart: bool = False,
+        application: Application | None = None,
+        blocks: Mapping[int, Block] = NO_BLOCKS,
+    ) -> None:
         self.make, self.apart = make, apart
         self._keep = keep
-        self._application = make()
-        self.blocks: dict[int, Block] = {}
-        self.height = 0
+        self._application = make() if application is None else application
+        self.blocks: dict[int, Block] = dict(blocks)
+        self.height = max(blocks, default=0)
         self.checks = self._application.checks
         self._floors: dict[int, int] = {}
         self._pruned = 0

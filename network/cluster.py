@@ -60,6 +60,15 @@ class Settings:
     apart: bool = False  # each replica executes for itself, instead of one execution for all that agree
 
     @property
+    def blocks_kept(self) -> int | None:
+        """How many of the latest blocks are kept at least, whoever wants them; None: as many as anybody may want.
+
+        Without crashes, losses and newcomers nobody ever asks for an old block.
+        """
+        calm = not (self.faults or self.wire.loss or self.byzantine or self.spare)
+        return 4 * self.config.log_window if calm else None
+
+    @property
     def patience_ns(self) -> int:
         """So long that a live network had answered: several doublings of every timeout."""
         return 30 * self.config.view_change_timeout_ns + 4 * self.client_timeout_ns
@@ -69,6 +78,9 @@ class Timeline:
     """A network that lives in virtual time."""
 
     env: Any  # a SimPy environment with `time`
+    handed_over = (
+        ""  # since when and why the reference goes on with what another engine began; nothing: it does not
+    )
 
     def run(self, until_ns: int) -> None:
         """Move virtual time on to *until_ns*."""
@@ -95,13 +107,13 @@ class Cluster(Timeline):
             )
         self.settings, self.config = settings, config
         self.env = env or VirtualTime()
+        self.recorder = self._make_recorder()
         self.signers, self.keyring = make_identities(
             [*range(n), *settings.clients], settings.crypto, settings.seed
         )
         self._announced: Keyring = self.keyring
         self.keys: dict[int, tuple[bytes, ...]] = {}  # of each replica: its first key, and later ones
         self._make_later_keys(n)
-        self.recorder = Recorder(config)
         self.byzantine = frozenset(one.node for one in settings.byzantine)
         if not self.byzantine <= set(range(n)):
             raise ValueError(f"byzantine: no such node {max(self.byzantine)}; expected 0 to {n - 1}")
@@ -122,12 +134,8 @@ class Cluster(Timeline):
         )
         self.bus.recorder, self.bus.checker = self.recorder, self.checker
         self.bus.untrusted = self.byzantine
-        # Without crashes, losses and newcomers nobody ever asks for an old block; with them, all are kept.
-        calm = not (settings.faults or settings.wire.loss or settings.byzantine or settings.spare)
-        keep = 4 * config.log_window if calm else None
-        chronicle = Chronicle(settings.application, keep, settings.apart)
         self._shared = Shared(
-            self.bus, self.recorder, self.checker, chronicle, settings.costs, inbox_of(config)
+            self.bus, self.recorder, self.checker, self._make_chronicle(), settings.costs, inbox_of(config)
         )
         self._queued = settings.costs is not None or settings.machine is not None
         self._machine = self._shared_machine()
@@ -145,7 +153,16 @@ class Cluster(Timeline):
         self.weather = Weather(settings.faults, n, n + len(settings.clients))
         self._twists = Twists(Chance(settings.seed), self.recorder.injected)
         self._changed_ns = 0
-        self.env.process(play(self.env, settings.faults, self._happens))
+        self._begin()
+
+    def _make_recorder(self) -> Recorder:
+        return Recorder(self.config)
+
+    def _make_chronicle(self) -> Chronicle:
+        return Chronicle(self.settings.application, self.settings.blocks_kept, self.settings.apart)
+
+    def _begin(self) -> None:
+        self.env.process(play(self.env, self.settings.faults, self.happens))
         for node in self.nodes:
             node.start(0)
 
@@ -236,7 +253,8 @@ class Cluster(Timeline):
 
         self.bus.attach_relay(index, busy)
 
-    def _happens(self, transition: Transition) -> None:
+    def happens(self, transition: Transition) -> None:
+        """A fault begins or ends."""
         change = self.weather.apply(transition)
         self._changed_ns = self.env.time
         self._obey_weather()

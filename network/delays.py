@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 class Broadcasts:
-    """The delays of one sender's broadcasts to a fixed list of receivers."""
+    """The delays of one sender's broadcasts to a fixed list of receivers, from its *start*-th on."""
 
     __slots__ = (
         "_at",
@@ -56,13 +56,19 @@ class Broadcasts:
     )
 
     def __init__(
-        self, chance: Chance, link: LinkModel, sender: int, receivers: list[int], lossy: bool
+        self,
+        chance: Chance,
+        link: LinkModel,
+        sender: int,
+        receivers: list[int],
+        lossy: bool,
+        start: int = 0,
     ) -> None:
         self._chance, self._link, self._sender, self._lossy = chance, link, sender, lossy
         self.receivers = np.array(receivers, dtype=np.int64)
         lanes = max(1, len(receivers))
         self._most = max(1, min(_BLOCK_DRAWS // lanes, _ALL_DRAWS // lanes**2))
-        self._at = self._drawn = 0  # of this block, and in all
+        self._at, self._drawn = 0, start  # of this block, and in all
         self._delays = self._sorted = self._orders = np.empty((0, 0), dtype=np.int64)
         self._losses: NDArray[np.float64] | None = None
 
@@ -89,14 +95,16 @@ class Broadcasts:
 
 
 class Alone:
-    """The delays of messages from one endpoint to one other."""
+    """The delays of messages from one endpoint to one other, from the *start*-th on."""
 
     __slots__ = ("_at", "_chance", "_delays", "_drawn", "_link", "_losses", "_lossy", "_receiver", "_sender")
 
-    def __init__(self, chance: Chance, link: LinkModel, sender: int, receiver: int, lossy: bool) -> None:
+    def __init__(
+        self, chance: Chance, link: LinkModel, sender: int, receiver: int, lossy: bool, start: int = 0
+    ) -> None:
         self._chance, self._link, self._sender, self._receiver = chance, link, sender, receiver
         self._lossy = lossy
-        self._at = self._drawn = 0  # of this block, and in all
+        self._at, self._drawn = 0, start  # of this block, and in all
         self._delays: list[int] = []
         self._losses: list[float] = []
 

@@ -53,6 +53,11 @@ class Disk:
         self._proofs = {seq: proof for seq, proof in self._proofs.items() if seq >= floor}
         self._snapshots = {seq: kept for seq, kept in self._snapshots.items() if seq >= floor}
 
+    @property
+    def floor(self) -> int:
+        """The older of the snapshots that are proven; 0: there is none."""
+        return min(self._proofs, default=0)
+
     def chunk(self, seq: int, index: int) -> bytes | None:
         """One chunk of a kept snapshot; None if it is gone."""
         kept = self._snapshots.get(seq)

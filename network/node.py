@@ -6,7 +6,7 @@ This is the only place that knows both a replica and what it executes.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -200,6 +200,16 @@ class ReplicaNode:
         self.replica = self._make()
         self._history.recover()
         self.receive(now, Start(self._disk.read(self._history, self._height)))
+
+    def resume(self, height: int, disk: Disk, inbox: Mapping[Address, int], free_at: int) -> None:
+        """Go on where another engine stood: what was executed, what is on the disk, what waits, and until when the
+        processor is busy with it."""
+        self._height, self._disk = height, disk
+        self._inbox.update(inbox)
+        if disk.floor:
+            self._history.forget(disk.floor)
+        if self.cpu is not None:
+            self.cpu.free_at = free_at
 
     # --- effects ---
 

@@ -144,6 +144,11 @@ class Recorder:
             self._round += self._unmade.pop(0)()
         return self._round
 
+    def resume(self, replies_due: int, round_open: bool) -> None:
+        """Go on where another engine stood: so many replies of the round are still to be sent."""
+        self._round = self.round  # what comes now comes after it
+        self._replies_due, self.round_open = replies_due, round_open
+
     def defer(self, rows: Callable[[], Iterable[Row]]) -> None:
         """More messages of the round, to be made when somebody looks: with many members that takes longer than it took
         to simulate them."""

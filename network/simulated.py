@@ -84,6 +84,7 @@ class SimulatedBus:
         self._index.update({name: n + k for k, name in enumerate(clients)})
         self.endpoints = n + len(clients) + wire.topology.relays
         self._broadcasts: dict[int, Broadcasts] = {}
+        self._said = [0] * n  # broadcasts of each replica before this bus was there
         self._alone: dict[tuple[int, int], Alone] = {}
         self._interface_free = [0] * self.endpoints
         self._timers = Timers(env, lambda due, endpoint, name: self._nodes[endpoint].timer(due, name))
@@ -161,6 +162,23 @@ class SimulatedBus:
 
     def _nobody(self, now: int, message: Any) -> None:
         raise AssertionError(f"a message at {now} ns for an endpoint that nobody attached: {message!r}")
+
+    # --- going on where another engine stood ---
+
+    def resume(
+        self,
+        timers: Timers,
+        interface_free: list[int],
+        said: list[int],
+        alone: dict[tuple[int, int], Alone],
+    ) -> None:
+        """Timers that run; when each endpoint's interface is free (ns); how often each replica has broadcast; and what
+        was drawn for those who spoke to one other alone."""
+        timers.fire = self._timers.fire
+        self._timers = timers
+        self._interface_free[: len(interface_free)] = interface_free
+        self._alone.update(alone)
+        self._said = said
 
     # --- sending ---
 
@@ -315,7 +333,8 @@ class SimulatedBus:
         draws = self._broadcasts.get(sender)
         if draws is None:
             receivers = [r for r in self._members if r != sender]
-            draws = Broadcasts(self._chance, self._wire.links, sender, receivers, self._wire.lossy)
+            wire, said = self._wire, self._said[sender]
+            draws = Broadcasts(self._chance, wire.links, sender, receivers, wire.lossy, said)
             self._broadcasts[sender] = draws
         return draws
 

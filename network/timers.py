@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import simpy
 from simpy.events import Event
+from tradebft.network.virtual_time import VirtualTime
 
 
 class _Timer:
@@ -21,8 +21,8 @@ class Timers:
     *fire* is told when, whose timer, and its name.
     """
 
-    def __init__(self, env: simpy.Environment, fire: Callable[[int, int, str], None]) -> None:
-        self._env, self._fire = env, fire
+    def __init__(self, env: VirtualTime, fire: Callable[[int, int, str], None]) -> None:
+        self._env, self.fire = env, fire
         self._timers: dict[tuple[int, str], _Timer] = {}
 
     def set(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
@@ -32,7 +32,7 @@ class Timers:
             timer = self._timers[endpoint, name] = _Timer()
         timer.deadline = now + delay_ns
         if timer.alarm_at < 0 or timer.alarm_at > timer.deadline:
-            self._alarm(endpoint, name, timer)
+            self._alarm(endpoint, name, timer, timer.deadline)
 
     def cancel(self, endpoint: int, name: str) -> None:
         """Stop it, if it runs."""
@@ -46,8 +46,15 @@ class Timers:
             if owner == endpoint:
                 timer.deadline = -1
 
-    def _alarm(self, endpoint: int, name: str, timer: _Timer) -> None:
-        due = timer.alarm_at = timer.deadline
+    def resume(self, endpoint: int, name: str, deadline: int, alarm_at: int, number: int) -> None:
+        """A timer that ran elsewhere: it runs out at *deadline* (-1: it was stopped); its alarm goes off at *alarm_at*,
+        as the event of that number."""
+        timer = self._timers[endpoint, name] = _Timer()
+        timer.deadline = deadline
+        self._alarm(endpoint, name, timer, alarm_at, number)
+
+    def _alarm(self, endpoint: int, name: str, timer: _Timer, due: int, number: int | None = None) -> None:
+        timer.alarm_at = due
 
         def ring(_: Event) -> None:
             if timer.alarm_at != due:
@@ -56,11 +63,11 @@ class Timers:
             if timer.deadline < 0:
                 return
             if timer.deadline > due:
-                self._alarm(endpoint, name, timer)
+                self._alarm(endpoint, name, timer, timer.deadline)
                 return
             timer.deadline = -1
-            self._fire(due, endpoint, name)
+            self.fire(due, endpoint, name)
 
-        callbacks = self._env.timeout(due - self._env.now).callbacks
-        assert callbacks is not None
-        callbacks.append(ring)
+        event = self._env.timeout(due - self._env.now) if number is None else self._env.event_at(due, number)
+        assert event.callbacks is not None
+        event.callbacks.append(ring)

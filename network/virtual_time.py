@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any
 
 import simpy
+from simpy.events import NORMAL, Event
 
 _runs = count()
 
@@ -66,7 +67,7 @@ class VirtualTime(simpy.Environment):
     def __init__(self) -> None:
         super().__init__(initial_time=0)
         self.receivers: list[Callable[[int, Any], None]] = []
-        self.delivered = 0
+        self._delivered = 0
         self._lane: list[tuple[int, int, Flight]] = []
         self._launched = 0
 
@@ -74,6 +75,25 @@ class VirtualTime(simpy.Environment):
     def time(self) -> int:
         """The current time in ns. SimPy's `now` is the same number, typed more loosely."""
         return int(self._now)
+
+    @property
+    def delivered(self) -> int:
+        """Messages so far."""
+        return self._delivered
+
+    def event_at(self, time: int, number: int) -> Event:
+        """An event at *time* that bears a number it was given elsewhere: among those of that time, its place."""
+        event = Event(self)
+        event._ok, event._value = True, None
+        heappush(self._queue, (time, NORMAL, number, event))
+        return event
+
+    def resume(self, now: int, delivered: int, launched: int, lane: list[tuple[int, int, Flight]]) -> None:
+        """Go on where something else stood: what is on its way (next arrival, number of its launching), and how many
+        were launched and delivered."""
+        self._now, self._delivered, self._launched = now, delivered, launched
+        self._lane[:] = lane
+        heapify(self._lane)
 
     def launch(self, flight: Flight) -> None:
         """Put *flight* on its way. It needs at least one receiver and no arrival before now."""
@@ -124,4 +144,4 @@ class VirtualTime(simpy.Environment):
                 delivered += 1
                 receiver(time, flight.message)
         finally:
-            self.delivered += delivered
+            self._delivered += delivered

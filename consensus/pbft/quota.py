@@ -15,6 +15,10 @@ class Quota:
         self._burst, self._every = burst, max(1, every_ns)
         self._left: dict[int, tuple[int, int]] = {}  # peer -> tokens, and since when
 
+    def resume(self, peer: int, used: int, since: int) -> None:
+        """*peer* has asked before: so many tokens were used at *since*."""
+        self._left[peer] = self._burst - used, since
+
     def allows(self, now: int, peer: int) -> bool:
         """Whether *peer*, a member, may have an answer now; counts it if so."""
         tokens, since = self._left.get(peer, (self._burst, now))

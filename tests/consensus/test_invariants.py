@@ -99,6 +99,21 @@ def test_exactly_once_costs_nothing_for_numbers_that_a_client_leaves_out(net, ch
     assert fired(checker) == ["exactly-once"]
 
 
+def test_what_came_before_is_known_to_a_checker_that_comes_later(net, checker):
+    """Another engine did the first two; one replica is behind."""
+    done = [commit(net, seq, net.batch(seq)) for seq in (1, 2)]
+    checker.resume({0: 2, 1: 2, 2: 2, 3: 1}, [(block, bytes([block.seq]) * 32) for block in done])
+    checker.committed(1, 3, done[1])
+    checker.executed(1, 3, 2, b"\2" * 32)
+    checker.committed(2, 0, commit(net, 3, net.batch(3)))
+    assert checker.violations == []
+    checker.committed(3, 1, commit(net, 4, net.batch(4), fresh=()))
+    checker.committed(4, 3, commit(net, 3, net.batch(8)))
+    checker.committed(5, 1, commit(net, 5, net.batch(1, time_ns=1)))
+    checker.executed(6, 2, 2, b"3" * 32)
+    assert fired(checker) == ["total-order", "agreement", "exactly-once", "state-roots"]
+
+
 def test_state_roots(checker):
     checker.executed(1, 0, 1, b"a" * 32)
     checker.executed(1, 1, 1, b"a" * 32)
