@@ -24,6 +24,7 @@ from tradebft.lab.suggesting import Suggesting
 if TYPE_CHECKING:
     from tradebft.lab.run import Run
     from tradebft.scenarios.live import There
+    from tradebft.scenarios.records import Records
 
 OK, EXPECTATION_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -113,12 +114,15 @@ def run(
         elif not as_json:
             with _next_folder(Path("results"), stem) as free:
                 folder = finished.save(free, progress)
-    if engine == "auto" and not quiet:
-        records = finished.records
-        click.echo(
-            f"engine {records.engine}" + (f": {records.engine_why}" if records.engine_why else ""), err=True
-        )
+    if engine != "reference" and not quiet:
+        _say_engine(finished.records, always=engine == "auto")
     return _show(finished, folder, as_json, quiet)
+
+
+def _say_engine(records: Records, always: bool) -> None:
+    why = f": {records.engine_why}" if records.engine_why else ""
+    if always or why:
+        click.echo(f"engine {records.engine}{why}", err=True)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
-import simpy
-from simpy.core import EmptySchedule
 from tradebft.chain.crypto import make_identities
 from tradebft.consensus.client import Client
 from tradebft.consensus.interface import Address
@@ -18,13 +16,15 @@ from tradebft.consensus.invariants import Violation
 from tradebft.consensus.messages import Message, Request, size
 from tradebft.network.bookkeeping import Book
 from tradebft.network.chance import Chance
-from tradebft.network.cluster import Settings, Timeline
+from tradebft.network.cluster import Cluster, Settings, Timeline
 from tradebft.network.delays import Alone, Draw, RepliesAhead, drawn
 from tradebft.network.engines import Uncovered
 from tradebft.network.node import ClientNode, Shared
 from tradebft.network.recorder import Recorder
+from tradebft.network.simulated import SimulatedBus
 from tradebft.network.timers import Timers
 from tradebft.network.trace import CODES
+from tradebft.network.virtual_time import VirtualTime
 
 FOREVER: Final = 1 << 62
 
@@ -40,24 +40,19 @@ class _Numbers:
         return self.next - 1
 
 
-class Clock(simpy.Environment):
-    """SimPy's clock, and beside its queue an engine. Time is integer nanoseconds from 0."""
+class Clock(VirtualTime):
+    """SimPy's clock, and beside its queue an engine, which has all messages until it hands them over."""
 
     def __init__(self, cluster: ArrayCluster) -> None:
-        super().__init__(initial_time=0)
+        super().__init__()
         self.numbers = _Numbers()
         self._eid: Any = self.numbers
         self._cluster = cluster
 
     @property
-    def time(self) -> int:
-        """The current time in ns."""
-        return int(self._now)
-
-    @property
     def delivered(self) -> int:
         """Messages so far."""
-        return self._cluster.delivered
+        return self._delivered if self._cluster.handed_over else self._cluster.delivered
 
     def reached(self, now: int) -> None:
         """The engine stands at *now*, and somebody is told of it."""
@@ -65,21 +60,25 @@ class Clock(simpy.Environment):
 
     def step(self) -> None:
         """Let the engine run up to SimPy's next event or to an answer; then process that event."""
+        if self._cluster.handed_over:
+            super().step()
+            return
         until, number = FOREVER, 0
         if self._queue:
             time, priority, number, _ = self._queue[0]
             until = int(time)
             if not priority:
                 number = -1  # an urgent event: no alarm at its instant comes first
-        if self._cluster.advance(until, number):
-            return
-        if not self._queue:
-            raise EmptySchedule
-        super().step()
+        if not self._cluster.advance(until, number):
+            super().step()
 
 
 class CountedClient(ClientNode):
-    """A client whose replies the engine counts."""
+    """A client whose replies the engine counts, until it hands over."""
+
+    def hand_over(self, bus: SimulatedBus) -> None:
+        """Replies come by *bus* from now on, and requests leave by it."""
+        self._bus = bus
 
     def answered(self, now: int, sequence: int, result: bytes, seq: int) -> None:
         """f+1 replies agree."""
@@ -99,9 +98,10 @@ class ArrayCluster(Timeline, ABC):
         self.recorder = Recorder(config)
         self.violations: list[Violation] = []
         signers, keyring = make_identities([*range(n), *settings.clients], settings.crypto, settings.seed)
-        self._book = Book(config, signers[0], keyring, settings.application)
+        self._book = Book(config, signers[0], keyring, settings.application, self._may_hand_over)
         self._chance = Chance(settings.seed)
         self._timers = Timers(self.env, self._ring)
+        self._rest: Cluster | None = None  # of the run, once it is handed over
         shared = Shared(self, self.recorder, None, None, None)  # type: ignore[arg-type]
         self.clients = {
             name: CountedClient(
@@ -121,13 +121,22 @@ class ArrayCluster(Timeline, ABC):
     # --- what an engine does ---
 
     @property
+    def _may_hand_over(self) -> bool:
+        """Whether the reference can go on where this engine stops."""
+        return False
+
+    def hand_over(self, why: str) -> Cluster:
+        """Have the reference go on with the run, or raise `Uncovered`."""
+        raise Uncovered(why)
+
+    @property
     @abstractmethod
     def delivered(self) -> int:
         """Messages so far."""
 
     @abstractmethod
     def advance(self, until: int, number: int) -> bool:
-        """Run up to SimPy's event at *until* with that *number*. True: a request was answered before."""
+        """Run up to SimPy's event at *until* with that *number*. True: something else came before."""
 
     @abstractmethod
     def _sent(self, length: int) -> None:
@@ -176,7 +185,7 @@ class ArrayCluster(Timeline, ABC):
 
     def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:
         """A client asks everybody."""
-        raise Uncovered("a client that asks everybody")
+        self.hand_over("a client that asks everybody").bus.broadcast(at, sender, message, to)
 
     def set_timer(self, now: int, endpoint: int, name: str, delay_ns: int) -> None:
         """See `Timers.set`."""
@@ -192,11 +201,14 @@ class ArrayCluster(Timeline, ABC):
         """Since when all should go well; None: not now."""
         return 0
 
-    def _judge(self, last_commit_ns: int) -> None:
-        now = self.env.time
+    def _exactly_once(self) -> None:
         if self._book.repeated:
             what = f"{self._book.repeated} requests were executed a second time"
-            self.violations.append(Violation("exactly-once", now, -1, what))
+            self.violations.append(Violation("exactly-once", self.env.time, -1, what))
+
+    def _judge(self, last_commit_ns: int) -> None:
+        now = self.env.time
+        self._exactly_once()
         patience = self.settings.patience_ns
         waiting = [c.client.waiting_since() for c in self._by_endpoint]
         stuck = [since for since in waiting if since is not None and now - since > patience]

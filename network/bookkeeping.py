@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import Keyring, QuorumCertificate, Signer
-from tradebft.consensus.interface import Config
+from tradebft.consensus.interface import Config, KeepSnapshot
 from tradebft.consensus.messages import (
     NULL_BATCH,
     Batch,
@@ -26,7 +26,7 @@ from tradebft.consensus.messages import (
 )
 from tradebft.consensus.pbft import Replica
 from tradebft.network.application import Application
-from tradebft.network.chronicle import run
+from tradebft.network.chronicle import Block, run
 from tradebft.network.engines import Uncovered
 from tradebft.network.trace import short
 
@@ -45,13 +45,23 @@ class Book:
     """Executes batches in their order."""
 
     def __init__(
-        self, config: Config, signer: Signer, keyring: Keyring, application: Callable[[], Application]
+        self,
+        config: Config,
+        signer: Signer,
+        keyring: Keyring,
+        application: Callable[[], Application],
+        keep: bool,
     ) -> None:
         self._replica = Replica(0, config, signer, keyring)
-        self._application = application()
-        self.checks = self._application.checks
+        self.application = application()
+        self.checks = self.application.checks
         self._interval = config.checkpoint_interval
         self.repeated = 0  # requests that were executed before: there must be none
+        # For whoever goes on with the run, if *keep*: the latest blocks, what checkpoints sign, the snapshots.
+        self._keep = keep
+        self.blocks: dict[int, Block] = {}
+        self.states: dict[int, bytes] = {}
+        self.snapshots: dict[int, KeepSnapshot] = {}
 
     def execute(self, seq: int, batch: Batch) -> Told:
         """Execute the batch that is next. `Uncovered` if it changes who is a member."""
@@ -59,7 +69,7 @@ class Book:
         proof = QuorumCertificate("Commit", 0, seq, batch.digest, ())
         committed = replica.hand_out(Decided(seq, batch, proof))
         self.repeated += len(batch.requests) - len(committed.fresh)
-        executed = run(self._application, committed)
+        executed = run(self.application, committed)
         if executed.members is not None:
             raise Uncovered("a change of members")
         del replica.handed_out[seq]
@@ -73,10 +83,22 @@ class Book:
             sizes.append(len(encode(reply)) - 1)
         state = 0
         if seq % self._interval == 0:
-            bound, _ = replica.state_digest(executed)
+            bound, effects = replica.state_digest(executed)
             replica.manifests.clear()
-            state = short(replica.standing.binds(bound))
+            signed = replica.standing.binds(bound)
+            state = short(signed)
+            if self._keep:
+                self.states[seq] = signed
+                self.snapshots.update((seq, kept) for kept in effects if isinstance(kept, KeepSnapshot))
+        if self._keep:
+            self.blocks[seq] = Block(committed, executed)
         return Told(list(executed.results), values, sizes, short(executed.root), state)
+
+    def forget(self, floor: int, proven: int) -> None:
+        """Nobody will ask for blocks at or below *floor*, nor for snapshots below *proven*."""
+        for seq in range(min(self.blocks, default=1), floor + 1):
+            self.blocks.pop(seq, None)
+        self.snapshots = {seq: kept for seq, kept in self.snapshots.items() if seq >= proven}
 
 
 class Sizes(NamedTuple):

@@ -16,6 +16,7 @@ from tradebft.network.misbehaviour import Misbehaviour
 
 ENGINES: Final = ("auto", "reference", "wavefront", "compiled")
 NODES: Final = range(2, 1001)
+HANDED_OVER: Final = 126  # members of which the compiled engine keeps whose votes came
 COMPILED_CLIENTS: Final = 10_000  # a table of two windows for each
 Result = TypeVar("Result")
 WAVES_FROM: Final = 32  # members; see docs/engines.md
@@ -82,12 +83,16 @@ def uncovered(settings: Settings, engine: str) -> str:
 
 def _not_compiled(settings: Settings) -> list[tuple[Any, str]]:
     config = settings.config
+    alone = config.nodes > HANDED_OVER  # with so many, nobody goes on where the engine stops
     return [
         (
-            not all(_borne(fault, config.nodes) for fault in settings.faults),
+            alone and not all(borne(fault, config.nodes) for fault in settings.faults),
             "faults other than backups that crash for good, members parted or slow, and loss",
         ),
-        (not all(_silent(one) for one in settings.byzantine), "adversaries other than silent backups"),
+        (
+            not all(_silent(one) and not (alone and one.node == 0) for one in settings.byzantine),
+            "adversaries other than silent members",
+        ),
         (find_spec("numba") is None, "anything here: numba is not installed (pip install 'tradebft[fast]')"),
         (len(settings.clients) > COMPILED_CLIENTS, f"{len(settings.clients)} clients"),
         (config.log_window > 4 * config.checkpoint_interval, "a log of more than four checkpoints"),
@@ -100,7 +105,10 @@ def _not_waves(settings: Settings) -> list[tuple[Any, str]]:
             not all(_for_good(fault) for fault in settings.faults),
             "faults other than backups that crash for good",
         ),
-        (not all(_silent(one) for one in settings.byzantine), "adversaries other than silent backups"),
+        (
+            not all(_silent(one) and one.node != 0 for one in settings.byzantine),
+            "adversaries other than silent backups",
+        ),
         (settings.wire.loss, "loss"),
         (settings.costs is not None, "processors that take time"),
         (settings.wire.bandwidth_bps is not None, "bandwidth"),
@@ -123,10 +131,11 @@ def _for_good(fault: Fault) -> bool:
     return fault.kind == "crash" and fault.duration_ns is None and not fault.torn and 0 not in fault.nodes
 
 
-def _borne(fault: Fault, nodes: int) -> bool:
+def borne(fault: Fault, nodes: int) -> bool:
+    """Whether the compiled engine goes on when *fault* begins."""
     parted = fault.kind in ("partition", "one-way") and all(node < nodes for node in fault.named)
     return _for_good(fault) or parted or fault.kind in ("slow", "loss")
 
 
 def _silent(one: Misbehaviour) -> bool:
-    return one.behaviour == "silent" and one.node != 0 and not one.at_ns and one.until_ns is None
+    return one.behaviour == "silent" and not one.at_ns and one.until_ns is None

@@ -54,6 +54,7 @@ def _report(cluster: Cluster, done: Callable[[], int], total: int, progress: Pro
 def collect(records: Records, scenario: Scenario, cluster: Cluster) -> None:
     """Fill in what the network recorded."""
     recorder = cluster.recorder
+    records.engine_why = cluster.handed_over
     records.places = simulation.map_of(scenario)
     records.edges = _edges(scenario, cluster)
     records.trace_digest = recorder.trace.hex()

@@ -90,7 +90,7 @@ class Records:
     nodes: list[str]  # replica i is nodes[i]
     quorum: int
     faults_tolerated: int
-    engine_why: str = ""  # none of the faster ones, where the choice was left to the run
+    engine_why: str = ""  # none of the faster ones, or another from some moment on
     complete: bool = True  # False after Ctrl-C
     places: dict[str, tuple[str, float, float]] = field(default_factory=dict)  # node -> (city, lat, lon)
     edges: list[tuple[str, str]] = field(default_factory=list)

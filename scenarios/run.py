@@ -55,7 +55,7 @@ def _simulate(scenario: Scenario, records: Records, engine: str, progress: Progr
         if isinstance(workload, TradeFinance):
             run_trade_finance(scenario, workload, records, progress, engine=engine)
             return
-        records.engine, _, records.engine_why = first_that_covers(
+        records.engine, _, why = first_that_covers(
             engine,
             len(scenario.node_names),
             lambda one: (
@@ -64,6 +64,7 @@ def _simulate(scenario: Scenario, records: Records, engine: str, progress: Progr
                 else _custom(scenario, workload, records, progress, one)
             ),
         )
+        records.engine_why = "; ".join(filter(None, [why, records.engine_why]))
     except Uncovered as why:
         raise ScenarioError(
             f"{scenario.name}: engine {engine} does not cover {why}; expected engine auto or reference"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tradebft.network.compiled.asking import ask_later, tell
+from tradebft.network.compiled.beyond import helps
 from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.leaving import alone, proposal_size, vote_size
 from tradebft.network.compiled.memory import (
@@ -13,14 +14,10 @@ from tradebft.network.compiled.memory import (
     B_SIZE,
     BLOCK_SIZE,
     BLOCKS_A_REPLY,
-    BLOCKS_KEPT,
     CHECKPOINT,
     COMMIT,
-    FAULTS,
     FETCH_REPLY,
-    FETCHED,
     IGNORED,
-    KNOWN,
     MANY_STATUSES,
     NODES,
     NOTHING_NEW,
@@ -31,8 +28,6 @@ from tradebft.network.compiled.memory import (
     R_EXECUTED,
     R_LEFT_BEHIND,
     R_LOW,
-    R_PROOF,
-    R_PROOF_BEFORE,
     R_TOP,
     S_ACCEPTED,
     S_CLOSED,
@@ -45,7 +40,6 @@ from tradebft.network.compiled.memory import (
     SLOT_MASK,
     STATUS_BURST,
     VIEW_TIMEOUT,
-    WHY,
     K,
     L,
     Numbers,
@@ -96,10 +90,6 @@ def answer_size(m: Numbers, number: int) -> int:
 def _history_after(m: Numbers, now: int, r: int, peer: int, executed: int) -> None:
     """`Recovery._history_after` and `ReplicaNode._send_blocks`."""
     mine, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
-    blocks_above = m[of_replica(m, R_PROOF_BEFORE, r)] or m[of_replica(m, R_PROOF, r)]
-    if executed < blocks_above or executed <= m[KNOWN] - m[BLOCKS_KEPT]:
-        m[WHY] = FETCHED
-        return
     last = min(mine, executed + BLOCKS_A_REPLY)
     at = m[AT_ANSWER] + 3 * m[SHOWN]
     m[at], m[at + 1], m[at + 2] = executed + 1, last, low
@@ -150,9 +140,7 @@ def on_status(m: Numbers, now: int, r: int, peer: int, number: int) -> None:
         m[of_replica(m, R_LEFT_BEHIND, r)] = 1
         ask_later(m, now, r)
     _checkpoints_above(m, now, r, peer, stable)
-    distance = (r - peer - nonce) % m[NODES]
-    helps = distance <= m[FAULTS] or m[NODES] <= 3
-    if (executed < mine or stable < low) and helps:
+    if (executed < mine or stable < low) and helps(m, r, peer, nonce):
         _history_after(m, now, r, peer, executed)
     _votes_above(m, now, r, peer, max(executed, stable))
 

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from tradebft.consensus.messages import Request
 from tradebft.network.arrays import ArrayCluster
 from tradebft.network.bookkeeping import message_sizes
-from tradebft.network.cluster import Settings
+from tradebft.network.cluster import Cluster, Settings
 from tradebft.network.compiled import digest, drawing, kernel, memory
+from tradebft.network.compiled.continued import Continued
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.mishaps import Mishaps
 from tradebft.network.compiled.rounds import Round
 from tradebft.network.compiled.scribe import Scribe
-from tradebft.network.delays import LuckAhead, ahead
+from tradebft.network.delays import Alone, LuckAhead, ahead
 from tradebft.network.engines import Uncovered
 from tradebft.network.inbox import inbox_of
 from tradebft.network.recorder import Decision
@@ -58,7 +59,7 @@ class CompiledCluster(ArrayCluster):
         clients = range(n, n + len(self.clients))
         self._reply_luck = [LuckAhead(self._chance, n, c) for c in clients] if self._lossy else []
         self._m = self._memory()
-        self._mishaps = Mishaps(settings, self.env, self.recorder, self._m, self._recall)
+        self._mishaps = Mishaps(settings, self.env, self.recorder, self._m, self._recall, self.hand_over)
         for r in range(n):
             self._draw(r)
 
@@ -98,10 +99,15 @@ class CompiledCluster(ArrayCluster):
     @property
     def delivered(self) -> int:
         """Messages so far."""
-        return int(self._m.numbers[memory.DELIVERED])
+        return self.env.delivered if self.handed_over else int(self._m.numbers[memory.DELIVERED])
 
     def finish(self) -> None:
         """The run is over: take what never arrived out of the trace, and hand over the records."""
+        if self._rest is not None:
+            self._rest.finish()
+            self._exactly_once()
+            self.violations += self._rest.checker.violations
+            return
         self._flush()
         self.recorder.trace.add(-total(digest.in_flight(self._m.numbers)))
         self._judge(int(self._m.numbers[memory.LAST_COMMIT]))
@@ -167,8 +173,11 @@ class CompiledCluster(ArrayCluster):
                 self._more_room()
             elif stop == memory.FLUSH:
                 self._flush()
+            elif (why := int(m.numbers[memory.WHY])) in memory.MIDWAY:
+                raise Uncovered(memory.REASON[why])
             else:
-                raise Uncovered(memory.REASON[int(m.numbers[memory.WHY])])
+                self.hand_over(memory.REASON[why])
+                return True
 
     def _answered(self, rid: int) -> None:
         m, request = self._m, self._scribe.requests[rid]
@@ -285,6 +294,56 @@ class CompiledCluster(ArrayCluster):
         m.grow("lane", len(m.flight))
         m.flight[before:, memory.F_PLACE] = np.arange(before + 1, len(m.flight) + 1)
 
+    # --- where the reference goes on ---
+
+    @property
+    def _may_hand_over(self) -> bool:
+        return self.config.nodes <= memory.ASKERS
+
+    def hand_over(self, why: str) -> Cluster:
+        """Have the reference go on with the run from this moment, as if it had been there from the beginning."""
+        if not self._may_hand_over:
+            raise Uncovered(why)
+        m, wire = self._m, self.settings.wire
+        self._flush()
+        self._record()
+        self._round.hand_over(self.recorder)
+        rest = Continued(
+            self.settings, self.env, self.recorder, m, self._scribe, self._book, self.clients, self._mishaps
+        )
+        said = [self._drawn[r] - int(end - at) for r, (at, end) in enumerate(self._rows_left())]
+        alone = {
+            pair: Alone(self._chance, wire.links, *pair, wire.lossy, used)
+            for pair, used in self._used_alone().items()
+        }
+        alone |= {(self.config.nodes + k, 0): own for k, own in enumerate(self._to_primary)}
+        rest.resume(self._timers, said, alone, self._links_free, self._outstanding)
+        self._mishaps.finish(rest)
+        self._rest = rest
+        self.handed_over = f"the reference from {self.env.time / 1e9:g} s on, for {why}"
+        return rest
+
+    def _rows_left(self) -> NDArray[np.int64]:
+        return self._m.replica[:, [memory.R_WEATHER_AT, memory.R_WEATHER_END]]
+
+    def _used_alone(self) -> dict[tuple[int, int], int]:
+        """How many delays were used of each link from one replica to one other or to a client, by its ends."""
+        m, n = self._m, self.config.nodes
+        clients, used = int(m.numbers[memory.CLIENT_PAIRS]), {}
+        for place, drawn in self._alone_drawn.items():
+            ends = divmod(place, n) if place < clients else (0, place - clients)
+            used[ends] = drawn - int(m.pair[place, 2] - m.pair[place, 1])
+        answered = m.replica[:, memory.R_ANSWERED].tolist()
+        order = m.request[: m.numbers[memory.TAKEN], memory.Q_PLACE]
+        asked = m.request[order, memory.Q_CLIENT]
+        for r in range(1, n):
+            if m.replica[r, memory.R_MUTE]:
+                continue
+            end = int(m.batch[answered[r], [memory.B_FIRST, memory.B_COUNT]].sum())
+            told = np.bincount(asked[:end], minlength=m.numbers[memory.ENDPOINTS])
+            used |= {(r, int(client)): int(told[client]) for client in np.flatnonzero(told)}
+        return used
+
     # --- records ---
 
     def _flush(self) -> None:
@@ -292,8 +351,20 @@ class CompiledCluster(ArrayCluster):
         while self._m.numbers[memory.KNOWN] < self._m.replica[:, memory.R_EXECUTED].max():
             self._execute()  # it is in the log that somebody committed it: with what root?
         self._round.keep(self._m, self.recorder, self._scribe)
+        self._forget()
         happened, withdrawn = digest.mix(self._m.numbers)
         self.recorder.trace.add(total(happened) - total(withdrawn))
+
+    def _forget(self) -> None:
+        """Blocks that nobody would ask for, whoever goes on with the run."""
+        m, kept = self._m, self.settings.blocks_kept
+        up = m.replica[m.replica[:, memory.R_DOWN] == 0]
+        proven = np.where(up[:, memory.R_PROOF_BEFORE], up[:, memory.R_PROOF_BEFORE], up[:, memory.R_PROOF])
+        oldest = int(proven.min())
+        floor = oldest - 1
+        if kept is not None:
+            floor = max(floor, int(m.numbers[memory.KNOWN]) - kept)
+        self._book.forget(min(floor, int(up[:, [memory.R_LOW, memory.R_ANSWERED]].min())), oldest)
 
     def _record(self) -> None:
         m, recorder = self._m, self.recorder

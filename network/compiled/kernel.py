@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tradebft.network.compiled import catching_up, lane, rules
 from tradebft.network.compiled.asking import on_status_timer
+from tradebft.network.compiled.beyond import beyond, suspects
 from tradebft.network.compiled.compiling import compiled, inner
 from tradebft.network.compiled.leaving import note, proposal_size, take, vote_size
 from tradebft.network.compiled.memory import (
@@ -76,6 +77,7 @@ from tradebft.network.compiled.memory import (
     Q_CLIENT,
     Q_PLACE,
     Q_REPLIES,
+    Q_REPLIES_OF,
     Q_SIZE,
     Q_TOLD,
     QUORUM,
@@ -99,7 +101,6 @@ from tradebft.network.compiled.memory import (
     UNCOVERED,
     VERIFY_NS,
     VIEW_CHANGE,
-    VIEW_TIMER,
     WEATHER,
     WHY,
     WINDOW,
@@ -108,6 +109,7 @@ from tradebft.network.compiled.memory import (
 )
 from tradebft.network.compiled.places import (
     length,
+    newly,
     of_batch,
     of_flight,
     of_replica,
@@ -176,9 +178,6 @@ def _cost_of(m: Numbers, what: int, sender: int, about: int) -> int:
 @inner
 def _queue(m: Numbers, now: int, what: int, r: int, sender: int, about: int) -> None:
     """`ReplicaNode.queue`: the processor gets to it when it has done what came before."""
-    if m[_inbox(m, r, sender)] >= m[INBOX]:
-        m[WHY] = INBOX_FULL
-        return
     m[_inbox(m, r, sender)] += 1
     done = take(m, now, r, _cost_of(m, what, sender, about))
     lane.launch(m, done, lane.flight(m, what | PROCESS, sender, r, about, done))
@@ -213,6 +212,7 @@ def _told(m: Numbers, sender: int, rid: int) -> bool:
         m[IGNORED + SECOND_REPLY] += m[replies] <= m[FAULTS]
         return False
     m[told] += sender == 0
+    newly(m, of_request(m, Q_REPLIES_OF, rid), sender)
     m[replies] += 1
     m[RID] = rid
     return m[replies] == m[FAULTS] + 1
@@ -268,9 +268,7 @@ def _ring(m: Numbers, due: int, what: int) -> None:
         return
     m[deadline] = -1
     note(m, TIMER, r, 0, timer, 0, due, due)
-    if timer == VIEW_TIMER:
-        m[WHY] = VIEW_CHANGE
-    elif timer == BATCH_TIMER:
+    if timer == BATCH_TIMER:
         m[BATCH_SET], m[BATCH_DUE] = 0, 1
         rules.propose(m, due)
     else:
@@ -297,23 +295,36 @@ def _dry_clients(m: Numbers, seq: int) -> bool:
 
 
 @inner
-def _asked(m: Numbers, made: int) -> bool:
-    """Whether the first flight brings something to somebody who has too few delays at hand to answer it."""
-    what, about, sender = (
-        m[of_flight(m, F_WHAT, made)] & ~PROCESS,
-        m[of_flight(m, F_ABOUT, made)],
-        m[of_flight(m, F_SENDER, made)],
-    )
-    r, row = m[of_flight(m, F_TO, made)], m[of_flight(m, F_ROW, made)]
+def _needed(m: Numbers, what: int, r: int, sender: int, about: int) -> int:
+    """What *r* needs before it gets that: `ALONE`, delays enough to answer it; `EXECUTE`; or nothing (-1)."""
     if what == EXECUTED:
-        return r == 0 and _dry_clients(m, about)
+        if about > m[KNOWN]:
+            return EXECUTE
+        return ALONE if r == 0 and _dry_clients(m, about) else -1
     if what == REQUEST:
-        return _dry(m, m[CLIENT_PAIRS] + sender, 1)
-    if what != STATUS:
-        return False
+        return ALONE if _dry(m, m[CLIENT_PAIRS] + sender, 1) else -1
+    if what == STATUS:
+        return ALONE if _dry(m, r * m[NODES] + sender, ALONE_NEEDED) else -1
+    return -1
+
+
+@inner
+def _before(m: Numbers, made: int) -> int:
+    """Why the loop stops before the first flight arrives; -1: it does not."""
+    what, sender = m[of_flight(m, F_WHAT, made)], m[of_flight(m, F_SENDER, made)]
+    kind, about, row = what & ~PROCESS, m[of_flight(m, F_ABOUT, made)], m[of_flight(m, F_ROW, made)]
+    queued = m[CPU] and what < PROCESS and what != REPLY
+    if not queued and kind in (PREPARE, COMMIT, REPLY):
+        return -1
+    r = m[of_flight(m, F_TO, made)]
     if row >= 0:
         r = m[row_of(m, row) + m[of_flight(m, F_PLACE, made)]] & _MASK
-    return _dry(m, r * m[NODES] + sender, ALONE_NEEDED)
+    if m[of_replica(m, R_DOWN, r)]:
+        return -1
+    m[WHY] = beyond(m, kind, r, sender, about)
+    if queued and m[_inbox(m, r, sender)] >= m[INBOX]:
+        m[WHY] = INBOX_FULL
+    return UNCOVERED if m[WHY] else _needed(m, kind, r, sender, about)
 
 
 @compiled
@@ -348,19 +359,18 @@ def run(buffer: I64, until: int, number: int) -> int:
         quiet = m[ALARMS] == 0
         if m[LANE] and m[first] <= until and (quiet or m[first] <= m[bell]):
             made = lane.item_of(m[first + 1])
-            if (
-                m[of_flight(m, F_WHAT, made)] == EXECUTED | PROCESS
-                and m[of_flight(m, F_ABOUT, made)] > m[KNOWN]
-            ):
-                return EXECUTE
-            if _asked(m, made):
-                return ALONE
+            stop = _before(m, made)
+            if stop >= 0:
+                return stop
             if _arrive(m, m[first], made):
                 return ANSWERED
         elif quiet or m[bell] > until or (m[bell] == until and m[bell + 1] >> ITEM_BITS > number):
             return LIMIT
         else:
             due, what = m[bell], lane.item_of(m[bell + 1])
-            lane.quieten(m)
             m[NOW] = due
+            if suspects(m, due, what):
+                m[WHY] = VIEW_CHANGE
+                return UNCOVERED
+            lane.quieten(m)
             _ring(m, due, what)

@@ -274,6 +274,8 @@ def _reply(m: Numbers, now: int, r: int, rid: int, seq: int, delay: int) -> None
 @inner
 def answer(m: Numbers, now: int, rid: int, seq: int) -> None:
     """The primary's reply to a request, the first or once more."""
+    if m[of_replica(m, R_MUTE, 0)]:
+        return
     client = m[of_request(m, Q_CLIENT, rid)]
     delay = _next_delay(m, 0, client, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + client))
     _reply(m, now, 0, rid, seq, delay)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tradebft.consensus.interface import Config
 from tradebft.network.costs import CpuCosts
+from tradebft.network.engines import HANDED_OVER
 
 I64 = NDArray[np.int64]
 Numbers = NDArray[np.int64]  # a buffer, to compiled functions where it begins (`pointers`)
@@ -198,6 +199,8 @@ VIEW_CHANGE, CROWD_ASKED, INBOX_FULL, BEYOND_WINDOW, CROWDED, FAR_BEHIND, WEEKS,
     1, 10
 )
 
+MIDWAY: Final = (CROWD_ASKED, WEEKS)  # too late for anybody to go on from there
+
 KEY_BITS = 10  # a receiver's share of a key; delays have the other 53
 ITEM_BITS = 24  # an item's share of its order in a queue
 ITEMS = (1 << ITEM_BITS) - 1
@@ -206,7 +209,7 @@ LOGGED: Final = 1 << 18  # deliveries in the log
 INPUTS: Final = 16  # about so many are handled before somebody looks how much room is left
 LOG_WINDOWS: Final = 4  # of requests whose replies may still be sent
 CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
-ASKERS: Final = 126  # members, if any of them may ask: whose votes came is kept in two words
+ASKERS: Final = HANDED_OVER  # members, if any of them may ask: whose votes came is kept in two words
 ALONE_AHEAD: Final = 512  # delays drawn ahead from one replica to another alone
 ALONE_NEEDED: Final = 256  # that an answer to a Status may take
 ALONE_FIRST: Final = 32  # of these, at first
@@ -283,9 +286,11 @@ F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT = rang
     Q_ARRIVED,  # at the primary
     Q_PROPOSED,  # at which sequence
     Q_TOLD,  # the primary's reply is with its client
+    Q_REPLIES_OF,  # whose are: two words
+    Q_REPLIES_OF_OTHERS,
     Q_PLACE,  # no property of the request: the k-th to arrive at the primary was the one that stands at k
     REQUEST_FIELDS,
-) = range(13)
+) = range(15)
 
 
 class Memory:

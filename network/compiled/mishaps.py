@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 from tradebft.consensus.membership import sizes
 from tradebft.network.arrays import Clock
-from tradebft.network.cluster import LOSS_TIMELY, Settings
+from tradebft.network.cluster import LOSS_TIMELY, Cluster, Settings
 from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import Memory
+from tradebft.network.engines import borne
 from tradebft.network.faults import Transition, Weather, play
 from tradebft.network.recorder import Recorder
 
@@ -33,14 +34,22 @@ class Mishaps:
     """Applies the schedule; says what clients' requests meet. *recall*: what that replica was to send is not sent."""
 
     def __init__(
-        self, settings: Settings, env: Clock, recorder: Recorder, m: Memory, recall: Callable[[int], None]
+        self,
+        settings: Settings,
+        env: Clock,
+        recorder: Recorder,
+        m: Memory,
+        recall: Callable[[int], None],
+        hand_over: Callable[[str], Cluster],
     ) -> None:
-        self._nodes, self._wire = settings.config.nodes, settings.wire
+        self._nodes, self._wire, self._faults = settings.config.nodes, settings.wire, settings.faults
         self._env, self._recorder, self._m, self._recall = env, recorder, m, recall
-        self._weather = Weather(settings.faults, self._nodes, self._nodes + len(settings.clients))
+        self._hand_over = hand_over
+        self._rest: Cluster | None = None  # who applies the rest of the schedule
+        self.weather = Weather(settings.faults, self._nodes, self._nodes + len(settings.clients))
         self._wrong = len(settings.byzantine)
-        self._changed_ns = 0
-        self._down = 0
+        self.changed_ns = 0
+        self.down_since: dict[int, int] = {}
         self.present = bool(settings.faults or settings.wire.loss)
         for one in settings.byzantine:
             m.replica[one.node, memory.R_MUTE] = 1
@@ -51,14 +60,15 @@ class Mishaps:
     @property
     def calm_since(self) -> int | None:
         """Since when network and timers are timely and at most f replicas are down; None while they are not."""
-        timely = self._weather.timely and self._wire.loss < LOSS_TIMELY
-        return self._changed_ns if timely and self._down + self._wrong <= sizes(self._nodes)[0] else None
+        timely = self.weather.timely and self._wire.loss < LOSS_TIMELY
+        down = len(self.down_since) + self._wrong
+        return self.changed_ns if timely and down <= sizes(self._nodes)[0] else None
 
     def request(self, delay: int, draw: float) -> int:
         """How long a request takes to the primary; -1: it is lost."""
         m = self._m
-        if self._weather.slowed:
-            factor = self._weather.link_factor(self._nodes, 0)
+        if self.weather.slowed:
+            factor = self.weather.link_factor(self._nodes, 0)
             if factor != 1:
                 m.numbers[memory.MISHAPS + memory.SLOWED] += 1
             delay = int(delay * factor)
@@ -67,8 +77,9 @@ class Mishaps:
             return -1
         return delay
 
-    def finish(self) -> None:
-        """Hand the counts over."""
+    def finish(self, rest: Cluster | None = None) -> None:
+        """Hand the counts over; *rest*: whom the schedule is for from now on."""
+        self._rest = rest
         counts = self._m.numbers[memory.MISHAPS :]
         for names, kept in ((_DROPPED, self._recorder.dropped), (_INJECTED, self._recorder.injected)):
             kept.update({name: int(counts[place]) for place, name in names.items() if counts[place]})
@@ -76,8 +87,14 @@ class Mishaps:
     # --- the schedule ---
 
     def _happens(self, transition: Transition) -> None:
-        change = self._weather.apply(transition)
-        self._changed_ns = self._env.time
+        fault = self._faults[transition.fault]
+        if self._rest is None and not borne(fault, self._nodes):
+            self._rest = self._hand_over(f"a fault ({fault.kind})")
+        if self._rest is not None:
+            self._rest.happens(transition)
+            return
+        change = self.weather.apply(transition)
+        self.changed_ns = self._env.time
         self._obey()
         for index in change.crashed:
             if not self._m.replica[index, memory.R_DOWN]:
@@ -87,20 +104,20 @@ class Mishaps:
         """A member goes down, for good."""
         m = self._m
         self._recorder.injected["crash"] += 1
-        self._down += 1
+        self.down_since[index] = self._env.time
         m.replica[index, memory.R_DOWN] = 1
         m.timer[index, :, memory.T_DEADLINE] = -1
         self._recall(index)
 
     def _lost(self, a: int, b: int) -> float:
         """The share that vanishes, as `SimulatedBus` reckons it."""
-        if not self._weather.losing:
+        if not self.weather.losing:
             return self._wire.loss
-        return self._wire.loss_with(self._weather.loss(a, b))
+        return self._wire.loss_with(self.weather.loss(a, b))
 
     def _obey(self) -> None:
         """Write down what holds now; while all is calm nobody looks."""
-        m, weather = self._m, self._weather
+        m, weather = self._m, self.weather
         m.numbers[memory.ROUGH] = rough = bool(self._wire.loss or not weather.timely)
         if not rough:
             return

@@ -26,6 +26,10 @@ class Round:
         self._due = 0
         self._open = True
 
+    def hand_over(self, recorder: Recorder) -> None:
+        """What is still to come of it comes to *recorder* by itself."""
+        recorder.resume(self._due, self._open)
+
     def keep(self, m: Memory, recorder: Recorder, scribe: Scribe) -> None:
         """Look through the log."""
         if not self._open:
@@ -78,8 +82,8 @@ class Round:
 
     def choose(self, m: Memory, recorder: Recorder, scribe: Scribe) -> None:
         """Have the recorder look at what was proposed since it last did."""
-        if self._seq:
-            return
+        if self._seq or m.replica[0, memory.R_MUTE]:
+            return  # nobody heard of a proposal
         for seq in range(self._looked, int(m.numbers[memory.NEXT_SEQ])):
             if self._seq:
                 return

@@ -42,15 +42,12 @@ from tradebft.network.compiled.memory import (
     BATCH_TIMEOUT,
     BATCH_TIMER,
     BEING_EXECUTED,
-    BEYOND_WINDOW,
     CHECKPOINT,
     CHECKS,
     CLIENT_RING,
-    CLIENT_WINDOW,
     COMMIT,
     COMMITTED,
     CPU,
-    CROWDED,
     EXECUTE_NS,
     EXECUTED,
     EXECUTED_PROPOSAL,
@@ -64,7 +61,6 @@ from tradebft.network.compiled.memory import (
     NODES,
     OLD_CHECKPOINT,
     OLD_VOTE,
-    OUTRUN,
     PRE_PREPARE,
     PREPARE,
     PROCESS,
@@ -86,7 +82,6 @@ from tradebft.network.compiled.memory import (
     R_PROOF_BEFORE,
     R_TOP,
     R_WATCHED,
-    REQUESTS_WAITING,
     S_ACCEPTED,
     S_ACCEPTED_NS,
     S_CLOSED,
@@ -106,7 +101,6 @@ from tradebft.network.compiled.memory import (
     VIEW_TIMEOUT,
     VIEW_TIMER,
     WAITING,
-    WHY,
     WINDOW,
     K,
     L,
@@ -121,8 +115,6 @@ from tradebft.network.compiled.places import (
     of_slot,
     votes_for,
 )
-
-CHECKPOINTS_AHEAD = 4  # that a replica may be behind: more would push votes out (`CheckpointVotes`)
 
 
 @inner
@@ -322,15 +314,8 @@ def on_request(m: Numbers, now: int, rid: int) -> None:
         else:
             m[IGNORED + BEING_EXECUTED] += 1
         return
-    executed = m[m[AT_CLIENT] + m[of_request(m, Q_CLIENT, rid)]]
-    if m[of_request(m, Q_SEQUENCE, rid)] > executed + m[CLIENT_WINDOW]:
-        m[WHY] = BEYOND_WINDOW
-        return
     if m[of_request(m, Q_ARRIVED, rid)]:
         m[IGNORED + KNOWN_REQUEST] += 1
-        return
-    if m[WAITING] >= m[REQUESTS_WAITING]:
-        m[WHY] = CROWDED
         return
     m[of_request(m, Q_ARRIVED, rid)] = 1
     m[of_request(m, Q_PLACE, m[ARRIVED])] = rid
@@ -470,9 +455,6 @@ def on_checkpoint(m: Numbers, now: int, r: int, sender: int, seq: int) -> None:
     low = m[of_replica(m, R_LOW, r)]
     if seq <= low:
         m[IGNORED + OLD_CHECKPOINT] += 1
-        return
-    if seq > low + CHECKPOINTS_AHEAD * m[K]:
-        m[WHY] = OUTRUN
         return
     votes = votes_for(m, r, seq)
     if newly(m, votes + 1, sender):

@@ -51,6 +51,11 @@ class Scribe:
             self._batches[seq] = batch, numbers
             self._closed = seq
 
+    def closed(self, seq: int) -> Batch | None:
+        """What was proposed at *seq* and is not executed."""
+        found = self._batches.get(seq)
+        return None if found is None else found[0]
+
     def execute(self, m: Memory) -> list[int]:
         """Execute the next batch; the numbers of its requests."""
         self.close(m)

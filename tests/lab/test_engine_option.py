@@ -53,11 +53,18 @@ def test_a_client_that_waits_makes_waves(capsys, tmp_path):
     assert digests[0] == digests[1]
 
 
-def test_what_is_not_covered_is_one_line(capsys):
+def test_it_says_since_when_and_why_the_reference_goes_on(capsys):
     code, out, err = left(capsys, "run", "partition", "--engine", "compiled", "--json")
+    assert (code, json.loads(out)["engine"]) == (0, "compiled")
+    assert err == "engine compiled: the reference from 37801 s on, for a view change\n"
+
+
+def test_what_is_not_covered_is_one_line(capsys):
+    code, out, err = left(capsys, "run", "partition", "--engine", "wavefront", "--json")
     assert (code, out) == (2, "")
     assert err == (
-        "partition: engine compiled does not cover a view change; expected engine auto or reference\n"
+        "partition: engine wavefront does not cover faults other than backups that crash for good; "
+        "expected engine auto or reference\n"
     )
 
 

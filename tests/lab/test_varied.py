@@ -46,8 +46,8 @@ def test_every_row_is_the_run_that_it_says_it_is(scenario):
 
 def test_points_are_run_by_the_engine_that_was_asked_for(scenario):
     pytest.importorskip("numba")
-    with pytest.raises(ScenarioError, match="engine compiled does not cover faults"):
-        run(scenario, set=RESTART, engine="compiled")
+    with pytest.raises(ScenarioError, match="engine wavefront does not cover processors"):
+        run(scenario, set=RESTART, engine="wavefront")
     assert (
         run(scenario, set=RESTART, engine="auto").document["points"]
         == run(scenario, set=RESTART).document["points"]

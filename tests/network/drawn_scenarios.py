@@ -38,6 +38,10 @@ def settings_of(number: int) -> dict:
     network = {"nodes": dice.choice([2, 3, 4, 5, 6, 7, 10, 13, 16]), "links": dice.choice(LINKS)}
     if dice.random() < 0.4:
         network["bandwidth"] = dice.choice(["2 Mbit/s", "100 Mbit/s", "1 Gbit/s"])
+    if (
+        network.get("bandwidth") == "2 Mbit/s"
+    ):  # more than that it cannot carry, and would change views for hours
+        workload["payload_bytes"] = min(workload["payload_bytes"], 1000)
     if dice.random() < 0.2:
         network["client_links"] = {"model": "uniform", "low": "1 ms", "high": "30 ms"}
     consensus = {
@@ -198,3 +202,52 @@ def ties(number: int) -> Scenario:
             "workload": workload,
         }
     )
+
+
+def wild(number: int) -> Scenario:
+    """The scenario of that number in which something happens that the compiled engine does not go through with: a
+    primary that is silent or crashes, members that come back, writes that are torn, clients that are cut off, messages
+    that are copied or held up, clocks that drift."""
+    dice = random.Random(f"wild {number}")
+    given = settings_of(number)
+    given["workload"] |= {"payload_bytes": dice.choice([0, 10, 1000]), "transactions": dice.choice([40, 200])}
+    given["consensus"] |= {
+        "view_change_timeout": dice.choice(["1 s", "3 s"]),
+        "client_timeout": dice.choice(["1 s", "4 s", "30 s"]),
+        "batch_size": dice.choice([1, 10, 100]),
+    }
+    given["network"]["nodes"] = nodes = dice.choice([4, 5, 7, 10])
+    if given["network"].get("bandwidth") == "2 Mbit/s":
+        given["network"]["bandwidth"] = "20 Mbit/s"
+    one, other = dice.sample([f"replica.{k}" for k in range(nodes)], 2)
+    when = {"at": dice.choice(["0 ms", "33 ms", "250 ms"]), "for": dice.choice(["10 ms", "400 ms", "5 s"])}
+    happens = dice.choice(
+        [
+            {"at": when["at"], "crash": "replica.0"},
+            when | {"crash": "replica.0"},
+            when | {"crash": one, "torn": dice.random() < 0.3},
+            when | {"crash": f"replica.{dice.randrange(nodes)}"},
+            when | {"partition": [["client.0", one]]},
+            when | {dice.choice(["reorder", "spike", "duplicate"]): 0.2, "spread": "30 ms"},
+            when | {"drift": one, "factor": dice.choice([0.5, 3])},
+            None,
+        ]
+    )
+    if happens is None:
+        given["byzantine"] = [{"node": "replica.0", "behaviour": "silent"}]
+    else:
+        given["fault"] = [happens]
+    if dice.random() < 0.3:
+        given.setdefault("fault", []).append(
+            dice.choice(
+                [
+                    {"at": "100 ms", "for": "1 s", "slow": other, "factor": 3},
+                    {"at": "20 ms", "for": "1 s", "partition": [[other]]},
+                    # With two down of five nothing would go on.
+                    *([{"at": "20 ms", "crash": other}] if nodes >= 7 else []),
+                ]
+            )
+        )
+    if dice.random() < 0.2:
+        given["network"]["loss"] = dice.choice([0.0005, 0.01])
+    return Scenario.model_validate(given)
