@@ -78,9 +78,7 @@ class Timeline:
     """A network that lives in virtual time."""
 
     env: Any  # a SimPy environment with `time`
-    handed_over = (
-        ""  # since when and why the reference goes on with what another engine began; nothing: it does not
-    )
+    handed_over = ""  # since when and why the reference goes on with what another engine began
 
     def run(self, until_ns: int) -> None:
         """Move virtual time on to *until_ns*."""

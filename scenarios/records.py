@@ -128,3 +128,8 @@ class Records:
     invariants_checked: list[str] = field(default_factory=list)
     violations: list[dict[str, Any]] = field(default_factory=list)
     live: dict[str, Any] = field(default_factory=dict)  # of a run over a real bus only: docs/results.md
+
+    def ran_by(self, engine: str, why: str) -> None:
+        """*engine* did the run; *why*: none of the faster ones. `collect` has told of another that went on with it."""
+        self.engine = engine
+        self.engine_why = "; ".join(filter(None, [why, self.engine_why]))

@@ -55,7 +55,7 @@ def _simulate(scenario: Scenario, records: Records, engine: str, progress: Progr
         if isinstance(workload, TradeFinance):
             run_trade_finance(scenario, workload, records, progress, engine=engine)
             return
-        records.engine, _, why = first_that_covers(
+        ran, _, why_not = first_that_covers(
             engine,
             len(scenario.node_names),
             lambda one: (
@@ -64,7 +64,7 @@ def _simulate(scenario: Scenario, records: Records, engine: str, progress: Progr
                 else _custom(scenario, workload, records, progress, one)
             ),
         )
-        records.engine_why = "; ".join(filter(None, [why, records.engine_why]))
+        records.ran_by(ran, why_not)
     except Uncovered as why:
         raise ScenarioError(
             f"{scenario.name}: engine {engine} does not cover {why}; expected engine auto or reference"

@@ -86,12 +86,8 @@ class CompiledCluster(ArrayCluster):
         for place, number in known.items():
             m.numbers[place] = number
         digests = m.numbers.view(np.uint64)
-        for timer, name in (
-            (memory.VIEW_TIMER, b"view-change"),
-            (memory.BATCH_TIMER, b"batch"),
-            (memory.STATUS_TIMER, b"status"),
-        ):
-            digests[memory.TIMER_DIGESTS + timer] = short(name)
+        for timer, name in enumerate(memory.TIMERS, start=memory.TIMER_DIGESTS):
+            digests[timer] = short(name.encode())
         return m
 
     # --- what scenarios ask for ---
@@ -99,7 +95,7 @@ class CompiledCluster(ArrayCluster):
     @property
     def delivered(self) -> int:
         """Messages so far."""
-        return self.env.delivered if self.handed_over else int(self._m.numbers[memory.DELIVERED])
+        return int(self._m.numbers[memory.DELIVERED])
 
     def finish(self) -> None:
         """The run is over: take what never arrived out of the trace, and hand over the records."""
@@ -303,7 +299,7 @@ class CompiledCluster(ArrayCluster):
     def hand_over(self, why: str) -> Cluster:
         """Have the reference go on with the run from this moment, as if it had been there from the beginning."""
         if not self._may_hand_over:
-            raise Uncovered(why)
+            return super().hand_over(why)
         m, wire = self._m, self.settings.wire
         self._flush()
         self._record()
@@ -311,20 +307,19 @@ class CompiledCluster(ArrayCluster):
         rest = Continued(
             self.settings, self.env, self.recorder, m, self._scribe, self._book, self.clients, self._mishaps
         )
-        said = [self._drawn[r] - int(end - at) for r, (at, end) in enumerate(self._rows_left())]
+        left = (m.replica[:, memory.R_WEATHER_END] - m.replica[:, memory.R_WEATHER_AT]).tolist()
+        said = [drawn - rows for drawn, rows in zip(self._drawn, left, strict=True)]
         alone = {
             pair: Alone(self._chance, wire.links, *pair, wire.lossy, used)
             for pair, used in self._used_alone().items()
         }
         alone |= {(self.config.nodes + k, 0): own for k, own in enumerate(self._to_primary)}
         rest.resume(self._timers, said, alone, self._links_free, self._outstanding)
-        self._mishaps.finish(rest)
+        self._mishaps.finish()
+        self._mishaps.rest = rest
         self._rest = rest
         self.handed_over = f"the reference from {self.env.time / 1e9:g} s on, for {why}"
         return rest
-
-    def _rows_left(self) -> NDArray[np.int64]:
-        return self._m.replica[:, [memory.R_WEATHER_AT, memory.R_WEATHER_END]]
 
     def _used_alone(self) -> dict[tuple[int, int], int]:
         """How many delays were used of each link from one replica to one other or to a client, by its ends."""
@@ -364,7 +359,17 @@ class CompiledCluster(ArrayCluster):
         floor = oldest - 1
         if kept is not None:
             floor = max(floor, int(m.numbers[memory.KNOWN]) - kept)
-        self._book.forget(min(floor, int(up[:, [memory.R_LOW, memory.R_ANSWERED]].min())), oldest)
+        behind = int(up[:, [memory.R_LOW, memory.R_ANSWERED]].min())
+        self._book.forget(min(floor, behind, self._earliest_on_its_way() - 1), oldest)
+
+    def _earliest_on_its_way(self) -> int:
+        """The lowest sequence that a message or a processor is busy with, if only for a member that is down."""
+        m = self._m
+        flights = m.flight[m.lane[: m.numbers[memory.LANE], 1] & memory.ITEMS]
+        kind, about = flights[:, memory.F_WHAT] & ~memory.PROCESS, flights[:, memory.F_ABOUT]
+        fetched = m.answer[about[kind == memory.FETCH_REPLY], 0]
+        voted = about[np.isin(kind, (memory.PRE_PREPARE, memory.PREPARE, memory.COMMIT, memory.EXECUTED))]
+        return int(min(fetched.min(initial=memory.LONGEST_NS), voted.min(initial=memory.LONGEST_NS)))
 
     def _record(self) -> None:
         m, recorder = self._m, self.recorder

@@ -27,11 +27,6 @@ from tradebft.network.recorder import Recorder
 from tradebft.network.timers import Timers
 from tradebft.network.virtual_time import Flight, VirtualTime
 
-_TIMERS: Final = {
-    memory.VIEW_TIMER: "view-change",
-    memory.BATCH_TIMER: "batch",
-    memory.STATUS_TIMER: "status",
-}
 _RECEIVER: Final = (1 << KEY_BITS) - 1
 
 
@@ -125,10 +120,10 @@ class Continued(Cluster):
             node.resume(row[memory.R_EXECUTED], replicas.disk(inner), inbox, row[memory.R_FREE_AT])
 
     def _resume_timer(self, timers: Timers, time: int, order: int) -> None:
-        r, timer = divmod(order & ITEMS, len(_TIMERS))
+        r, timer = divmod(order & ITEMS, len(memory.TIMERS))
         deadline, alarm_at = self._m.timer[r, timer].tolist()
         if alarm_at == time:
-            timers.resume(r, _TIMERS[timer], deadline, alarm_at, order >> ITEM_BITS)
+            timers.resume(r, memory.TIMERS[timer], deadline, alarm_at, order >> ITEM_BITS)
 
     def _on_its_way(self, time: int, order: int) -> tuple[int, int, Flight]:
         m = self._m
@@ -138,16 +133,14 @@ class Continued(Cluster):
             receivers, delays = (keys & _RECEIVER).tolist(), (keys >> KEY_BITS).tolist()
         else:
             receivers, delays = [to], [time - start]
-        message: Any
+        number = order >> ITEM_BITS
         if what >= PROCESS:
-            receivers = [to + self.bus.endpoints]
-            done = what - PROCESS
-            executed = done == memory.EXECUTED
-            event = self._book.blocks[about].executed if executed else self._messages.of(done, sender, about)
-            message, sender = (0, event), -1
-        else:
-            message = self._messages.of(what, sender, about)
-        return time, order >> ITEM_BITS, Flight(start, message, receivers, delays, sender)
+            if what == PROCESS | memory.EXECUTED:
+                work: Any = self._book.blocks[about].executed
+            else:
+                work = self._messages.of(what - PROCESS, sender, about)
+            return time, number, Flight(start, (0, work), [to + self.bus.endpoints], delays)
+        return time, number, Flight(start, self._messages.of(what, sender, about), receivers, delays, sender)
 
     def _resume_records(self) -> None:
         m, recorder = self._m, self.recorder

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from tradebft.consensus.interface import Config
+from tradebft.consensus.pbft import state
 from tradebft.network.costs import CpuCosts
 from tradebft.network.engines import HANDED_OVER
 
@@ -23,6 +24,7 @@ WITHDRAWN = 256  # it reached a member that was down
 
 # Timers of a replica.
 VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = 0, 1, 2
+TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as the reference calls them
 
 # Numbers at the beginning of the buffer: what changes during a run,
 (

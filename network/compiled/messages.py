@@ -123,10 +123,14 @@ class Messages:
     @cached_property
     def blocks(self) -> dict[int, Block]:
         """All that are kept, proven."""
-        return {seq: self.block(seq) for seq in self._book.blocks}
+        return {seq: self._proven(seq) for seq in self._book.blocks}
 
     def block(self, seq: int) -> Block:
-        """What was committed at *seq* and what came of it, proven."""
+        """What was committed at *seq* and what came of it, proven. `Uncovered` where it is no longer kept."""
+        self._known(seq)
+        return self.blocks[seq]
+
+    def _proven(self, seq: int) -> Block:
         known = self._known(seq)
         signed = self._committers(seq)[: self._config.quorum]
         votes = tuple((r, self.of(memory.COMMIT, r, seq).signature) for r in signed)

@@ -45,7 +45,7 @@ class Mishaps:
         self._nodes, self._wire, self._faults = settings.config.nodes, settings.wire, settings.faults
         self._env, self._recorder, self._m, self._recall = env, recorder, m, recall
         self._hand_over = hand_over
-        self._rest: Cluster | None = None  # who applies the rest of the schedule
+        self.rest: Cluster | None = None  # who applies the rest of the schedule
         self.weather = Weather(settings.faults, self._nodes, self._nodes + len(settings.clients))
         self._wrong = len(settings.byzantine)
         self.changed_ns = 0
@@ -77,9 +77,8 @@ class Mishaps:
             return -1
         return delay
 
-    def finish(self, rest: Cluster | None = None) -> None:
-        """Hand the counts over; *rest*: whom the schedule is for from now on."""
-        self._rest = rest
+    def finish(self) -> None:
+        """Hand the counts over."""
         counts = self._m.numbers[memory.MISHAPS :]
         for names, kept in ((_DROPPED, self._recorder.dropped), (_INJECTED, self._recorder.injected)):
             kept.update({name: int(counts[place]) for place, name in names.items() if counts[place]})
@@ -87,11 +86,11 @@ class Mishaps:
     # --- the schedule ---
 
     def _happens(self, transition: Transition) -> None:
-        fault = self._faults[transition.fault]
-        if self._rest is None and not borne(fault, self._nodes):
-            self._rest = self._hand_over(f"a fault ({fault.kind})")
-        if self._rest is not None:
-            self._rest.happens(transition)
+        fault, rest = self._faults[transition.fault], self.rest
+        if rest is None and not borne(fault, self._nodes):
+            rest = self._hand_over(f"a fault ({fault.kind})")
+        if rest is not None:
+            rest.happens(transition)
             return
         change = self.weather.apply(transition)
         self.changed_ns = self._env.time

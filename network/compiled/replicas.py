@@ -14,7 +14,7 @@ from tradebft.consensus.round_trip import RoundTrip
 from tradebft.consensus.snapshot import Table
 from tradebft.network.bookkeeping import Book
 from tradebft.network.compiled import memory
-from tradebft.network.compiled.memory import CHECKPOINTS_COUNTED, Memory
+from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.messages import Messages, voters
 from tradebft.network.compiled.scribe import Scribe
 from tradebft.network.disk import Disk
@@ -73,7 +73,7 @@ class Replicas:
         replica.top = int(row[memory.R_TOP])
         replica.watched = int(row[memory.R_WATCHED]) or None
         for seq in self._checkpoints(replica.low + 1, replica.low + memory.CHECKPOINTS_COUNTED * self._every):
-            words = self._m.votes[replica.me, seq // self._every % CHECKPOINTS_COUNTED, 1:]
+            words = self._m.votes[replica.me, seq // self._every % memory.CHECKPOINTS_COUNTED, 1:]
             for voter in voters(words):
                 replica.checkpoints.add(self._messages.of(memory.CHECKPOINT, voter, seq))  # type: ignore[arg-type]
 

@@ -61,12 +61,12 @@ def run_trade_finance(
         if "database" in demand.arms or demand.coverage_points:
             _database(workload, demand, rows, records, progress)
         if "chain" in demand.arms:
-            records.engine, arm, why = first_that_covers(
+            ran, arm, why = first_that_covers(
                 engine,
                 len(scenario.node_names),
                 partial(_chain, scenario, workload, records, progress, recording),
             )
-            records.engine_why = "; ".join(filter(None, [why, records.engine_why]))
+            records.ran_by(ran, why)
             rows.append(arm.rows)
     except KeyboardInterrupt:
         records.complete = False

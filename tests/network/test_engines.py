@@ -259,6 +259,20 @@ def test_waves_stop_where_they_are_no_waves(changes, why):
         execute(Scenario.model_validate(given | changes), silent, engine="wavefront")
 
 
+def test_what_is_on_its_way_to_a_member_that_is_down_goes_on_too():
+    """Its processor was slow and it crashed with much to do; the others have forgotten those blocks since."""
+    config = {"batch_size": 1, "window": 4, "checkpoint_interval": 2, "log_window": 8, "snapshot_interval": 2}
+    faults = [
+        {"at": "100 ms", "for": "300 ms", "slow": "replica.6", "factor": 400},
+        {"at": "400 ms", "crash": "replica.6"},
+        {"at": "900 ms", "crash": "replica.0"},
+    ]
+    links = {"nodes": 7, "links": {"model": "constant", "delay": "2 ms"}}
+    load = {"kind": "synthetic", "transactions": 300, "clients": 3, "outstanding": 10}
+    given = {"network": links, "nodes": {"cpu": SLOW_CPU}, "consensus": config, "workload": load}
+    assert differences(Scenario.model_validate(given | {"fault": faults}), "compiled") == []
+
+
 def impatient(**timeouts) -> Scenario:
     return Scenario.model_validate(
         {
