@@ -7,6 +7,7 @@ Several operations may be outstanding; never more than the replicas' window for 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tradebft.chain.crypto import Keyring, Signer
@@ -62,6 +63,10 @@ class Client:
     def unanswered(self) -> int:
         """Operations submitted and not answered, queued ones included."""
         return len(self._outstanding) + len(self._queue)
+
+    def outstanding(self) -> Iterator[tuple[Request, Mapping[int, Reply]]]:
+        """Requests that are out and unanswered, with what was heard of them, by replica."""
+        return ((waiting.request, waiting.replies) for waiting in self._outstanding.values())
 
     def waiting_since(self) -> int | None:
         """When the oldest request that is out and unanswered was sent (ns); None if there is none."""

@@ -166,16 +166,20 @@ class Checker:
         self._executed[place] = seen | 1 << bit
 
     def resume(self, reached: Mapping[int, int], blocks: Iterable[tuple[Committed, bytes]]) -> None:
-        """The run did not begin with this checker: each replica has executed up to there, and everybody who was there
-        the same *blocks* with these roots (those that matter: others cannot be contradicted any more)."""
+        """This checker did not see all of the run: each replica has executed up to there, and everybody who was there
+        the same *blocks* with these roots (those that matter: others cannot be contradicted any more). What it has seen
+        itself, and what no honest replica has executed, it passes over."""
+        self._votes = {replica: {} for replica in self._honest}
         for replica in self._honest:
             self._committed[replica] = reached[replica]
+        seen, self._checked = self._checked, max(self._committed.values())
         for block, root in blocks:
+            if not seen < block.seq <= self._checked:
+                continue
             self._order[block.seq], self._roots[block.seq] = block.decided.batch.digest, root
             self._views.committed(0, block.seq, block.decided.certificate)
             for request in block.fresh:
                 self._once(0, -1, request)
-        self._checked = max(self._committed.values())
 
     def executed(self, now: int, replica: int, seq: int, root: bytes) -> None:
         """*replica*'s application reached *root* at *seq*."""

@@ -19,6 +19,11 @@ class RoundTrip:
     def __init__(self, smoothed_ns: int = 0, deviation_ns: int = 0) -> None:
         self._smoothed, self._deviation = smoothed_ns, deviation_ns
 
+    @property
+    def standing(self) -> tuple[int, int]:
+        """The smoothed duration and its deviation, ns."""
+        return self._smoothed, self._deviation
+
     def sample(self, took_ns: int) -> None:
         """It took *took_ns* this time."""
         if not self._smoothed:

@@ -66,6 +66,13 @@ class Chronicle:
             self.blocks.pop(effect.seq - self._keep, None)
         return executed
 
+    def resume(self, blocks: Mapping[int, Block]) -> None:
+        """Go on where something else stood, that executed these *blocks* with the same application."""
+        self.blocks |= blocks
+        self.height = max(blocks, default=self.height)
+        if self._keep is not None:
+            self.blocks = {seq: one for seq, one in self.blocks.items() if seq > self.height - self._keep}
+
     def hold(self, node: int, floor: int | None) -> None:
         """*node* may still want every block above *floor*; None: it sees to what it wants itself."""
         if floor is None:
@@ -88,6 +95,11 @@ class History:
         self._blocks: dict[int, Block] = {}  # that are its own, or that only it still keeps
         self._floor = 0
         chronicle.hold(node, 0)
+
+    @property
+    def shared(self) -> bool:
+        """Whether this replica has executed what the others have."""
+        return self._own is None
 
     def execute(self, effect: Committed) -> Executed:
         """The execution of what this replica committed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tradebft.chain.crypto import QuorumCertificate
@@ -52,6 +53,21 @@ class Disk:
         self._proofs[certificate.seq] = certificate
         self._proofs = {seq: proof for seq, proof in self._proofs.items() if seq >= floor}
         self._snapshots = {seq: kept for seq, kept in self._snapshots.items() if seq >= floor}
+
+    @property
+    def views(self) -> list[ViewChange | NewView]:
+        """The last records of changes of view."""
+        return [record for record in self._records if isinstance(record, ViewChange | NewView)]
+
+    @property
+    def snapshots(self) -> Mapping[int, Kept]:
+        """Those that are here, by sequence."""
+        return self._snapshots
+
+    @property
+    def proofs(self) -> Mapping[int, QuorumCertificate]:
+        """Of those that are proven, by sequence."""
+        return self._proofs
 
     @property
     def floor(self) -> int:

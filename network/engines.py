@@ -127,14 +127,15 @@ def _instant(settings: Settings) -> bool:
     return not (said.all() and asked.all())
 
 
-def _for_good(fault: Fault) -> bool:
-    return fault.kind == "crash" and fault.duration_ns is None and not fault.torn and 0 not in fault.nodes
+def _for_good(fault: Fault, primary: int = 0) -> bool:
+    ends = fault.duration_ns is not None or fault.torn
+    return fault.kind == "crash" and not ends and primary not in fault.nodes
 
 
-def borne(fault: Fault, nodes: int) -> bool:
-    """Whether the compiled engine goes on when *fault* begins."""
+def borne(fault: Fault, nodes: int, primary: int = 0) -> bool:
+    """Whether the compiled engine goes on when *fault* begins, while *primary* leads."""
     parted = fault.kind in ("partition", "one-way") and all(node < nodes for node in fault.named)
-    return _for_good(fault) or parted or fault.kind in ("slow", "loss")
+    return _for_good(fault, primary) or parted or fault.kind in ("slow", "loss")
 
 
 def _silent(one: Misbehaviour) -> bool:

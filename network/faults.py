@@ -206,6 +206,14 @@ class Weather:
         return sides
 
     @property
+    def active(self) -> list[Fault]:
+        """What meddles with messages and timers now."""
+        lists = (self._cuts, self._drift, self._twists, self._slow, self._loss)
+        return [
+            self._faults[position] for position in {*self._parts, *(one for some in lists for one in some)}
+        ]
+
+    @property
     def timely(self) -> bool:
         """Whether no message and no timer meets anything wrong now."""
         troubled = self.partitioned or self.losing or self.slowed or self.drifting

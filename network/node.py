@@ -129,6 +129,31 @@ class ReplicaNode:
         """When the processor will have done what waits for it now, at the speed at which each piece came to it."""
         return 0 if self.cpu is None else self.cpu.free_at
 
+    @property
+    def height(self) -> int:
+        """Up to where it has executed."""
+        return self._height
+
+    @property
+    def disk(self) -> Disk:
+        """What it has made durable."""
+        return self._disk
+
+    @property
+    def inbox(self) -> Mapping[Address, int]:
+        """How many messages wait for the processor, by sender."""
+        return self._inbox
+
+    @property
+    def epoch(self) -> int:
+        """How often it went down."""
+        return self._epoch
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has the history of the others, nothing that was computed waits, and no write is to fail."""
+        return self._fail is None and not self._answers and self._history.shared
+
     # --- what the network calls ---
 
     def receive(self, now: int, message: Any) -> None:
@@ -205,7 +230,7 @@ class ReplicaNode:
         """Go on where another engine stood: what was executed, what is on the disk, what waits, and until when the
         processor is busy with it."""
         self._height, self._disk = height, disk
-        self._inbox.update(inbox)
+        self._inbox = Counter(inbox)
         if disk.floor:
             self._history.forget(disk.floor)
         if self.cpu is not None:

@@ -138,6 +138,15 @@ class Recorder:
             self._replies_due = len(requests) * self._nodes
 
     @property
+    def replies_due(self) -> int:
+        """How many replies of the round are still to be sent."""
+        return self._replies_due
+
+    def proposed_ns(self, seq: int) -> int:
+        """When what is not committed anywhere was proposed at *seq*; -1: it was not. Whoever asks goes on with it."""
+        return self._proposals.pop(seq, (b"", -1, 0))[1]
+
+    @property
     def round(self) -> list[Row]:
         """The messages of one decision, as far as they are known by now."""
         while self._unmade:

@@ -87,7 +87,7 @@ class SimulatedBus:
         self._said = [0] * n  # broadcasts of each replica before this bus was there
         self._alone: dict[tuple[int, int], Alone] = {}
         self._interface_free = [0] * self.endpoints
-        self._timers = Timers(env, lambda due, endpoint, name: self._nodes[endpoint].timer(due, name))
+        self._timers = Timers(env, self._ring)
         self._nodes: dict[int, Any] = {}
         self.untrusted: frozenset[int] = frozenset()  # members whose NewViews say nothing about the network
         self.cut: Callable[[int, int], str | None] | None = None  # None: nobody is parted from anybody now
@@ -174,11 +174,29 @@ class SimulatedBus:
     ) -> None:
         """Timers that run; when each endpoint's interface is free (ns); how often each replica has broadcast; and what
         was drawn for those who spoke to one other alone."""
-        timers.fire = self._timers.fire
+        timers.fire = self._ring
         self._timers = timers
         self._interface_free[: len(interface_free)] = interface_free
         self._alone.update(alone)
+        self._broadcasts.clear()
         self._said = said
+
+    def used(self) -> tuple[list[int], dict[tuple[int, int], int]]:
+        """How many delays were drawn and used: of each replica's broadcasts, and of messages from one endpoint to one
+        other."""
+        said = list(self._said)
+        for sender, draws in self._broadcasts.items():
+            said[sender] = draws.used
+        return said, {ends: draws.used for ends, draws in self._alone.items()}
+
+    def endpoint(self, address: Address) -> int:
+        """Its number."""
+        return self._index[address]
+
+    @property
+    def interface_free(self) -> list[int]:
+        """When each endpoint's interface is free (ns)."""
+        return list(self._interface_free)
 
     # --- sending ---
 
@@ -265,7 +283,7 @@ class SimulatedBus:
                     float(row.losses[lane]) if row.losses is not None else 1.0,
                 )
             else:
-                delay, draw = self._pair(sender, receiver).next()
+                delay, draw = self.pair(sender, receiver).next()
             if self.slowness is not None:
                 delay = self._slowed(sender, receiver, delay)
             loss = wire.loss
@@ -338,7 +356,8 @@ class SimulatedBus:
             self._broadcasts[sender] = draws
         return draws
 
-    def _pair(self, sender: int, receiver: int) -> Alone:
+    def pair(self, sender: int, receiver: int) -> Alone:
+        """What is drawn for messages from one endpoint to one other."""
         pair = self._alone.get((sender, receiver))
         if pair is None:
             wire = self._wire
@@ -358,6 +377,9 @@ class SimulatedBus:
     def cancel_timer(self, endpoint: int, name: str) -> None:
         """Stop a timer, if it runs."""
         self._timers.cancel(endpoint, name)
+
+    def _ring(self, due: int, endpoint: int, name: str) -> None:
+        self._nodes[endpoint].timer(due, name)
 
     # --- the end ---
 

@@ -9,10 +9,11 @@ from tradebft.network.virtual_time import VirtualTime
 
 
 class _Timer:
-    __slots__ = ("alarm_at", "deadline")
+    __slots__ = ("alarm_at", "deadline", "number")
 
     def __init__(self) -> None:
         self.deadline = self.alarm_at = -1
+        self.number = 0  # of the alarm's event
 
 
 class Timers:
@@ -53,6 +54,18 @@ class Timers:
         timer.deadline = deadline
         self._alarm(endpoint, name, timer, alarm_at, number)
 
+    def withdraw(self, endpoints: range) -> list[tuple[int, str, int, int, int]]:
+        """Timers of *endpoints* run elsewhere from now on: whose, its name, and what `resume` is told of it."""
+        running = [(*key, timer) for key, timer in self._timers.items() if key[0] in endpoints]
+        found = []
+        for endpoint, name, timer in running:
+            if timer.alarm_at >= 0:
+                found.append((endpoint, name, timer.deadline, timer.alarm_at, timer.number))
+            timer.alarm_at = -1
+            del self._timers[endpoint, name]
+        self._env.withdraw({number for *_, number in found})
+        return found
+
     def _alarm(self, endpoint: int, name: str, timer: _Timer, due: int, number: int | None = None) -> None:
         timer.alarm_at = due
 
@@ -68,6 +81,7 @@ class Timers:
             timer.deadline = -1
             self.fire(due, endpoint, name)
 
-        event = self._env.timeout(due - self._env.now) if number is None else self._env.event_at(due, number)
+        timer.number = self._env.next_number() if number is None else number
+        event = self._env.event_at(due, timer.number)
         assert event.callbacks is not None
         event.callbacks.append(ring)

@@ -81,8 +81,13 @@ class VirtualTime(simpy.Environment):
         """Messages so far."""
         return self._delivered
 
+    def next_number(self) -> int:
+        """The number of the next event: among those of one time, its place."""
+        number: int = next(self._eid)
+        return number
+
     def event_at(self, time: int, number: int) -> Event:
-        """An event at *time* that bears a number it was given elsewhere: among those of that time, its place."""
+        """An event at *time* that bears that number (`next_number`)."""
         event = Event(self)
         event._ok, event._value = True, None
         heappush(self._queue, (time, NORMAL, number, event))
@@ -94,6 +99,20 @@ class VirtualTime(simpy.Environment):
         self._now, self._delivered, self._launched = now, delivered, launched
         self._lane[:] = lane
         heapify(self._lane)
+
+    def on_its_way(self) -> list[tuple[int, int, Flight]]:
+        """What is in the lane: its next arrival, the number of its launching."""
+        return sorted(self._lane)
+
+    def suspend(self) -> int:
+        """Something else goes on with what is in the lane; how many were launched."""
+        self._lane.clear()
+        return self._launched
+
+    def withdraw(self, numbers: set[int]) -> None:
+        """Take the events with these numbers out of the queue."""
+        self._queue[:] = [entry for entry in self._queue if entry[2] not in numbers]
+        heapify(self._queue)
 
     def launch(self, flight: Flight) -> None:
         """Put *flight* on its way. It needs at least one receiver and no arrival before now."""

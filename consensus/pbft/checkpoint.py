@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.messages import Checkpoint
 
@@ -31,6 +33,11 @@ class CheckpointVotes:
         return QuorumCertificate(
             "Checkpoint", self._view, vote.seq, vote.digest, tuple(sorted(matching)[: self._quorum])
         )
+
+    @property
+    def votes(self) -> Mapping[int, Mapping[int, Checkpoint]]:
+        """What was counted, by sequence and member."""
+        return self._votes
 
     def seen(self, seq: int, replica: int) -> bool:
         """Whether *replica* has voted for *seq* already."""

@@ -19,6 +19,11 @@ class Quota:
         """*peer* has asked before: so many tokens were used at *since*."""
         self._left[peer] = self._burst - used, since
 
+    @property
+    def standing(self) -> dict[int, tuple[int, int]]:
+        """Who has asked before, and what `resume` is told of it."""
+        return {peer: (self._burst - left, since) for peer, (left, since) in self._left.items()}
+
     def allows(self, now: int, peer: int) -> bool:
         """Whether *peer*, a member, may have an answer now; counts it if so."""
         tokens, since = self._left.get(peer, (self._burst, now))

@@ -32,6 +32,11 @@ class Waiting:
         return len(self._fresh)
 
     @property
+    def not_proposed(self) -> list[Request]:
+        """Those that are not proposed, oldest first."""
+        return list(self._fresh.values())
+
+    @property
     def oldest(self) -> tuple[str, int] | None:
         """The key of the request that has waited longest."""
         return next(iter(self._requests), None)
