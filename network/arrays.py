@@ -15,13 +15,13 @@ from tradebft.consensus.interface import Address
 from tradebft.consensus.invariants import Violation
 from tradebft.consensus.messages import Message, Request, size
 from tradebft.network.bookkeeping import Book
+from tradebft.network.bus import Bus
 from tradebft.network.chance import Chance
 from tradebft.network.cluster import Cluster, Settings, Timeline
 from tradebft.network.delays import Alone, Draw, RepliesAhead, drawn
 from tradebft.network.engines import Uncovered
 from tradebft.network.node import ClientNode, Shared
 from tradebft.network.recorder import Recorder
-from tradebft.network.simulated import SimulatedBus
 from tradebft.network.timers import Timers
 from tradebft.network.trace import CODES
 from tradebft.network.virtual_time import VirtualTime
@@ -52,7 +52,7 @@ class Clock(VirtualTime):
     @property
     def delivered(self) -> int:
         """Messages so far."""
-        return self._delivered if self._cluster.handed_over else self._cluster.delivered
+        return self._delivered if self._cluster.elsewhere else self._cluster.delivered
 
     def reached(self, now: int) -> None:
         """The engine stands at *now*, and somebody is told of it."""
@@ -60,8 +60,9 @@ class Clock(VirtualTime):
 
     def step(self) -> None:
         """Let the engine run up to SimPy's next event or to an answer; then process that event."""
-        if self._cluster.handed_over:
+        if self._cluster.elsewhere:
             super().step()
+            self._cluster.look(self._delivered)
             return
         until, number = FOREVER, 0
         if self._queue:
@@ -74,21 +75,23 @@ class Clock(VirtualTime):
 
 
 class CountedClient(ClientNode):
-    """A client whose replies the engine counts, until it hands over."""
+    """A client whose replies the engine counts, unless it has handed over."""
 
-    def hand_over(self, bus: SimulatedBus) -> None:
-        """Replies come by *bus* from now on, and requests leave by it."""
+    def speak_by(self, bus: Bus) -> None:
+        """Requests leave by *bus* from now on."""
         self._bus = bus
 
-    def answered(self, now: int, sequence: int, result: bytes, seq: int) -> None:
-        """f+1 replies agree."""
-        self.perform(now, self.client.believe(now, sequence, result, seq, 0))
+    def answered(self, now: int, sequence: int, result: bytes, seq: int, view: int = 0) -> None:
+        """f+1 replies agree, all of that *view*."""
+        self.perform(now, self.client.believe(now, sequence, result, seq, view))
 
 
 class ArrayCluster(Timeline, ABC):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
     invariants = ("exactly-once", "liveness")  # that are checked
+    elsewhere = False  # whether the reference goes on with the run now
+    primary = 0
 
     def __init__(self, settings: Settings, draw: Draw = drawn) -> None:
         config, wire = settings.config, settings.wire
@@ -101,7 +104,6 @@ class ArrayCluster(Timeline, ABC):
         self._book = Book(config, signers[0], keyring, settings.application, self._may_hand_over)
         self._chance = Chance(settings.seed)
         self._timers = Timers(self.env, self._ring)
-        self._rest: Cluster | None = None  # of the run, once it is handed over
         shared = Shared(self, self.recorder, None, None, None)  # type: ignore[arg-type]
         self.clients = {
             name: CountedClient(
@@ -114,7 +116,7 @@ class ArrayCluster(Timeline, ABC):
             Alone(self._chance, wire.links, n + k, 0, wire.lossy) for k in range(len(self.clients))
         ]
         self._replies = [
-            RepliesAhead(self._chance, wire.links, n, n + k, draw) for k in range(len(self.clients))
+            RepliesAhead(self._chance, wire.links, [0] * n, n + k, draw) for k in range(len(self.clients))
         ]
         self._links_free = [0] * len(self.clients)  # of each client's interface
 
@@ -128,6 +130,9 @@ class ArrayCluster(Timeline, ABC):
     def hand_over(self, why: str) -> Cluster:
         """Have the reference go on with the run, or raise `Uncovered`."""
         raise Uncovered(why)
+
+    def look(self, delivered: int) -> None:
+        """The reference has it, and so many messages were delivered: whether this engine can go on."""
 
     @property
     @abstractmethod
@@ -166,6 +171,9 @@ class ArrayCluster(Timeline, ABC):
     def send(self, at: int, sender: int, to: Address, message: Message) -> None:
         """A request to the primary."""
         assert isinstance(message, Request)
+        if to != self.primary:
+            self.hand_over("a client that knows an earlier primary").bus.send(at, sender, to, message)
+            return
         client, length = sender - self.config.nodes, size(message)
         delay, draw = self._to_primary[client].next()
         delay = self._met(delay, draw)
@@ -179,7 +187,7 @@ class ArrayCluster(Timeline, ABC):
         if delay < 0:
             return
         self.recorder.trace.event(
-            CODES[Request], sender, 0, message.sequence, len(message.operation), 0, arrival
+            CODES[Request], sender, 0, message.sequence, len(message.operation), self.primary, arrival
         )
         self._take(message, sender, at, length, arrival)
 

@@ -6,7 +6,7 @@ table, the state that checkpoints sign and the snapshots are the reference's cod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tradebft.chain.codec import encode
@@ -22,9 +22,11 @@ from tradebft.consensus.messages import (
     Prepare,
     PrePrepare,
     Reply,
+    Request,
     Status,
 )
 from tradebft.consensus.pbft import Replica
+from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.network.application import Application
 from tradebft.network.chronicle import Block, run
 from tradebft.network.engines import Uncovered
@@ -79,8 +81,7 @@ class Book:
         ):
             replica.clients.answer(request.client, request.sequence, seq, value, result)
             values.append(short(value))
-            reply = Reply(0, request.client, request.sequence, 0, seq, value, result, bytes(64))
-            sizes.append(len(encode(reply)) - 1)
+            sizes.append(reply_size(request, seq, value, result))
         state = 0
         if seq % self._interval == 0:
             bound, effects = replica.state_digest(executed)
@@ -94,11 +95,34 @@ class Book:
             self.blocks[seq] = Block(committed, executed)
         return Told(list(executed.results), values, sizes, short(executed.root), state)
 
+    @property
+    def known(self) -> int:
+        """The last that was executed."""
+        return self._replica.executed
+
+    def resume(
+        self,
+        known: int,
+        clients: ClientTable,
+        blocks: Mapping[int, Block],
+        states: Mapping[int, bytes],
+        snapshots: dict[int, KeepSnapshot],
+    ) -> None:
+        """Go on where something else stood that executed up to *known*, by the same application, and left this."""
+        self._replica.executed, self._replica.clients = known, clients
+        self.blocks, self.snapshots = dict(blocks), snapshots
+        self.states |= states
+
     def forget(self, floor: int, proven: int) -> None:
         """Nobody will ask for blocks at or below *floor*, nor for snapshots below *proven*."""
         for seq in range(min(self.blocks, default=1), floor + 1):
             self.blocks.pop(seq, None)
         self.snapshots = {seq: kept for seq, kept in self.snapshots.items() if seq >= proven}
+
+
+def reply_size(request: Request, seq: int, value: bytes, result: bytes) -> int:
+    """Bytes of a reply, without its replica's number."""
+    return len(encode(Reply(0, request.client, request.sequence, 0, seq, value, result, bytes(64)))) - 1
 
 
 class Sizes(NamedTuple):

@@ -72,6 +72,11 @@ class Broadcasts:
         self._delays = self._sorted = self._orders = np.empty((0, 0), dtype=np.int64)
         self._losses: NDArray[np.float64] | None = None
 
+    @property
+    def used(self) -> int:
+        """How many broadcasts there were, before this began as well."""
+        return self._drawn - len(self._delays) + self._at
+
     def next(self) -> Row:
         """The next broadcast's draws."""
         if self._at == len(self._delays):
@@ -108,6 +113,11 @@ class Alone:
         self._delays: list[int] = []
         self._losses: list[float] = []
 
+    @property
+    def used(self) -> int:
+        """How many messages there were, before this began as well."""
+        return self._drawn - len(self._delays) + self._at
+
     def next(self) -> tuple[int, float]:
         """The next message's delay (ns), and the uniform draw that decides whether it is lost; 1 where nothing is."""
         if self._at == len(self._delays):
@@ -140,12 +150,13 @@ def drawn(
 
 
 class RepliesAhead:
-    """How long replies to one client take: the k-th that each replica sends it. *draw*: `drawn`, or the same sooner."""
+    """How long replies to one client take: the k-th that each replica sends it, from its *starts*-th on. *draw* is
+    `drawn` or the same sooner."""
 
     def __init__(
-        self, chance: Chance, links: LinkModel, replicas: int, client: int, draw: Draw = drawn
+        self, chance: Chance, links: LinkModel, starts: list[int], client: int, draw: Draw = drawn
     ) -> None:
-        self._draw = draw
+        self._draw, self._starts, replicas = draw, starts, len(starts)
         self._streams = [chance.stream("alone", r, client) for r in range(replicas)]
         self._links, self._client = links, np.array([client], dtype=np.int64)
         self._drawn, self._at, self._block = 0, 0, np.empty((0, replicas), dtype=np.int64)
@@ -155,7 +166,7 @@ class RepliesAhead:
         if self._at == len(self._block):
             count = ahead(self._drawn, FIRST_AHEAD, REPLIES_AHEAD)
             columns = [
-                self._draw(self._links, stream, self._drawn, count, r, self._client)[:, 0]
+                self._draw(self._links, stream, self._starts[r] + self._drawn, count, r, self._client)[:, 0]
                 for r, stream in enumerate(self._streams)
             ]
             self._block = np.stack(columns, axis=1)
@@ -168,15 +179,17 @@ class RepliesAhead:
 class LuckAhead:
     """The uniform draws that decide whether replies to one client are lost, as `RepliesAhead` has their delays."""
 
-    def __init__(self, chance: Chance, replicas: int, client: int) -> None:
-        self._streams = [chance.stream("loss", r, client) for r in range(replicas)]
-        self._at, self._block = 0, np.empty((0, replicas), dtype=np.float64)
+    def __init__(self, chance: Chance, starts: list[int], client: int) -> None:
+        self._starts = starts
+        self._streams = [chance.stream("loss", r, client) for r in range(len(starts))]
+        self._at, self._block = 0, np.empty((0, len(starts)), dtype=np.float64)
 
     def next(self) -> NDArray[np.float64]:
         """Of the next reply, by replica."""
         place = self._at % FIRST_AHEAD
         if not place:
-            columns = [stream.uniforms(self._at, FIRST_AHEAD) for stream in self._streams]
+            begun = zip(self._streams, self._starts, strict=True)
+            columns = [stream.uniforms(start + self._at, FIRST_AHEAD) for stream, start in begun]
             self._block = np.stack(columns, axis=1)
         self._at += 1
         row: NDArray[np.float64] = self._block[place]

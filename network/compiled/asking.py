@@ -11,6 +11,7 @@ from tradebft.network.compiled.memory import (
     CROWD_ASKED,
     FAULTS,
     NODES,
+    PRIMARY,
     R_ASKED_EXECUTED,
     R_ASKED_IN_VAIN,
     R_ASKED_LOW,
@@ -53,7 +54,7 @@ def ask_later(m: Numbers, now: int, r: int) -> None:
     if not m[STATUS_FIXED] and usual:
         patience = min(interval, max(LEAST_NS, 2 * (usual + 4 * m[of_replica(m, R_DEVIATION, r)])))
         interval = min(interval, patience << m[of_replica(m, R_ASKED_IN_VAIN, r)])
-    set_timer(m, now, r, STATUS_TIMER, interval + interval // 3 if r == 0 else interval)
+    set_timer(m, now, r, STATUS_TIMER, interval + interval // 3 if r == m[PRIMARY] else interval)
 
 
 @inner
@@ -81,7 +82,7 @@ def ask(m: Numbers, now: int, r: int) -> None:
 @inner
 def _outstanding(m: Numbers, r: int) -> bool:
     executed, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
-    if (r == 0 and m[WAITING] > 0) or executed < low:
+    if (r == m[PRIMARY] and m[WAITING] > 0) or executed < low:
         return True
     if m[of_replica(m, R_LEFT_BEHIND, r)] or m[of_replica(m, R_HEARD_OF, r)] > executed:
         return True

@@ -23,6 +23,7 @@ from tradebft.network.compiled.memory import (
     NOTHING_NEW,
     PRE_PREPARE,
     PREPARE,
+    PRIMARY,
     PROOF_SIZE,
     R_ANSWERED,
     R_EXECUTED,
@@ -112,11 +113,11 @@ def _votes_above(m: Numbers, now: int, r: int, peer: int, seq: int) -> None:
         if shown == BLOCKS_A_REPLY:
             return
         shown += 1
-        if r == 0 and accepted:
+        if r == m[PRIMARY] and accepted:
             alone(m, now, r, peer, PRE_PREPARE, number, proposal_size(m, number))
         if m[of_slot(m, S_CLOSED, r, slot)]:
             continue  # single votes are gone
-        if r != 0 and accepted:
+        if r != m[PRIMARY] and accepted:
             alone(m, now, r, peer, PREPARE, number, vote_size(m, PREPARE, r, number))
         if prepared:
             alone(m, now, r, peer, COMMIT, number, vote_size(m, COMMIT, r, number))
@@ -169,7 +170,7 @@ def on_fetch_reply(m: Numbers, now: int, r: int, number: int) -> None:
         done = True
     if last - first + 1 >= BLOCKS_A_REPLY and m[executed] > before:
         tell(m, now, r)  # there is more where this came from
-    if r == 0:
+    if r == m[PRIMARY]:
         done = propose(m, now) or done
     if not done:
         m[IGNORED + NOTHING_NEW] += 1

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from tradebft.consensus.interface import Config
 from tradebft.consensus.messages import Request
 from tradebft.network.arrays import ArrayCluster
 from tradebft.network.bookkeeping import message_sizes
 from tradebft.network.cluster import Cluster, Settings
 from tradebft.network.compiled import digest, drawing, kernel, memory
+from tradebft.network.compiled.ahead import Ahead
 from tradebft.network.compiled.continued import Continued
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.mishaps import Mishaps
+from tradebft.network.compiled.returning import Returning
 from tradebft.network.compiled.rounds import Round
 from tradebft.network.compiled.scribe import Scribe
-from tradebft.network.delays import Alone, LuckAhead, ahead
+from tradebft.network.compiled.settled import Settled, Unsettled
+from tradebft.network.compiled.turns import Turns
+from tradebft.network.delays import Alone
 from tradebft.network.engines import Uncovered
 from tradebft.network.inbox import inbox_of
 from tradebft.network.recorder import Decision
 from tradebft.network.trace import short, total
 
 DRAWS: Final = 1 << 14
-FIRST_ROWS: Final = 64  # of delays; more with use
-REPLIES_MOST: Final = 1 << 23  # delays that are kept
 NAMES: Final = {
     memory.REQUEST: "Request",
     memory.PRE_PREPARE: "PrePrepare",
@@ -43,27 +45,19 @@ class CompiledCluster(ArrayCluster):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, drawing.delays)
-        config, n = settings.config, settings.config.nodes
+        config = settings.config
         self._scribe = Scribe(self._book)
         self._outstanding: dict[tuple[int, int], int] = {}  # endpoint and sequence -> number
-        self._unanswered = (
-            0  # the first request in the order that a replica has not answered, when last looked at
-        )
         self._round = Round(config)
-        self._streams = [self._chance.stream("link", r) for r in range(n)]
-        self._drawn = [0] * n
-        self._alone_drawn: dict[int, int] = {}
-        self._pairs = 0
-        self._lossy = settings.wire.lossy
-        self._luck = [self._chance.stream("loss", r) for r in range(n)] if self._lossy else []
-        clients = range(n, n + len(self.clients))
-        self._reply_luck = [LuckAhead(self._chance, n, c) for c in clients] if self._lossy else []
-        self._m = self._memory()
+        rows = _rows_ahead(config)
+        self._m = self._memory(rows)
+        self._ahead = Ahead(self._m, settings.wire, self._chance, rows, len(self.clients))
         self._mishaps = Mishaps(settings, self.env, self.recorder, self._m, self._recall, self.hand_over)
-        for r in range(n):
-            self._draw(r)
+        self._turns = Turns(config.nodes)
+        self._rest: Continued | None = None  # the reference, which goes on where this engine stops
+        self._since = 0  # what the engine does not look below, since the reference had the run
 
-    def _memory(self) -> Memory:
+    def _memory(self, rows: list[int]) -> Memory:
         settings, config, n = self.settings, self.config, self.config.nodes
         known = memory.rules_of(config, settings.costs, self._book.checks)
         known |= {
@@ -73,16 +67,13 @@ class CompiledCluster(ArrayCluster):
         known |= {
             memory.BANDWIDTH: settings.wire.bandwidth_bps or 0,
             memory.INBOX: inbox_of(config),
-            memory.LOSSY: int(self._lossy),
+            memory.LOSSY: int(settings.wire.lossy),
         }
         if settings.faults or settings.wire.loss or settings.byzantine:
             known[memory.BLOCKS_KEPT] = memory.LONGEST_NS  # all are
         margin = known[memory.ROOM_NEEDED]
-        many = DRAWS // max(1, n - 1)
-        self._ahead = [max(2 * (config.window + 4), many), *[max(8, many)] * (n - 1)]
-        self._first_row = [0, *accumulate(self._ahead)]
         faulty = bool(settings.faults or settings.wire.loss)
-        m = Memory(config, n + len(self.clients), self._ahead, margin, faulty, self._lossy)
+        m = Memory(config, n + len(self.clients), rows, margin, faulty, settings.wire.lossy)
         for place, number in known.items():
             m.numbers[place] = number
         digests = m.numbers.view(np.uint64)
@@ -99,10 +90,13 @@ class CompiledCluster(ArrayCluster):
 
     def finish(self) -> None:
         """The run is over: take what never arrived out of the trace, and hand over the records."""
-        if self._rest is not None:
+        if self.elsewhere:
+            assert self._rest is not None
             self._rest.finish()
             self._exactly_once()
+        if self._rest is not None:
             self.violations += self._rest.checker.violations
+        if self.elsewhere:
             return
         self._flush()
         self.recorder.trace.add(-total(digest.in_flight(self._m.numbers)))
@@ -139,7 +133,7 @@ class CompiledCluster(ArrayCluster):
             m.request[rid, memory.Q_SIZE] = length
             m.request[rid, memory.Q_OPERATION] = len(message.operation)
         self._round.choose(m, self.recorder, self._scribe)  # of what was asked before a proposal it is made
-        self.recorder.keep(message, sender, 0, at, arrival)
+        self.recorder.keep(message, sender, self.primary, at, arrival)
         if m.numbers[memory.LANE] + 1 > len(m.flight):
             self._more_flights()
         kernel.take_request(m.numbers, sender, rid, at, arrival)
@@ -162,9 +156,9 @@ class CompiledCluster(ArrayCluster):
             if stop == memory.EXECUTE:
                 self._execute()
             elif stop == memory.WEATHER:
-                self._refill()
+                self._ahead.refill()
             elif stop == memory.ALONE:
-                self._draw_alone(int(m.numbers[memory.PAIR]))
+                self._ahead.alone(int(m.numbers[memory.PAIR]))
             elif stop == memory.ROOM:
                 self._more_room()
             elif stop == memory.FLUSH:
@@ -181,92 +175,14 @@ class CompiledCluster(ArrayCluster):
         self.env.reached(now)
         del self._outstanding[int(m.request[rid, memory.Q_CLIENT]), request.sequence]
         client = self._by_endpoint[int(m.request[rid, memory.Q_CLIENT]) - self.config.nodes]
-        client.answered(
-            now, request.sequence, self._scribe.results[rid], int(m.request[rid, memory.Q_REPLIED])
-        )
+        seq, view = int(m.request[rid, memory.Q_REPLIED]), int(m.numbers[memory.VIEW])
+        client.answered(now, request.sequence, self._scribe.results[rid], seq, view)
 
     def _execute(self) -> None:
-        m, n = self._m, self.config.nodes
+        m = self._m
         numbers = self._scribe.execute(m)
         self._round.choose(m, self.recorder, self._scribe)
-        first = int(m.batch[m.numbers[memory.KNOWN], memory.B_FIRST])
-        self._keep_replies(first, first + len(numbers))
-        ring = len(m.reply_ns)
-        for place, rid in enumerate(numbers, start=first):
-            client = int(m.request[rid, memory.Q_CLIENT]) - n
-            m.reply_ns[place % ring] = self._replies[client].next()
-            if self._lossy:
-                m.reply_luck.view(np.float64)[place % ring] = self._reply_luck[client].next()
-
-    def _keep_replies(self, start: int, end: int) -> None:
-        """Room for the delays of replies to the requests from *start* to before *end* in the order, beside those that a
-        replica has not answered yet."""
-        m, ring = self._m, len(self._m.reply_ns)
-        if end - self._unanswered <= ring:
-            return
-        up = m.replica[m.replica[:, memory.R_DOWN] == 0]
-        first = self._unanswered = int(m.batch[int(up[:, memory.R_ANSWERED].min()) + 1, memory.B_FIRST])
-        if end - first <= ring:
-            return
-        if 2 * (end - first) * self.config.nodes > REPLIES_MOST:
-            raise Uncovered(memory.REASON[memory.FAR_BEHIND])
-        places = np.arange(max(0, start - ring), start)
-        for name in ("reply_ns", "reply_luck") if self._lossy else ("reply_ns",):
-            before = getattr(m, name)[places % ring].copy()
-            m.grow(name, 2 * (end - first))
-            kept = getattr(m, name)
-            kept[places % len(kept)] = before
-
-    def _draw(self, r: int) -> None:
-        """Delays of the next broadcasts of *r*, behind those that are left."""
-        m, wire = self._m, self.settings.wire
-        at, end = m.replica[r, [memory.R_WEATHER_AT, memory.R_WEATHER_END]].tolist()
-        first = self._first_row[r]
-        fewest = max(2 * int(m.numbers[memory.AHEAD]), FIRST_ROWS)
-        count = ahead(self._drawn[r], fewest, self._ahead[r] - (end - at))
-        others = np.delete(np.arange(self.config.nodes, dtype=np.int64), r)
-        delays = drawing.delays(wire.links, self._streams[r], self._drawn[r], count, r, others)
-        if delays.max() >= memory.LONGEST_NS:
-            raise Uncovered("delays of weeks")
-        keys = delays << memory.KEY_BITS | others
-        if wire.bandwidth_bps is None:
-            keys.sort(axis=1)
-        if self._lossy:
-            luck = self._luck[r].uniform_block(self._drawn[r], count, len(others))
-            _behind(m.broadcast_luck.view(np.float64), first, at, end, luck)
-        self._drawn[r] += count
-        fields = [memory.R_WEATHER_AT, memory.R_WEATHER_END]
-        m.replica[r, fields] = first, _behind(m.weather, first, at, end, keys)
-
-    def _refill(self) -> None:
-        m = self._m
-        for r in range(self.config.nodes):
-            left = m.replica[r, memory.R_WEATHER_END] - m.replica[r, memory.R_WEATHER_AT]
-            if left < m.numbers[memory.AHEAD_OTHERS if r else memory.AHEAD]:
-                self._draw(r)
-        m.numbers[memory.DRY] = 0
-
-    def _draw_alone(self, place: int) -> None:
-        """Delays of what one replica sends to one other or to a client alone, behind those that are left."""
-        m, n = self._m, self.config.nodes
-        clients = int(m.numbers[memory.CLIENT_PAIRS])
-        r, to = divmod(place, n) if place < clients else (0, place - clients)
-        if not m.pair[place, 0]:
-            self._pairs += 1
-            m.grow("alone", self._pairs + 1)
-            if self._lossy:
-                m.grow("alone_luck", len(m.alone))
-            m.pair[place, 0] = self._pairs
-        number, at, end = m.pair[place].tolist()
-        row, drawn = m.alone[number], self._alone_drawn.get(place, 0)
-        count = ahead(drawn, memory.ALONE_FIRST, len(row) - (end - at))
-        u = self._chance.stream("alone", r, to).uniforms(drawn, count)
-        delays = self.settings.wire.links.delays(r, np.array([to], dtype=np.int64), u[:, None])
-        if self._lossy:
-            luck = self._chance.stream("loss", r, to).uniforms(drawn, count)
-            _behind(m.alone_luck.view(np.float64)[number], 0, at, end, luck)
-        self._alone_drawn[place] = drawn + count
-        m.pair[place, 1:] = 0, _behind(row, 0, at, end, delays[:, 0])
+        self._ahead.replies(int(m.batch[m.numbers[memory.KNOWN], memory.B_FIRST]), numbers)
 
     def _more_room(self) -> None:
         m, proposals = self._m, self.config.window + 4
@@ -300,44 +216,65 @@ class CompiledCluster(ArrayCluster):
         """Have the reference go on with the run from this moment, as if it had been there from the beginning."""
         if not self._may_hand_over:
             return super().hand_over(why)
-        m, wire = self._m, self.settings.wire
         self._flush()
         self._record()
         self._round.hand_over(self.recorder)
-        rest = Continued(
-            self.settings, self.env, self.recorder, m, self._scribe, self._book, self.clients, self._mishaps
-        )
-        left = (m.replica[:, memory.R_WEATHER_END] - m.replica[:, memory.R_WEATHER_AT]).tolist()
-        said = [drawn - rows for drawn, rows in zip(self._drawn, left, strict=True)]
-        alone = {
-            pair: Alone(self._chance, wire.links, *pair, wire.lossy, used)
-            for pair, used in self._used_alone().items()
-        }
-        alone |= {(self.config.nodes + k, 0): own for k, own in enumerate(self._to_primary)}
-        rest.resume(self._timers, said, alone, self._links_free, self._outstanding)
         self._mishaps.finish()
-        self._mishaps.rest = rest
-        self._rest = rest
-        self.handed_over = f"the reference from {self.env.time / 1e9:g} s on, for {why}"
+        rest = self._continued()
+        self.elsewhere, self._rest, self._mishaps.rest = True, rest, rest
+        used = {ends: self._alone(*ends, count) for ends, count in self._ahead.used().items()}
+        n = self.config.nodes
+        used |= {(n + k, self.primary): own for k, own in enumerate(self._to_primary)}
+        rest.resume(self._timers, self._ahead.said(), used, self._links_free, self._outstanding)
+        self._turns.reference(self.env.time, self.env.delivered, why)
+        self.handed_over = str(self._turns)
         return rest
 
-    def _used_alone(self) -> dict[tuple[int, int], int]:
-        """How many delays were used of each link from one replica to one other or to a client, by its ends."""
-        m, n = self._m, self.config.nodes
-        clients, used = int(m.numbers[memory.CLIENT_PAIRS]), {}
-        for place, drawn in self._alone_drawn.items():
-            ends = divmod(place, n) if place < clients else (0, place - clients)
-            used[ends] = drawn - int(m.pair[place, 2] - m.pair[place, 1])
-        answered = m.replica[:, memory.R_ANSWERED].tolist()
-        order = m.request[: m.numbers[memory.TAKEN], memory.Q_PLACE]
-        asked = m.request[order, memory.Q_CLIENT]
-        for r in range(1, n):
-            if m.replica[r, memory.R_MUTE]:
-                continue
-            end = int(m.batch[answered[r], [memory.B_FIRST, memory.B_COUNT]].sum())
-            told = np.bincount(asked[:end], minlength=m.numbers[memory.ENDPOINTS])
-            used |= {(r, int(client)): int(told[client]) for client in np.flatnonzero(told)}
-        return used
+    def _continued(self) -> Continued:
+        """The reference's network."""
+        if self._rest is not None:
+            return self._rest
+        whose = self._scribe, self._book, self.clients, self._mishaps
+        return Continued(self.settings, self.env, self.recorder, self._m, *whose)
+
+    def _alone(self, sender: int, receiver: int, used: int) -> Alone:
+        wire = self.settings.wire
+        return Alone(self._chance, wire.links, sender, receiver, wire.lossy, used)
+
+    def look(self, delivered: int) -> None:
+        """See `ArrayCluster.look`."""
+        rest = self._rest
+        if rest is None or not self._turns.look(delivered):
+            return
+        with suppress(Unsettled):
+            now = Settled(rest)
+            self._take_back(rest, now, Returning(now, rest))
+
+    def _take_back(self, rest: Continued, now: Settled, back: Returning) -> None:
+        """Go on where the reference stands."""
+        m, n, env = self._m, self.config.nodes, self.env
+        rest.leave(now.base)
+        self._since, delivered = now.base, env.delivered
+        self._outstanding = back.write(m, self._scribe, self._book)
+        self.primary, self.elsewhere = now.primary, False
+        m.numbers[memory.NOW], m.numbers[memory.DELIVERED] = env.time, delivered
+        m.numbers[memory.LAUNCHED] = env.suspend()
+        m.numbers[memory.LAST_COMMIT] = self.recorder.last_commit_ns
+        m.numbers[memory.BYTES_SENT] = self.recorder.bytes_sent
+        back.alarms(self._timers.withdraw(range(n)))
+        self._links_free = rest.bus.interface_free[n:]
+        self._to_primary = [rest.bus.pair(n + k, now.primary) for k in range(len(self.clients))]
+        said, alone = rest.bus.used()
+        self._ahead.start(said, alone, back.place)
+        for seq in range(now.base + 1, back.known + 1):
+            first, count = m.batch[seq, [memory.B_FIRST, memory.B_COUNT]].tolist()
+            self._ahead.replies(first, m.request[first : first + count, memory.Q_PLACE].tolist())
+        self._round.resume(self.recorder, int(m.numbers[memory.NEXT_SEQ]))
+        self._mishaps.resume(rest.changed_ns, [node.index for node in rest.nodes if not node.up])
+        for client in self.clients.values():
+            client.speak_by(cast(Any, self))
+        self._turns.engine(env.time, delivered)
+        self.handed_over = str(self._turns)
 
     # --- records ---
 
@@ -373,23 +310,20 @@ class CompiledCluster(ArrayCluster):
 
     def _record(self) -> None:
         m, recorder = self._m, self.recorder
-        recorder.messages.update(
-            {
-                name: int(m.numbers[memory.MESSAGES + kind])
-                for kind, name in NAMES.items()
-                if m.numbers[memory.MESSAGES + kind]
-            }
-        )
+        sent, ignored = m.numbers[memory.MESSAGES :], m.numbers[memory.IGNORED :]
+        recorder.messages.update({name: int(sent[kind]) for kind, name in NAMES.items() if sent[kind]})
         for reason, name in enumerate(memory.REASONS_IGNORED):
-            if m.numbers[memory.IGNORED + reason]:
-                recorder.ignored[name] += int(m.numbers[memory.IGNORED + reason])
+            if ignored[reason]:
+                recorder.ignored[name] += int(ignored[reason])
+        m.numbers[memory.MESSAGES : memory.TIMER_DIGESTS] = 0
         recorder.bytes_sent = int(m.numbers[memory.BYTES_SENT])
         recorder.last_commit_ns = int(m.numbers[memory.LAST_COMMIT])
-        for seq in range(1, int(m.numbers[memory.NEXT_SEQ])):
+        for seq in range(self._since + 1, int(m.numbers[memory.NEXT_SEQ])):
             committers = int(m.batch[seq, memory.B_COMMITTERS])
             if not committers:
                 continue
-            decision = recorder.decisions[seq] = Decision(seq)
+            decision = recorder.decisions.setdefault(seq, Decision(seq))
+            decision.view = int(m.numbers[memory.VIEW])
             decision.transactions, decision.bytes = (
                 int(m.batch[seq, memory.B_COUNT]),
                 int(m.batch[seq, memory.B_SIZE]),
@@ -401,9 +335,9 @@ class CompiledCluster(ArrayCluster):
                 decision.all_ns = int(m.batch[seq, memory.B_ALL_NS])
 
 
-def _behind(kept: NDArray[Any], first: int, at: int, end: int, drawn: NDArray[Any]) -> int:
-    """Move what is left of *kept*, *at* to *end*, to *first*, and put what was drawn behind it; where that ends."""
-    left = first + end - at
-    kept[first:left] = kept[at:end].copy()
-    kept[left : left + len(drawn)] = drawn
-    return left + len(drawn)
+def _rows_ahead(config: Config) -> list[int]:
+    """How many broadcasts of each sender there is room for; whoever may come to lead needs as many as the first."""
+    others = max(1, config.nodes - 1)
+    many = DRAWS // others
+    leads = max(2 * (config.window + 4), many)
+    return [leads, *[leads if config.nodes <= memory.ASKERS else max(8, many)] * others][: config.nodes]

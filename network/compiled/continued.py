@@ -23,6 +23,7 @@ from tradebft.network.compiled.mishaps import Mishaps
 from tradebft.network.compiled.replicas import Replicas
 from tradebft.network.compiled.scribe import Scribe
 from tradebft.network.delays import Alone
+from tradebft.network.node import ReplicaNode
 from tradebft.network.recorder import Recorder
 from tradebft.network.timers import Timers
 from tradebft.network.virtual_time import Flight, VirtualTime
@@ -45,6 +46,9 @@ class Continued(Cluster):
         mishaps: Mishaps,
     ) -> None:
         self._m, self._scribe, self._book, self._mishaps = m, scribe, book, mishaps
+        self._since, self._since_ns = 0, 0  # what the engine began with, the last time
+        self._before: dict[int, tuple[Replica, int]] = {}
+        self._answered: dict[int, int] = {}  # of those who fell meanwhile, up to where the application had
         self._so_far, self._their_nodes = recorder, nodes
         super().__init__(settings, env)
 
@@ -54,12 +58,9 @@ class Continued(Cluster):
         return self._so_far
 
     def _make_chronicle(self) -> Chronicle:
-        self._messages = Messages(self._m, self._scribe, self._book, self.config, self.signers)
-        keep = self.settings.blocks_kept
-        floor = 0 if keep is None else int(self._m.numbers[memory.KNOWN]) - keep
-        blocks = {seq: block for seq, block in self._messages.blocks.items() if seq > floor}
-        make = self.settings.application
-        return Chronicle(make, keep, application=self._book.application, blocks=blocks)
+        make, keep = self.settings.application, self.settings.blocks_kept
+        self.chronicle = Chronicle(make, keep, application=self._book.application)
+        return self.chronicle
 
     def _client(self, index: int, name: str) -> Any:
         return self._their_nodes[name]
@@ -81,6 +82,8 @@ class Continued(Cluster):
         was drawn for one receiver *alone*, until when each client's interface is busy (ns), which requests are
         *outstanding* (numbers, by client and sequence)."""
         m = self._m
+        self._messages = Messages(m, self._scribe, self._book, self.config, self.signers)
+        self.chronicle.resume(self._messages.blocks)
         self.weather, self._changed_ns = self._mishaps.weather, self._mishaps.changed_ns
         self._obey_weather()
         self._resume_replicas()
@@ -100,24 +103,53 @@ class Continued(Cluster):
         # What was made is with the replicas now: theirs to keep, or to let go.
         self._book.blocks.clear()
         self._book.snapshots.clear()
-        del self._m, self._scribe, self._book, self._messages
+        del self._messages
+
+    def leave(self, base: int) -> None:
+        """The engine goes on; everything here stays as it stands. *base*: what it does not look below."""
+        self._since, self._since_ns = base, self.env.time
+        up = [node for node in self.nodes if node.up]
+        self._before = {node.index: (self.inner(node), self.answered(node)) for node in up}
+
+    @property
+    def changed_ns(self) -> int:
+        """When something last changed for the better or the worse."""
+        return self._changed_ns
+
+    def inner(self, node: ReplicaNode) -> Replica:
+        """The replica that a misbehaviour is wrapped around."""
+        found: Any = node.replica
+        while not isinstance(found, Replica):
+            found = found.inner
+        return found
 
     def _resume_replicas(self) -> None:
         m, n = self._m, self.config.nodes
-        replicas = Replicas(m, self.config, self._scribe, self._book, self._messages)
+        replicas = Replicas(m, self.config, self._scribe, self._book, self._messages, self._before)
         names = [*range(n), *self.clients]
         for node in self.nodes:
             row = m.replica[node.index].tolist()
             if row[memory.R_DOWN]:
-                self._live &= ~(1 << node.index)
-                self.bus.crash(node)
+                if node.up:
+                    self._fall(node, row[memory.R_EXECUTED], row[memory.R_ANSWERED])
                 continue
-            inner: Any = node.replica
-            while not isinstance(inner, Replica):
-                inner = inner.inner  # what a misbehaviour is wrapped around
+            inner = self.inner(node)
             replicas.restore(inner)
             inbox = {names[e]: count for e, count in enumerate(m.inbox[node.index].tolist()) if count}
-            node.resume(row[memory.R_EXECUTED], replicas.disk(inner), inbox, row[memory.R_FREE_AT])
+            disk = replicas.disk(inner, node.disk)
+            node.resume(row[memory.R_EXECUTED], disk, inbox, row[memory.R_FREE_AT])
+
+    def _fall(self, node: ReplicaNode, executed: int, answered: int) -> None:
+        """*node* went down for good while the engine had the run."""
+        node.resume(executed, node.disk, {}, 0)
+        self._answered[node.index] = answered
+        self._live &= ~(1 << node.index)
+        self.bus.crash(node)
+
+    def answered(self, node: ReplicaNode) -> int:
+        """Up to where the application of *node* has answered, or had when it went down."""
+        inner = self.inner(node)
+        return self._answered.get(node.index, inner.executed - len(inner.handed_out))
 
     def _resume_timer(self, timers: Timers, time: int, order: int) -> None:
         r, timer = divmod(order & ITEMS, len(memory.TIMERS))
@@ -139,23 +171,34 @@ class Continued(Cluster):
                 work: Any = self._book.blocks[about].executed
             else:
                 work = self._messages.of(what - PROCESS, sender, about)
-            return time, number, Flight(start, (0, work), [to + self.bus.endpoints], delays)
+            return (
+                time,
+                number,
+                Flight(start, (self._epoch(to), work), [to + self.bus.endpoints], delays),
+            )
         return time, number, Flight(start, self._messages.of(what, sender, about), receivers, delays, sender)
+
+    def _epoch(self, index: int) -> int:
+        """Of the work that a member's processor has to do: one that fell meanwhile had it before."""
+        node = self.nodes[index]
+        return node.epoch if node.up else node.epoch - 1
 
     def _resume_records(self) -> None:
         m, recorder = self._m, self.recorder
-        executed = m.replica[:, memory.R_EXECUTED]
-        for seq in range(int(executed.min()) + 1, int(m.numbers[memory.NEXT_SEQ])):
+        executed, primary = m.replica[:, memory.R_EXECUTED], int(m.numbers[memory.PRIMARY])
+        for seq in range(max(self._since, int(executed.min())) + 1, int(m.numbers[memory.NEXT_SEQ])):
             decision = recorder.decisions.get(seq)
             if decision is not None:
                 decision.committed = sum(1 << int(r) for r in np.flatnonzero(executed >= seq))
+                if 0 <= decision.quorum_ns < self._since_ns:
+                    continue  # the reference wrote down who was up then
                 fallen = self._mishaps.down_since.items()  # who was up when it had its quorum
                 decision.live = self._live | sum(1 << r for r, at in fallen if at >= decision.quorum_ns)
-            elif not m.replica[0, memory.R_MUTE]:
+            elif not m.replica[primary, memory.R_MUTE]:
                 at = int(m.batch[seq, memory.B_PROPOSED_NS])
-                recorder.proposed(at, cast(Any, self._messages.of(memory.PRE_PREPARE, 0, seq)))
+                recorder.proposed(at, cast(Any, self._messages.of(memory.PRE_PREPARE, primary, seq)))
         for client in self._their_nodes.values():
-            client.hand_over(self.bus)
+            client.speak_by(self.bus)
 
     def _hear(self, rids: dict[tuple[int, int], int]) -> None:
         """Clients have heard what they heard of these requests (numbers, by client and sequence)."""

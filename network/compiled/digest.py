@@ -14,6 +14,7 @@ from tradebft.network.compiled.memory import (
     B_ROOT,
     B_STATE,
     CHECKPOINT,
+    COMMIT,
     CRASHED,
     EVENTS,
     EXECUTED,
@@ -31,6 +32,7 @@ from tradebft.network.compiled.memory import (
     LANE,
     MISHAPS,
     NODES,
+    PRE_PREPARE,
     PROCESS,
     Q_OPERATION,
     Q_RESULT,
@@ -40,6 +42,7 @@ from tradebft.network.compiled.memory import (
     STATUS,
     TIMER,
     TIMER_DIGESTS,
+    VIEW,
     WITHDRAWN,
     Numbers,
 )
@@ -76,10 +79,11 @@ def _digest_of(m: Numbers, kind: int, seq: int, about: int) -> int:
 @inner
 def _head(m: Numbers, kind: int, sender: int, seq: int, about: int) -> tuple[Word, Word]:
     digest = _digest_of(m, kind, seq, about)
+    view = m[VIEW] if PRE_PREPARE <= kind <= COMMIT or kind in (REPLY, STATUS) else 0
     trace_seq = 0 if kind == TIMER else seq
     high, low = _fold(FIRST, kind), _fold(SECOND, kind)
     high, low = _fold(high, sender), _fold(low, sender)
-    high, low = _fold(high, 0), _fold(low, 0)  # the view
+    high, low = _fold(high, view), _fold(low, view)
     high, low = _fold(high, trace_seq), _fold(low, trace_seq)
     return _fold(high, digest), _fold(low, digest)
 

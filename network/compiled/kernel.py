@@ -73,6 +73,7 @@ from tradebft.network.compiled.memory import (
     PAIR,
     PRE_PREPARE,
     PREPARE,
+    PRIMARY,
     PROCESS,
     Q_CLIENT,
     Q_PLACE,
@@ -208,10 +209,11 @@ def _receive(m: Numbers, now: int, what: int, r: int, sender: int, about: int) -
 def _told(m: Numbers, sender: int, rid: int) -> bool:
     """`Client._on_reply`: whether that makes f+1."""
     replies, told = of_request(m, Q_REPLIES, rid), of_request(m, Q_TOLD, rid)
-    if sender == 0 and m[told]:
+    primary = sender == m[PRIMARY]
+    if primary and m[told]:
         m[IGNORED + SECOND_REPLY] += m[replies] <= m[FAULTS]
         return False
-    m[told] += sender == 0
+    m[told] += primary
     newly(m, of_request(m, Q_REPLIES_OF, rid), sender)
     m[replies] += 1
     m[RID] = rid
@@ -300,7 +302,7 @@ def _needed(m: Numbers, what: int, r: int, sender: int, about: int) -> int:
     if what == EXECUTED:
         if about > m[KNOWN]:
             return EXECUTE
-        return ALONE if r == 0 and _dry_clients(m, about) else -1
+        return ALONE if r == m[PRIMARY] and _dry_clients(m, about) else -1
     if what == REQUEST:
         return ALONE if _dry(m, m[CLIENT_PAIRS] + sender, 1) else -1
     if what == STATUS:
@@ -331,7 +333,7 @@ def _before(m: Numbers, made: int) -> int:
 def take_request(buffer: I64, sender: int, rid: int, at: int, arrival: int) -> None:
     """The request of that number left *sender* at *at* and will be at the primary at *arrival*."""
     m = begin(buffer)
-    lane.launch(m, arrival, lane.flight(m, REQUEST, sender, 0, rid, at))
+    lane.launch(m, arrival, lane.flight(m, REQUEST, sender, m[PRIMARY], rid, at))
 
 
 @compiled
@@ -351,7 +353,7 @@ def run(buffer: I64, until: int, number: int) -> int:
         if m[ANSWERER] >= 0:
             if m[ANSWER_NEXT] > m[KNOWN]:
                 return EXECUTE
-            if m[ANSWERER] == 0 and _dry_clients(m, m[ANSWER_NEXT]):
+            if m[ANSWERER] == m[PRIMARY] and _dry_clients(m, m[ANSWER_NEXT]):
                 return ALONE
             _answer(m)
             continue

@@ -46,6 +46,7 @@ from tradebft.network.compiled.memory import (
     PRE_PREPARE_SIZE,
     PREPARE,
     PREPARE_SIZE,
+    PRIMARY,
     Q_CLIENT,
     Q_PLACE,
     Q_REPLY_SIZE,
@@ -201,7 +202,7 @@ def broadcast(m: Numbers, now: int, r: int, what: int, about: int, size: int) ->
     at_row = of_replica(m, R_WEATHER_AT, r)
     row = m[at_row]
     m[at_row] += 1
-    if m[of_replica(m, R_WEATHER_END, r)] - m[at_row] < m[AHEAD_OTHERS if r else AHEAD]:
+    if m[of_replica(m, R_WEATHER_END, r)] - m[at_row] < m[AHEAD if r == m[PRIMARY] else AHEAD_OTHERS]:
         m[DRY] = r + 1
     head, log = m[AT_LOG] + 5 * m[ROWS], m[AT_LOG_KEYS] + others * m[ROWS]
     count = _copies(m, at, r, size, row, log) if m[ROUGH] else _all_copies(m, at, r, size, row, log)
@@ -274,18 +275,19 @@ def _reply(m: Numbers, now: int, r: int, rid: int, seq: int, delay: int) -> None
 @inner
 def answer(m: Numbers, now: int, rid: int, seq: int) -> None:
     """The primary's reply to a request, the first or once more."""
-    if m[of_replica(m, R_MUTE, 0)]:
+    r = m[PRIMARY]
+    if m[of_replica(m, R_MUTE, r)]:
         return
     client = m[of_request(m, Q_CLIENT, rid)]
-    delay = _next_delay(m, 0, client, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + client))
-    _reply(m, now, 0, rid, seq, delay)
+    delay = _next_delay(m, r, client, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + client))
+    _reply(m, now, r, rid, seq, delay)
 
 
 @inner
 def reply(m: Numbers, now: int, r: int, place: int, seq: int) -> None:
     """To the client of the request at *place* in the order."""
     rid = m[of_request(m, Q_PLACE, place)]
-    if r == 0:
+    if r == m[PRIMARY]:
         answer(m, now, rid, seq)
         return
     if m[of_replica(m, R_MUTE, r)]:

@@ -59,6 +59,8 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     RID,  # what the loop stopped for
     WHY,
     ROUGH,  # messages or processors are meddled with now
+    VIEW,  # in which everybody is, below 128
+    PRIMARY,
     # and what does not.
     LOSSY,  # messages may be lost at some time
     NODES,
@@ -144,7 +146,7 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     AT_ALONE_LUCK,
     AT_REPLY_LUCK,
     NUMBERS,
-) = range(113)
+) = range(115)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS

@@ -52,6 +52,7 @@ class Messages:
         self, m: Memory, scribe: Scribe, book: Book, config: Config, signers: Mapping[Any, Signer]
     ) -> None:
         self._m, self._scribe, self._book, self._config, self._signers = m, scribe, book, config, signers
+        self.view = int(m.numbers[memory.VIEW])
         self._made: dict[tuple[int, int, int], Any] = {}
 
     def of(self, kind: int, sender: int, about: int) -> Message:
@@ -71,12 +72,12 @@ class Messages:
         if kind == memory.PRE_PREPARE:
             batch = self.batch(about)
             signature = self._signed(sender, "PrePrepare", about, batch.digest)
-            return PrePrepare(0, about, batch.digest, sender, batch, signature)
+            return PrePrepare(self.view, about, batch.digest, sender, batch, signature)
         if kind in _VOTES:
             vote: Any = _VOTES[kind]
             digest = self.batch(about).digest
             made: Prepare | Commit = vote(
-                0, about, digest, sender, self._signed(sender, vote.__name__, about, digest)
+                self.view, about, digest, sender, self._signed(sender, vote.__name__, about, digest)
             )
             return made
         bare: Checkpoint | Status | FetchReply
@@ -84,20 +85,22 @@ class Messages:
             bare = Checkpoint(about, self._book.states[about], sender)
         elif kind == memory.STATUS:
             low, executed, nonce = self._m.status[about].tolist()
-            bare = Status(0, False, 0, low, executed, nonce, sender)
+            bare = Status(self.view, False, 0, low, executed, nonce, sender)
         else:
             bare = self._answer(sender, about)
         return replace(bare, signature=self._signers[sender].sign(bare.payload(self._config.chain_id)))
 
     def _signed(self, r: int, kind: str, seq: int, digest: bytes) -> bytes:
-        return self._signers[r].sign(vote_payload(self._config.chain_id, kind, 0, seq, digest))
+        return self._signers[r].sign(vote_payload(self._config.chain_id, kind, self.view, seq, digest))
 
     def _reply(self, r: int, rid: int) -> Reply:
         request, result = self._scribe.requests[rid], self._scribe.results[rid]
         seq, value = int(self._m.request[rid, memory.Q_REPLIED]), result_digest(result)
-        payload = reply_payload(self._config.chain_id, 0, request.client, request.sequence, seq, value)
+        payload = reply_payload(
+            self._config.chain_id, self.view, request.client, request.sequence, seq, value
+        )
         signature = self._signers[r].sign(payload)
-        return Reply(0, request.client, request.sequence, r, seq, value, result, signature)
+        return Reply(self.view, request.client, request.sequence, r, seq, value, result, signature)
 
     def _answer(self, r: int, number: int) -> FetchReply:
         first, last, proof = self._m.answer[number].tolist()
@@ -132,9 +135,11 @@ class Messages:
 
     def _proven(self, seq: int) -> Block:
         known = self._known(seq)
+        if known.decided.certificate.votes:
+            return known  # the reference committed it
         signed = self._committers(seq)[: self._config.quorum]
         votes = tuple((r, self.of(memory.COMMIT, r, seq).signature) for r in signed)
-        proof = QuorumCertificate("Commit", 0, seq, known.decided.batch.digest, votes)
+        proof = QuorumCertificate("Commit", self.view, seq, known.decided.batch.digest, votes)
         decided = Decided(seq, known.decided.batch, proof)
         return Block(replace(known.committed, decided=decided), known.executed)
 

@@ -47,7 +47,7 @@ class Mishaps:
         self._hand_over = hand_over
         self.rest: Cluster | None = None  # who applies the rest of the schedule
         self.weather = Weather(settings.faults, self._nodes, self._nodes + len(settings.clients))
-        self._wrong = len(settings.byzantine)
+        self._wrong = {one.node for one in settings.byzantine}
         self.changed_ns = 0
         self.down_since: dict[int, int] = {}
         self.present = bool(settings.faults or settings.wire.loss)
@@ -61,33 +61,45 @@ class Mishaps:
     def calm_since(self) -> int | None:
         """Since when network and timers are timely and at most f replicas are down; None while they are not."""
         timely = self.weather.timely and self._wire.loss < LOSS_TIMELY
-        down = len(self.down_since) + self._wrong
-        return self.changed_ns if timely and down <= sizes(self._nodes)[0] else None
+        down = self._wrong | self.down_since.keys()
+        return self.changed_ns if timely and len(down) <= sizes(self._nodes)[0] else None
 
     def request(self, delay: int, draw: float) -> int:
         """How long a request takes to the primary; -1: it is lost."""
-        m = self._m
+        m, primary = self._m, self._primary
         if self.weather.slowed:
-            factor = self.weather.link_factor(self._nodes, 0)
+            factor = self.weather.link_factor(self._nodes, primary)
             if factor != 1:
                 m.numbers[memory.MISHAPS + memory.SLOWED] += 1
             delay = int(delay * factor)
-        if draw < self._lost(self._nodes, 0):
+        if draw < self._lost(self._nodes, primary):
             m.numbers[memory.MISHAPS + memory.LOST] += 1
             return -1
         return delay
+
+    @property
+    def _primary(self) -> int:
+        return int(self._m.numbers[memory.PRIMARY])
+
+    def resume(self, changed_ns: int, down: list[int]) -> None:
+        """Go on where another engine applied the schedule: when something last changed, and who was *down* already."""
+        self.rest, self.changed_ns = None, changed_ns
+        self.down_since = dict.fromkeys(down, -1)
+        if self.present:
+            self._obey()
 
     def finish(self) -> None:
         """Hand the counts over."""
         counts = self._m.numbers[memory.MISHAPS :]
         for names, kept in ((_DROPPED, self._recorder.dropped), (_INJECTED, self._recorder.injected)):
             kept.update({name: int(counts[place]) for place, name in names.items() if counts[place]})
+        counts[: memory.HEADER - memory.MISHAPS] = 0
 
     # --- the schedule ---
 
     def _happens(self, transition: Transition) -> None:
         fault, rest = self._faults[transition.fault], self.rest
-        if rest is None and not borne(fault, self._nodes):
+        if rest is None and not borne(fault, self._nodes, self._primary):
             rest = self._hand_over(f"a fault ({fault.kind})")
         if rest is not None:
             rest.happens(transition)

@@ -26,6 +26,11 @@ class Round:
         self._due = 0
         self._open = True
 
+    def resume(self, recorder: Recorder, next_seq: int) -> None:
+        """Go on where *recorder* stands; of what was proposed before *next_seq* it has chosen already."""
+        self._looked, self._seq = next_seq, recorder.round_seq
+        self._due, self._open = recorder.replies_due, recorder.round_open
+
     def hand_over(self, recorder: Recorder) -> None:
         """What is still to come of it comes to *recorder* by itself."""
         recorder.resume(self._due, self._open)
@@ -44,15 +49,16 @@ class Round:
     def _singles(self, m: Memory, scribe: Scribe) -> tuple[list[Row], int]:
         """What went to one receiver each, up to the last reply that is due; and whose that was (-1: not yet)."""
         found: list[Row] = []
+        view = int(m.numbers[memory.VIEW])
         events = m.event[: m.numbers[memory.EVENTS]]
         for kind, sender, _, about, to, at, sent in events[events[:, 2] == self._seq].tolist():
             if kind in _VOTES:
-                found.append((_VOTES[kind](0, self._seq, b"", sender), sender, to, sent, at))
+                found.append((_VOTES[kind](view, self._seq, b"", sender), sender, to, sent, at))
             elif kind == memory.CHECKPOINT:
                 found.append((Checkpoint(self._seq, b"", sender), sender, to, sent, at))
             elif kind == memory.REPLY:
                 request = scribe.requests[about]
-                reply = Reply(0, request.client, request.sequence, sender, self._seq, b"", b"")
+                reply = Reply(view, request.client, request.sequence, sender, self._seq, b"", b"")
                 found.append((reply, sender, to, sent, at))
                 self._due -= 1
                 if not self._due:
@@ -65,12 +71,13 @@ class Round:
         log = m.log[: m.numbers[memory.ROWS]]
         places = np.flatnonzero(log[:, 2] == self._seq)
         heads, keys, seq = log[places], m.log_keys[places], self._seq  # the log is emptied soon
+        view = int(m.numbers[memory.VIEW])
 
         def rows() -> Iterator[Row]:
             for (kind, sender, _, sent, count), row in zip(heads.tolist(), keys.tolist(), strict=True):
                 message: Any
                 if kind in _VOTES:
-                    message = _VOTES[kind](0, seq, b"", sender)
+                    message = _VOTES[kind](view, seq, b"", sender)
                 elif kind == memory.CHECKPOINT and sender != closer:
                     message = Checkpoint(seq, b"", sender)
                 else:
@@ -82,7 +89,7 @@ class Round:
 
     def choose(self, m: Memory, recorder: Recorder, scribe: Scribe) -> None:
         """Have the recorder look at what was proposed since it last did."""
-        if self._seq or m.replica[0, memory.R_MUTE]:
+        if self._seq or m.replica[m.numbers[memory.PRIMARY], memory.R_MUTE]:
             return  # nobody heard of a proposal
         for seq in range(self._looked, int(m.numbers[memory.NEXT_SEQ])):
             if self._seq:

@@ -1,4 +1,4 @@
-"""What a replica does in the normal case: `consensus.pbft.replica` in view 0, among honest replicas.
+"""What a replica does in the normal case: `consensus.pbft.replica` in an open view, among honest replicas.
 
 Each function names the method whose rule it is. Effects are performed where that method would have listed them; a
 replica's own state never depends on how they are performed, so the order of what leaves it is the same.
@@ -63,6 +63,7 @@ from tradebft.network.compiled.memory import (
     OLD_VOTE,
     PRE_PREPARE,
     PREPARE,
+    PRIMARY,
     PROCESS,
     Q_ARRIVED,
     Q_CLIENT,
@@ -124,10 +125,11 @@ def _high(m: Numbers, r: int) -> int:
 
 @inner
 def _may_propose(m: Numbers) -> bool:
-    executed, seq = m[of_replica(m, R_EXECUTED, 0)], m[NEXT_SEQ]
+    r, seq = m[PRIMARY], m[NEXT_SEQ]
+    executed = m[of_replica(m, R_EXECUTED, r)]
     # `caught_up`: every proposal here has its batch.
-    caught_up = executed >= m[of_replica(m, R_LOW, 0)]
-    return seq <= _high(m, 0) and seq - executed <= m[WINDOW] and caught_up
+    caught_up = executed >= m[of_replica(m, R_LOW, r)]
+    return seq <= _high(m, r) and seq - executed <= m[WINDOW] and caught_up
 
 
 @inner
@@ -180,7 +182,7 @@ def hand_out(m: Numbers, now: int, r: int) -> None:
     m[of_replica(m, R_EXECUTED, r)] += 1
     seq = m[of_replica(m, R_EXECUTED, r)]
     count = m[of_batch(m, B_COUNT, seq)]
-    if r == 0:
+    if r == m[PRIMARY]:
         m[WAITING] -= count
         for at in range(m[of_batch(m, B_FIRST, seq)], m[of_batch(m, B_FIRST, seq)] + count):
             _mark(m, m[of_request(m, Q_PLACE, at)])
@@ -275,11 +277,11 @@ def _propose_batch(m: Numbers, now: int) -> None:
     # The tag, the time, how many, and the requests.
     head = 7 + length(now) + (1 if count < 16 else 3 if count < 65536 else 5)
     m[of_batch(m, B_SIZE, seq)] = head + size
-    slot = seq & m[SLOT_MASK]
-    _accept(m, now, 0, seq, slot)
-    broadcast(m, now, 0, PRE_PREPARE, seq, proposal_size(m, seq))
-    ask_later(m, now, 0)
-    _advance(m, now, 0, seq, slot)
+    r, slot = m[PRIMARY], seq & m[SLOT_MASK]
+    _accept(m, now, r, seq, slot)
+    broadcast(m, now, r, PRE_PREPARE, seq, proposal_size(m, seq))
+    ask_later(m, now, r)
+    _advance(m, now, r, seq, slot)
 
 
 @inner
@@ -293,12 +295,12 @@ def propose(m: Numbers, now: int) -> bool:
         if not full and m[BATCH_TIMEOUT] and not m[BATCH_DUE]:
             if not m[BATCH_SET]:
                 m[BATCH_SET] = 1
-                set_timer(m, now, 0, BATCH_TIMER, m[BATCH_TIMEOUT])
+                set_timer(m, now, m[PRIMARY], BATCH_TIMER, m[BATCH_TIMEOUT])
             break
         m[BATCH_DUE] = 0
         if m[BATCH_SET]:
             m[BATCH_SET] = 0
-            cancel_timer(m, 0, BATCH_TIMER)
+            cancel_timer(m, m[PRIMARY], BATCH_TIMER)
         _propose_batch(m, now)
         done = True
     return done or m[BATCH_SET] != before
@@ -308,8 +310,8 @@ def propose(m: Numbers, now: int) -> bool:
 def on_request(m: Numbers, now: int, rid: int) -> None:
     """`Replica._on_request` at the primary."""
     seq = m[of_request(m, Q_PROPOSED, rid)]
-    if seq and m[of_replica(m, R_EXECUTED, 0)] >= seq:
-        if m[of_replica(m, R_ANSWERED, 0)] >= seq:
+    if seq and m[of_replica(m, R_EXECUTED, m[PRIMARY])] >= seq:
+        if m[of_replica(m, R_ANSWERED, m[PRIMARY])] >= seq:
             answer(m, now, rid, seq)
         else:
             m[IGNORED + BEING_EXECUTED] += 1
@@ -388,7 +390,7 @@ def _counts(m: Numbers, now: int, r: int, sender: int, seq: int, voters: int) ->
 @inner
 def _go_on(m: Numbers, now: int, r: int, seq: int, slot: int) -> None:
     """`Replica._go_on`."""
-    if _advance(m, now, r, seq, slot) and r == 0:
+    if _advance(m, now, r, seq, slot) and r == m[PRIMARY]:
         propose(m, now)
 
 
@@ -441,7 +443,7 @@ def stabilise(m: Numbers, now: int, r: int, seq: int) -> None:
         m[votes] = m[votes + 1] = m[votes + 2] = 0
     m[of_replica(m, R_LOW, r)] = seq
     m[of_replica(m, R_LEFT_BEHIND, r)] = 0
-    if r == 0:
+    if r == m[PRIMARY]:
         m[NEXT_SEQ] = max(m[NEXT_SEQ], seq + 1)
     if m[of_replica(m, R_ANSWERED, r)] >= seq:
         _prove_snapshot(m, r, seq)
@@ -461,7 +463,7 @@ def on_checkpoint(m: Numbers, now: int, r: int, sender: int, seq: int) -> None:
         m[votes] += 1
         if m[votes] >= m[QUORUM]:
             stabilise(m, now, r, seq)
-            if r == 0:
+            if r == m[PRIMARY]:
                 propose(m, now)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from tradebft.consensus.messages import Batch, Request
 from tradebft.network.bookkeeping import Book
 from tradebft.network.compiled.memory import (
@@ -47,7 +49,7 @@ class Scribe:
             numbers = m.request[row[B_FIRST] : row[B_FIRST] + row[B_COUNT], Q_PLACE].tolist()
             batch = Batch(row[B_TIME], tuple([self.requests[rid] for rid in numbers]))
             assert len(batch.encoded) == row[B_SIZE], (len(batch.encoded), row[B_SIZE])
-            m.batch[seq, B_DIGEST] = _signed(short(batch.digest))
+            m.batch[seq, B_DIGEST] = signed(short(batch.digest))
             self._batches[seq] = batch, numbers
             self._closed = seq
 
@@ -55,6 +57,13 @@ class Scribe:
         """What was proposed at *seq* and is not executed."""
         found = self._batches.get(seq)
         return None if found is None else found[0]
+
+    def resume(self, batches: Mapping[int, Batch], number: Callable[[Request], int]) -> None:
+        """Go on where something else stood: these were proposed and not executed. *number* of a request."""
+        self._batches = {
+            seq: (one, [number(asked) for asked in one.requests]) for seq, one in batches.items()
+        }
+        self._closed = max(batches, default=self._book.known)
 
     def execute(self, m: Memory) -> list[int]:
         """Execute the next batch; the numbers of its requests."""
@@ -67,12 +76,12 @@ class Scribe:
         ):
             self.results[rid] = result
             request = m.request[rid]
-            request[Q_REPLY_SIZE], request[Q_REPLIED], request[Q_RESULT] = size, seq, _signed(value)
-        m.batch[seq, B_ROOT], m.batch[seq, B_STATE] = _signed(told.root), _signed(told.state)
+            request[Q_REPLY_SIZE], request[Q_REPLIED], request[Q_RESULT] = size, seq, signed(value)
+        m.batch[seq, B_ROOT], m.batch[seq, B_STATE] = signed(told.root), signed(told.state)
         m.numbers[KNOWN] = seq
         return numbers
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
     """The 64 bits of *word* as the memory has them."""
     return word - (1 << 64) if word >> 63 else word

@@ -251,3 +251,53 @@ def wild(number: int) -> Scenario:
     if dice.random() < 0.2:
         given["network"]["loss"] = dice.choice([0.0005, 0.01])
     return Scenario.model_validate(given)
+
+
+def led(number: int) -> Scenario:
+    """The scenario of that number in which another primary leads soon, and perhaps one after it; then something else
+    happens."""
+    dice = random.Random(f"led {number}")
+    nodes = dice.choice([4, 7, 10])
+    interval = dice.choice([2, 4, 8])
+    network = {"nodes": nodes, "links": dice.choice(LINKS[2:5])}
+    if dice.random() < 0.3:
+        network["bandwidth"] = "100 Mbit/s"
+    if dice.random() < 0.2:
+        network["loss"] = 0.001
+    happens = dice.choice(
+        [
+            [{"at": "50 ms", "crash": "replica.0"}],
+            [{"at": "50 ms", "for": "700 ms", "crash": "replica.0"}],
+            [{"at": "50 ms", "for": "300 ms", "partition": [["replica.0"]]}],
+            [{"at": "0 ms", "crash": "replica.0"}, {"at": "1500 ms", "for": "500 ms", "crash": "replica.1"}],
+            [{"at": "50 ms", "for": "500 ms", "slow": "replica.0", "factor": 200}],
+            [],
+        ]
+    )
+    if happens and dice.random() < 0.4 and nodes > 4:
+        other = {"at": "1700 ms", "crash": f"replica.{nodes - 1}"}
+        happens.append(other if dice.random() < 0.5 else other | {"for": "400 ms"})
+    load = {"kind": "synthetic", "transactions": 400, "clients": dice.choice([1, 3])}
+    if dice.random() < 0.5:
+        load |= {"arrival": "closed", "outstanding": dice.choice([1, 5])}
+    else:
+        load |= {"arrival": "open", "rate": 150}
+    return Scenario.model_validate(
+        {
+            "seed": number,
+            "network": network,
+            "nodes": {"cpu": dice.choice(["none", "measured"])},
+            "consensus": {
+                "batch_size": dice.choice([1, 10]),
+                "window": dice.choice([1, 4]),
+                "checkpoint_interval": interval,
+                "log_window": 2 * interval,
+                "snapshot_interval": dice.choice([0, interval, 4 * interval]),
+                "view_change_timeout": "150 ms",
+                "client_timeout": dice.choice(["200 ms", "500 ms"]),
+            },
+            "fault": happens,
+            "byzantine": [] if happens else [{"node": "replica.0", "behaviour": "silent"}],
+            "workload": load,
+        }
+    )

@@ -46,6 +46,34 @@ def test_alarms_of_one_instant_go_off_in_the_order_that_they_had():
     assert rung == [(40, 5, "set again"), (50, 2, "early"), "an event", (50, 1, "late"), (70, 3, "moved")]
 
 
+def test_timers_that_are_given_up_ring_elsewhere_at_their_place():
+    env, rung = VirtualTime(), []
+    timers = Timers(env, lambda due, endpoint, name: rung.append((due, endpoint, name)))
+    for endpoint, delay in ((0, 50), (1, 50), (7, 50), (0, 30)):  # the first alarm of 0 stays in the queue
+        timers.set(0, endpoint, "a", delay)
+    timers.set(0, 1, "b", 40)
+    timers.cancel(1, "b")
+    given_up = timers.withdraw(range(2))
+    assert [one[:4] for one in given_up] == [(0, "a", 30, 30), (1, "a", 50, 50), (1, "b", -1, 40)]
+    env.run(until=45)
+    assert rung == []
+    for one in given_up[1:]:
+        if one[3] >= env.time:
+            timers.resume(*one)
+    env.run()
+    assert rung == [(50, 1, "a"), (50, 7, "a")]
+
+
+def test_draws_that_were_used_are_counted():
+    chance = Chance(7)
+    said, alone = Broadcasts(chance, LINKS, 1, [0, 2, 3], False, 30), Alone(chance, LINKS, 1, 2, False, 5)
+    assert (said.used, alone.used) == (30, 5)
+    for _ in range(11):
+        said.next()
+        alone.next()
+    assert (said.used, alone.used) == (41, 16)
+
+
 def test_messages_on_their_way_arrive_in_the_order_of_their_launching():
     env, heard = VirtualTime(), []
     env.receivers = [lambda now, what, to=to: heard.append((now, what, to)) for to in range(3)]

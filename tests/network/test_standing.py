@@ -1,4 +1,5 @@
-"""What the compiled engine hands over is what the reference would have by then, field by field.
+"""What the compiled engine hands over is what the reference would have by then, field by field: the first time, and
+after it took the run back.
 
 Certificates may name another quorum of those who voted; everything else that is remembered is compared.
 """
@@ -8,15 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from drawn_scenarios import drawn, rough
+from drawn_scenarios import drawn, led, rough, wild
 from tradebft.chain.crypto import QuorumCertificate
-from tradebft.consensus.messages import FetchReply, SnapshotHead
+from tradebft.consensus.messages import FetchReply, NewView, SnapshotHead, ViewChange
 from tradebft.network.virtual_time import Flight
 from tradebft.scenarios import simulation
 from tradebft.scenarios.run import client_names
 from tradebft.scenarios.synthetic import SyntheticLoad
 
 pytest.importorskip("tradebft.network.compiled.cluster")
+turns = pytest.importorskip("tradebft.network.compiled.turns")
 
 # Who somebody is, what is looked up, what is computed once and kept.
 OF_NO_ACCOUNT = {"signer", "keyring", "base_keyring", "config", "committee", "_committee", "_handlers"} | {
@@ -30,7 +32,9 @@ def plain(value: Any) -> Any:
     """*value* in tuples and dictionaries, certificates without their voters."""
     if isinstance(value, QuorumCertificate):
         return value.kind, value.view, value.seq, value.digest, len(value.votes)
-    if isinstance(value, FetchReply | SnapshotHead):  # its signature covers certificates
+    if isinstance(
+        value, FetchReply | SnapshotHead | ViewChange | NewView
+    ):  # its signature covers certificates
         value = msgspec.structs.replace(value, signature=b"")
     if isinstance(value, msgspec.Struct):
         return type(value).__name__, {f: plain(getattr(value, f)) for f in value.__struct_fields__}
@@ -54,6 +58,9 @@ def replica(node):
     found["slots"] = {
         seq: one for seq, one in found["slots"].items() if any(map(bool, list(one.values())[1:]))
     }
+    for slot in found["slots"].values():
+        if slot["closed"]:  # how many votes it had is of no use any more
+            del slot["prepare_count"], slot["commit_count"]
     return found
 
 
@@ -155,6 +162,40 @@ def compared(scenario) -> int:
         assert found == [], (moment, found)
         done += 1
     return done
+
+
+def compared_again(scenario, first, then) -> int:
+    """1 if the engine has the run back at *then*, having handed it over at *first*; how it stands is compared."""
+    ours, theirs = network(scenario, "compiled"), network(scenario, "reference")
+    ours.run(first)
+    if not ours.elsewhere:
+        ours.hand_over("a comparison")
+    ours.run(then)
+    if ours.elsewhere:
+        return 0
+    rest = ours.hand_over("another")
+    theirs.run(then)
+    mine, others = standing(rest, ours.clients), standing(theirs, theirs.clients)
+    for r, one in mine["replicas"].items():
+        if one["asked_at"] and one["asked_at"][2] < 0:  # in an earlier view: there was progress since
+            assert others["replicas"][r]["asked_at"] != theirs.nodes[r].replica._standing()
+            others["replicas"][r]["asked_at"] = one["asked_at"]
+    found = list(differences(mine, others))
+    assert found == [], (first, then, found)
+    return 1
+
+
+AGAIN = ((20_000_001, 150_000_003), (100_000_001, 600_000_007), (700_000_001, 1_200_000_011))
+LATER = ((1_000_000_001, 1_600_000_003), (1_000_000_001, 2_600_000_003), (2_000_000_001, 2_400_000_003))
+
+
+@pytest.mark.parametrize(
+    ("made", "moments", "least"), [(drawn, AGAIN, 12), (rough, AGAIN, 12), (wild, AGAIN, 6), (led, LATER, 18)]
+)
+def test_everything_stands_where_it_would_after_a_return(monkeypatch, made, moments, least):
+    for name, least in (("LEAST", 1), ("LOOK", 1), ("SHORT", 0), ("ROUNDS", 0)):
+        monkeypatch.setattr(turns, name, least)
+    assert sum(compared_again(made(k), *when) for k in range(8, 18) for when in moments) >= least
 
 
 @pytest.mark.parametrize("made", [drawn, rough])
