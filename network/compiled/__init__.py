@@ -8,6 +8,7 @@ back. Nobody gets a number that the reference would not have given: the trace di
     lane                        the queue of messages and alarms, in the order of `VirtualTime`
     rules                       what a replica does with one input, but for
     asking, catching_up         what it does about what it misses, and for others that miss something
+    clients                     what the primary remembers of each client
     leaving                     what leaves a replica, with all that may happen to it on the way
     kernel                      the loop, until somebody outside is needed: a request is answered, a batch is executed
     cluster, scribe, mishaps    Python around the loop, as a `Cluster` for the scenarios; what batches contain; faults

@@ -130,6 +130,7 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     AT_REQUEST,
     AT_CLIENT,
     AT_DONE,
+    AT_TOP,
     AT_REPLY_NS,
     AT_LOG,
     AT_LOG_KEYS,
@@ -146,7 +147,7 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     AT_ALONE_LUCK,
     AT_REPLY_LUCK,
     NUMBERS,
-) = range(115)
+) = range(116)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
@@ -312,6 +313,7 @@ class Memory:
     batch     (S, fields); request (R, fields)
     client    (endpoints) whose requests are executed at the primary up to here
     done      (endpoints, 2 windows) and beyond it, by sequence
+    top       (endpoints) the highest that the primary has answered; what lies a window behind it is forgotten
     reply_ns  (ring, n) by place in the order
     log       (N, 5) of broadcasts, until they are mixed into the trace digest: kind, sender, seq, start, arrivals
     log_keys  (N, n - 1) when each arrives
@@ -345,6 +347,7 @@ class Memory:
     request: I64
     client: I64
     done: I64
+    top: I64
     reply_ns: I64
     log: I64
     log_keys: I64
@@ -393,6 +396,7 @@ class Memory:
             "request": (1024, REQUEST_FIELDS),
             "client": (endpoints,),
             "done": (endpoints, 2 * config.client_window),
+            "top": (endpoints,),
             "reply_ns": (ring, n),
             "log": (kept, 5),
             "log_keys": (kept, others),

@@ -139,8 +139,7 @@ class Returning:
 
     def _answered_early(self) -> dict[tuple[str, int], tuple[int, bytes, bytes]]:
         """What was answered at or below the base to requests that somebody may still ask about."""
-        on_the_way = [f.message[1] if isinstance(f.message, tuple) else f.message for _, _, f in self._lane]
-        asked = self._waiting | {one.key for one in on_the_way if isinstance(one, Request)}
+        asked = self._waiting | {request.key for request in self._asked()}
         recent = {request.key for batch in self._batches.values() for request in batch.requests}
         found = {}
         for key in asked - recent:
@@ -150,6 +149,11 @@ class Returning:
                     raise Unsettled("an answer that is gone")
                 found[key] = kept
         return found
+
+    def _asked(self) -> list[Request]:
+        """Requests that are on their way."""
+        on_the_way = [f.message[1] if isinstance(f.message, tuple) else f.message for _, _, f in self._lane]
+        return [message for message in on_the_way if isinstance(message, Request)]
 
     # --- writing it down ---
 
@@ -199,7 +203,7 @@ class Returning:
 
     def _blank(self) -> None:
         m, mute = self._m, self._m.replica[:, memory.R_MUTE].copy()
-        for region in (m.replica, m.slot, m.votes, m.inbox, m.batch, m.client, m.done, m.heard):
+        for region in (m.replica, m.slot, m.votes, m.inbox, m.batch, m.client, m.done, m.top, m.heard):
             region[:] = 0
         m.replica[:, memory.R_MUTE] = mute
         m.timer[:] = -1
@@ -285,6 +289,10 @@ class Returning:
             endpoint = self._rest.clients[name].index
             m.client[endpoint] = low
             m.done[endpoint, np.array(above, dtype=np.int64) % m.done.shape[1]] = 1
+        for name, answers in leader.clients.reply_rows():
+            m.top[self._rest.clients[name].index] = answers[-1][
+                0
+            ]  # the highest: they are in the order of sequences
 
     # --- members ---
 
@@ -365,6 +373,8 @@ class Returning:
     def _lanes(self) -> None:
         """What is on its way."""
         m, numbers = self._m, self._m.numbers
+        for request in self._asked():  # before a reply: of that alone nobody could tell what was asked
+            self._number(request)
         for made, (time, number, flight) in enumerate(self._lane):
             m.lane[made] = time, number << ITEM_BITS | made
             self._flight(made, flight)

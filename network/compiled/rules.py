@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tradebft.network.compiled import lane
 from tradebft.network.compiled.asking import ask, ask_later, took
+from tradebft.network.compiled.clients import answered, kept, mark
 from tradebft.network.compiled.compiling import inlined, inner
 from tradebft.network.compiled.leaving import (
     answer,
@@ -25,8 +26,6 @@ from tradebft.network.compiled.memory import (
     ANSWER_NEXT,
     ANSWERER,
     ARRIVED,
-    AT_CLIENT,
-    AT_DONE,
     B_ALL_NS,
     B_COMMITTERS,
     B_COUNT,
@@ -44,7 +43,6 @@ from tradebft.network.compiled.memory import (
     BEING_EXECUTED,
     CHECKPOINT,
     CHECKS,
-    CLIENT_RING,
     COMMIT,
     COMMITTED,
     CPU,
@@ -66,11 +64,9 @@ from tradebft.network.compiled.memory import (
     PRIMARY,
     PROCESS,
     Q_ARRIVED,
-    Q_CLIENT,
     Q_OPERATION,
     Q_PLACE,
     Q_PROPOSED,
-    Q_SEQUENCE,
     Q_SIZE,
     QUORUM,
     R_ANSWERED,
@@ -146,17 +142,6 @@ def _accept(m: Numbers, now: int, r: int, seq: int, slot: int) -> None:
 
 
 @inner
-def _mark(m: Numbers, rid: int) -> None:
-    """`ClientTable.mark` at the primary."""
-    client, size = m[of_request(m, Q_CLIENT, rid)], m[CLIENT_RING]
-    done, low = m[AT_DONE] + client * size, m[AT_CLIENT] + client
-    m[done + m[of_request(m, Q_SEQUENCE, rid)] % size] = 1
-    while m[done + (m[low] + 1) % size]:
-        m[low] += 1
-        m[done + m[low] % size] = 0
-
-
-@inner
 def _committed(m: Numbers, now: int, r: int, seq: int) -> None:
     """`Recorder.committed`."""
     note(m, COMMITTED, r, seq, seq, 0, now, now)
@@ -185,7 +170,7 @@ def hand_out(m: Numbers, now: int, r: int) -> None:
     if r == m[PRIMARY]:
         m[WAITING] -= count
         for at in range(m[of_batch(m, B_FIRST, seq)], m[of_batch(m, B_FIRST, seq)] + count):
-            _mark(m, m[of_request(m, Q_PLACE, at)])
+            mark(m, m[of_request(m, Q_PLACE, at)])
     _committed(m, now, r, seq)
     if m[CPU]:
         done = take(m, now, r, count * m[EXECUTE_NS] + m[CHECKS] * count * m[VERIFY_NS])
@@ -311,7 +296,7 @@ def on_request(m: Numbers, now: int, rid: int) -> None:
     """`Replica._on_request` at the primary."""
     seq = m[of_request(m, Q_PROPOSED, rid)]
     if seq and m[of_replica(m, R_EXECUTED, m[PRIMARY])] >= seq:
-        if m[of_replica(m, R_ANSWERED, m[PRIMARY])] >= seq:
+        if m[of_replica(m, R_ANSWERED, m[PRIMARY])] >= seq and kept(m, rid):
             answer(m, now, rid, seq)
         else:
             m[IGNORED + BEING_EXECUTED] += 1
@@ -475,6 +460,8 @@ def on_executed(m: Numbers, now: int, r: int, seq: int) -> None:
     first = m[of_batch(m, B_FIRST, seq)]
     for place in range(first, first + m[of_batch(m, B_COUNT, seq)]):
         reply(m, now, r, place, seq)
+        if r == m[PRIMARY]:
+            answered(m, place)
     m[of_replica(m, R_ANSWERED, r)] = seq
     if seq == m[of_replica(m, R_LOW, r)]:
         _prove_snapshot(m, r, seq)

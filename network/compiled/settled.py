@@ -167,7 +167,8 @@ class Settled:
 
     def _vote(self, message: PrePrepare | Prepare | Commit, *_: Any) -> None:
         _need(message.view == self.view, "votes of another view")
-        _need(message.seq > self.base or message.seq in self._rest.chronicle.blocks, "votes far behind")
+        known = message.seq in self._rest.chronicle.blocks and not isinstance(message, PrePrepare)
+        _need(message.seq > self.base or known, "votes far behind")
 
     def _reply(self, message: Reply, *_: Any) -> None:
         _need(message.view == self.view, "replies of another view")
@@ -177,6 +178,7 @@ class Settled:
 
     def _status(self, message: Status, *_: Any) -> None:
         _need(message.view == self.view and not message.changing, "words of another view")
+        _need(message.executed >= self.base, "a question from far behind")
 
     def _checkpoint(self, message: Checkpoint, *_: Any) -> None:
         digest = self.states.setdefault(message.seq, message.digest)

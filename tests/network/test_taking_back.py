@@ -7,7 +7,16 @@ import pytest
 from drawn_scenarios import drawn, led, rough, ties, wild
 from msgspec.structs import replace
 from test_engines import compare, differences, silent
-from tradebft.consensus.messages import Batch, Checkpoint, Commit, Reply, Request, result_digest
+from tradebft.consensus.messages import (
+    Batch,
+    Checkpoint,
+    Commit,
+    PrePrepare,
+    Reply,
+    Request,
+    Status,
+    result_digest,
+)
 from tradebft.network.application import HashChain
 from tradebft.network.chance import Chance
 from tradebft.network.delays import Alone
@@ -70,6 +79,18 @@ def test_to_and_fro_hundreds_of_runs_leave_the_same(monkeypatch, made, share):
     taken = restless(monkeypatch, share)
     assert compare("compiled", range(2000, 2150), made, seconds=15) >= 140
     print(f"{made.__name__}: taken back {taken[0]} times")
+
+
+@pytest.mark.parametrize(
+    ("made", "number"),
+    [
+        (rough, 1043),  # an old proposal arrives after the return, and takes its time to be checked
+        (led, 1050),  # an old Status does, and is answered with old blocks
+        (led, 1361),  # a request that was repeated arrives when its client has gone a window beyond it
+    ],
+)
+def test_what_is_late_is_taken_as_it_was(made, number):
+    assert differences(made(number), "compiled") == []
 
 
 def crash(at, transactions=3000):
@@ -270,9 +291,25 @@ def told_twice(rest):
         rest.env.launch(Flight(rest.env.time, reply, [client.index], [1], 2))
 
 
+def an_old_proposal(rest):
+    leader = rest.inner(rest.nodes[0])
+    block = rest.chronicle.blocks[1].decided
+    old = PrePrepare(0, 1, block.batch.digest, 0, block.batch)
+    rest.env.launch(Flight(rest.env.time, old, [1], [1], 0))
+    assert leader.low > 1
+
+
+def an_old_question(rest):
+    """It may be answered with blocks that the engine has not."""
+    asked = Status(0, False, 0, 0, 0, 1, 3)
+    rest.env.launch(Flight(rest.env.time, asked, [1, 2], [1, 2], 3))
+
+
 @pytest.mark.parametrize(
     ("what", "why"),
     [
+        (an_old_proposal, "votes far behind"),
+        (an_old_question, "a question from far behind"),
         (vote_for(10**6, 2), "votes for checkpoints far ahead"),
         (other_votes, "checkpoints that differ"),
         (own_vote, "votes never given"),
@@ -307,6 +344,16 @@ def test_a_request_to_the_primary_is_not_in_the_way():
     rest = elsewhere()
     a_request_to(0)(rest)
     settled.Settled(rest)
+
+
+def test_of_a_request_on_its_way_all_is_known_though_a_reply_to_it_comes_first():
+    rest = elsewhere()
+    client = rest.clients["client.0"]
+    reply = Reply(0, "client.0", 9_999, 2, 1, result_digest(b""), b"")
+    rest.env.launch(Flight(rest.env.time, reply, [client.index], [1], 2))
+    a_request_to(0)(rest)
+    Returning(settled.Settled(rest), rest).write(rest._m, rest._scribe, rest._book)
+    assert [one.operation for one in rest._scribe.requests if one.sequence == 9_999] == [b"x"]
 
 
 def proposed_twice(rest):
