@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from drawn_scenarios import drawn, led, rough, wild
+from test_taking_back import at_once
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.messages import FetchReply, NewView, SnapshotHead, ViewChange
 from tradebft.network.virtual_time import Flight
@@ -18,7 +19,6 @@ from tradebft.scenarios.run import client_names
 from tradebft.scenarios.synthetic import SyntheticLoad
 
 pytest.importorskip("tradebft.network.compiled.cluster")
-turns = pytest.importorskip("tradebft.network.compiled.turns")
 
 # Who somebody is, what is looked up, what is computed once and kept.
 OF_NO_ACCOUNT = {"signer", "keyring", "base_keyring", "config", "committee", "_committee", "_handlers"} | {
@@ -193,9 +193,8 @@ LATER = ((1_000_000_001, 1_600_000_003), (1_000_000_001, 2_600_000_003), (2_000_
     ("made", "moments", "least"), [(drawn, AGAIN, 12), (rough, AGAIN, 12), (wild, AGAIN, 6), (led, LATER, 18)]
 )
 def test_everything_stands_where_it_would_after_a_return(monkeypatch, made, moments, least):
-    for name, least in (("LEAST", 1), ("LOOK", 1), ("SHORT", 0), ("ROUNDS", 0)):
-        monkeypatch.setattr(turns, name, least)
-    assert sum(compared_again(made(k), *when) for k in range(8, 18) for when in moments) >= least
+    at_once(monkeypatch)
+    assert sum(compared_again(made(k), *when) for k in range(8, 20) for when in moments) >= least
 
 
 @pytest.mark.parametrize("made", [drawn, rough])
