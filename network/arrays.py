@@ -18,7 +18,7 @@ from tradebft.network.bookkeeping import Book
 from tradebft.network.bus import Bus
 from tradebft.network.chance import Chance
 from tradebft.network.cluster import Cluster, Settings, Timeline
-from tradebft.network.delays import Alone, Draw, RepliesAhead, drawn
+from tradebft.network.delays import Alone
 from tradebft.network.engines import Uncovered
 from tradebft.network.node import ClientNode, Shared
 from tradebft.network.recorder import Recorder
@@ -93,7 +93,7 @@ class ArrayCluster(Timeline, ABC):
     elsewhere = False  # whether the reference goes on with the run now
     primary = 0
 
-    def __init__(self, settings: Settings, draw: Draw = drawn) -> None:
+    def __init__(self, settings: Settings) -> None:
         config, wire = settings.config, settings.wire
         n = config.nodes
         self.settings, self.config, self.nodes = settings, config, list(range(n))
@@ -114,9 +114,6 @@ class ArrayCluster(Timeline, ABC):
         self._by_endpoint = list(self.clients.values())
         self._to_primary = [
             Alone(self._chance, wire.links, n + k, 0, wire.lossy) for k in range(len(self.clients))
-        ]
-        self._replies = [
-            RepliesAhead(self._chance, wire.links, [0] * n, n + k, draw) for k in range(len(self.clients))
         ]
         self._links_free = [0] * len(self.clients)  # of each client's interface
 

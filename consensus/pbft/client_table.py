@@ -115,6 +115,10 @@ class ClientTable:
         rows = [_row(name, client) for name, client in sorted(self._clients.items()) if client.replies]
         return digest("client-replies", encoded_list(rows))
 
+    def copy(self) -> ClientTable:
+        """Another one that remembers the same."""
+        return ClientTable.restored(self._window, Table(self.executed_rows(), self.reply_rows()))
+
     @classmethod
     def restored(cls, window: int, table: Table) -> ClientTable:
         """The table that a snapshot holds."""

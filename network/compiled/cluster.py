@@ -11,7 +11,7 @@ from tradebft.consensus.messages import Request
 from tradebft.network.arrays import ArrayCluster
 from tradebft.network.bookkeeping import message_sizes
 from tradebft.network.cluster import Cluster, Settings
-from tradebft.network.compiled import digest, drawing, kernel, memory
+from tradebft.network.compiled import digest, kernel, memory
 from tradebft.network.compiled.ahead import Ahead
 from tradebft.network.compiled.continued import Continued
 from tradebft.network.compiled.memory import Memory
@@ -44,7 +44,7 @@ class CompiledCluster(ArrayCluster):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, drawing.delays)
+        super().__init__(settings)
         config = settings.config
         self._scribe = Scribe(self._book)
         self._outstanding: dict[tuple[int, int], int] = {}  # endpoint and sequence -> number
@@ -55,7 +55,6 @@ class CompiledCluster(ArrayCluster):
         self._mishaps = Mishaps(settings, self.env, self.recorder, self._m, self._recall, self.hand_over)
         self._turns = Turns(config.nodes)
         self._rest: Continued | None = None  # the reference, which goes on where this engine stops
-        self._since = 0  # what the engine does not look below, since the reference had the run
 
     def _memory(self, rows: list[int]) -> Memory:
         settings, config, n = self.settings, self.config, self.config.nodes
@@ -254,7 +253,7 @@ class CompiledCluster(ArrayCluster):
         """Go on where the reference stands."""
         m, n, env = self._m, self.config.nodes, self.env
         rest.leave(now.base)
-        self._since, delivered = now.base, env.delivered
+        delivered = env.delivered
         self._outstanding = back.write(m, self._scribe, self._book)
         self.primary, self.elsewhere = now.primary, False
         m.numbers[memory.NOW], m.numbers[memory.DELIVERED] = env.time, delivered
@@ -318,7 +317,8 @@ class CompiledCluster(ArrayCluster):
         m.numbers[memory.MESSAGES : memory.TIMER_DIGESTS] = 0
         recorder.bytes_sent = int(m.numbers[memory.BYTES_SENT])
         recorder.last_commit_ns = int(m.numbers[memory.LAST_COMMIT])
-        for seq in range(self._since + 1, int(m.numbers[memory.NEXT_SEQ])):
+        since = self._rest.since if self._rest is not None else 0
+        for seq in range(since + 1, int(m.numbers[memory.NEXT_SEQ])):
             committers = int(m.batch[seq, memory.B_COMMITTERS])
             if not committers:
                 continue

@@ -20,7 +20,7 @@ from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import ITEM_BITS, ITEMS, KEY_BITS, PROCESS, Memory
 from tradebft.network.compiled.messages import Messages, voters
 from tradebft.network.compiled.mishaps import Mishaps
-from tradebft.network.compiled.replicas import Replicas
+from tradebft.network.compiled.replicas import Replicas, answered
 from tradebft.network.compiled.scribe import Scribe
 from tradebft.network.delays import Alone
 from tradebft.network.node import ReplicaNode
@@ -46,7 +46,7 @@ class Continued(Cluster):
         mishaps: Mishaps,
     ) -> None:
         self._m, self._scribe, self._book, self._mishaps = m, scribe, book, mishaps
-        self._since, self._since_ns = 0, 0  # what the engine began with, the last time
+        self.since = self._since_ns = 0  # what the engine does not look below, and since when it had the run
         self._before: dict[int, tuple[Replica, int]] = {}
         self._answered: dict[int, int] = {}  # of those who fell meanwhile, up to where the application had
         self._so_far, self._their_nodes = recorder, nodes
@@ -107,7 +107,7 @@ class Continued(Cluster):
 
     def leave(self, base: int) -> None:
         """The engine goes on; everything here stays as it stands. *base*: what it does not look below."""
-        self._since, self._since_ns = base, self.env.time
+        self.since, self._since_ns = base, self.env.time
         up = [node for node in self.nodes if node.up]
         self._before = {node.index: (self.inner(node), self.answered(node)) for node in up}
 
@@ -139,17 +139,16 @@ class Continued(Cluster):
             disk = replicas.disk(inner, node.disk)
             node.resume(row[memory.R_EXECUTED], disk, inbox, row[memory.R_FREE_AT])
 
-    def _fall(self, node: ReplicaNode, executed: int, answered: int) -> None:
+    def _fall(self, node: ReplicaNode, executed: int, told: int) -> None:
         """*node* went down for good while the engine had the run."""
         node.resume(executed, node.disk, {}, 0)
-        self._answered[node.index] = answered
+        self._answered[node.index] = told
         self._live &= ~(1 << node.index)
         self.bus.crash(node)
 
     def answered(self, node: ReplicaNode) -> int:
         """Up to where the application of *node* has answered, or had when it went down."""
-        inner = self.inner(node)
-        return self._answered.get(node.index, inner.executed - len(inner.handed_out))
+        return self._answered.get(node.index, answered(self.inner(node)))
 
     def _resume_timer(self, timers: Timers, time: int, order: int) -> None:
         r, timer = divmod(order & ITEMS, len(memory.TIMERS))
@@ -186,7 +185,7 @@ class Continued(Cluster):
     def _resume_records(self) -> None:
         m, recorder = self._m, self.recorder
         executed, primary = m.replica[:, memory.R_EXECUTED], int(m.numbers[memory.PRIMARY])
-        for seq in range(max(self._since, int(executed.min())) + 1, int(m.numbers[memory.NEXT_SEQ])):
+        for seq in range(max(self.since, int(executed.min())) + 1, int(m.numbers[memory.NEXT_SEQ])):
             decision = recorder.decisions.get(seq)
             if decision is not None:
                 decision.committed = sum(1 << int(r) for r in np.flatnonzero(executed >= seq))

@@ -222,7 +222,6 @@ CLIENTS_SPOKEN_TO: Final = 256  # that there is room for at once
 BLOCKS_A_REPLY: Final = 64
 STATUS_BURST: Final = 32
 
-
 # Fields of a replica.
 (
     R_LOW,
@@ -415,12 +414,15 @@ class Memory:
         }
         self.numbers: I64 = np.zeros(0, dtype=np.int64)  # the buffer
         self._lay_out()
-        self.numbers[ANSWERER], self.numbers[NEXT_SEQ] = -1, 1
-        self.numbers[CLIENT_RING], self.numbers[ENDPOINTS] = 2 * config.client_window, endpoints
+        self.numbers[[NEXT_SEQ, ENDPOINTS, CLIENT_RING]] = 1, endpoints, 2 * config.client_window
         self.numbers[SLOT_MASK], self.numbers[CLIENT_PAIRS], self.numbers[ALONE_ROW] = slots - 1, pairs, alone
-        self.timer[:] = -1
+        self.begin()
+
+    def begin(self) -> None:
+        """What is not zero where nothing has happened."""
+        self.numbers[ANSWERER] = self.timer[:] = -1
         self.slot[:, :, S_ACCEPTED_NS] = self.replica[:, R_ASKED_NS] = -1
-        self.flight[:, F_PLACE] = np.arange(1, flights + 1)  # every flight is free, and names the next
+        self.flight[:, F_PLACE] = np.arange(1, len(self.flight) + 1)  # each is free, and names the next
         self.free[:] = np.arange(1, len(self.free) + 1)
 
     def grow(self, name: str, room: int) -> None:

@@ -6,7 +6,7 @@ members who voted. Nobody can tell: all are of one length, and each of them prov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -43,6 +43,12 @@ def voters(words: Any) -> list[int]:
     first, second = (int(word) for word in words)
     bits = first | second << 63
     return [r for r in range(bits.bit_length()) if bits >> r & 1]
+
+
+def words(members: Iterable[int]) -> tuple[int, int]:
+    """The inverse of `voters`."""
+    bits = sum(1 << r for r in members)
+    return bits & (1 << 63) - 1, bits >> 63
 
 
 class Messages:

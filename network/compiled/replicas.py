@@ -16,13 +16,29 @@ from tradebft.consensus.pbft.client_table import ClientTable, digest_of_executed
 from tradebft.consensus.pbft.slots import Slot
 from tradebft.consensus.pbft.waiting import Waiting
 from tradebft.consensus.round_trip import RoundTrip
-from tradebft.consensus.snapshot import Table
 from tradebft.network.bookkeeping import Book
 from tradebft.network.compiled import memory
 from tradebft.network.compiled.memory import I64, Memory
 from tradebft.network.compiled.messages import Messages, voters
 from tradebft.network.compiled.scribe import Scribe
 from tradebft.network.disk import Disk
+
+
+def checkpoints(every: int, above: int, last: int) -> range:
+    """The sequences of checkpoints, one *every* so many, *above* that one and up to the *last*."""
+    return range((above // every + 1) * every, last + 1, every)
+
+
+def own_checkpoints(config: Config, low: int, answered: int) -> range:
+    """What a replica has voted for since its stable checkpoint *low*, within a window (`State.own_checkpoints`)."""
+    every = config.checkpoint_interval
+    last = answered // every * every
+    return checkpoints(every, max(low, last - config.log_window - 1), last)
+
+
+def answered(replica: Replica) -> int:
+    """Up to where its application has answered."""
+    return replica.executed - len(replica.handed_out)
 
 
 class Replicas:
@@ -53,16 +69,12 @@ class Replicas:
         marked, told, table = 0, 0, ClientTable(self._config.client_window)
         if self._before:
             one, told = next(iter(self._before.values()))
-            marked, table = one.executed, self._copy(one.clients)
+            marked, table = one.executed, one.clients.copy()
         for seq in range(marked + 1, self._common + 1):
             self._mark(table, seq)
         for seq in range(told + 1, self._common + 1):
             self._answer(table, seq)
         return table
-
-    def _copy(self, table: ClientTable) -> ClientTable:
-        rows = Table(table.executed_rows(), table.reply_rows())
-        return ClientTable.restored(self._config.client_window, rows)
 
     def restore(self, replica: Replica) -> None:
         """*replica*, newly made or as it was before, stands where it stood."""
@@ -118,7 +130,8 @@ class Replicas:
                 replica.accepted_ns[seq] = at
         replica.top = int(row[memory.R_TOP])
         replica.watched = int(row[memory.R_WATCHED]) or None
-        for seq in self._checkpoints(replica.low + 1, replica.low + memory.CHECKPOINTS_COUNTED * self._every):
+        last = replica.low + memory.CHECKPOINTS_COUNTED * self._every
+        for seq in checkpoints(self._every, replica.low, last):
             words = self._m.votes[replica.me, seq // self._every % memory.CHECKPOINTS_COUNTED, 1:]
             for voter in voters(words):
                 replica.checkpoints.add(self._messages.of(memory.CHECKPOINT, voter, seq))  # type: ignore[arg-type]
@@ -167,7 +180,7 @@ class Replicas:
         r = replica.me
         answered, executed = self._m.replica[r, [memory.R_ANSWERED, memory.R_EXECUTED]].tolist()
         if self._clients is not None:
-            replica.clients, marked, told = self._copy(self._clients), self._common, self._common
+            replica.clients, marked, told = self._clients.copy(), self._common, self._common
         else:
             marked, told = replica.executed, self._before[r][1]
         for seq in range(told + 1, min(marked, answered) + 1):
@@ -191,8 +204,7 @@ class Replicas:
     def _own_checkpoints(self, replica: Replica, answered: int) -> None:
         low = int(self._m.replica[replica.me, memory.R_LOW])
         replica.own_checkpoints = {}
-        last = answered // self._every * self._every
-        for seq in self._checkpoints(max(low, last - self._config.log_window - 1) + 1, last):
+        for seq in own_checkpoints(self._config, low, answered):
             replica.own_checkpoints[seq] = self._messages.of(memory.CHECKPOINT, replica.me, seq)  # type: ignore[assignment]
 
     def _mark(self, clients: ClientTable, seq: int) -> None:
@@ -213,9 +225,6 @@ class Replicas:
     @property
     def _every(self) -> int:
         return self._config.checkpoint_interval
-
-    def _checkpoints(self, first: int, last: int) -> range:
-        return range((first + self._every - 1) // self._every * self._every, last + 1, self._every)
 
     # --- catching up ---
 

@@ -17,21 +17,21 @@ from tradebft.consensus.messages import (
     Reply,
     Request,
     Status,
-    result_digest,
     sender_of,
     size,
 )
 from tradebft.consensus.pbft import Replica
 from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.consensus.pbft.slots import Slot
-from tradebft.consensus.snapshot import Table
 from tradebft.network.bookkeeping import Book, reply_size
 from tradebft.network.compiled import memory
 from tradebft.network.compiled.continued import Continued
 from tradebft.network.compiled.memory import ITEM_BITS, KEY_BITS, PROCESS, Memory
+from tradebft.network.compiled.messages import words
+from tradebft.network.compiled.replicas import answered, checkpoints
 from tradebft.network.compiled.scribe import Scribe, signed
-from tradebft.network.compiled.settled import KINDS, Settled, Unsettled, answered
-from tradebft.network.trace import short
+from tradebft.network.compiled.settled import Settled, Unsettled
+from tradebft.network.trace import CODES, short
 from tradebft.network.virtual_time import Flight
 
 
@@ -59,8 +59,7 @@ class Returning:
         self._late_commits()
         self._replies_told()
         self._snapshots = self._kept()
-        every = self._config.checkpoint_interval
-        due = range(now.base // every * every + every, self.known + 1, every)
+        due = checkpoints(self._config.checkpoint_interval, now.base, self.known)
         if not now.states.keys() >= {*due}:
             raise Unsettled("a checkpoint that nobody has voted for")
 
@@ -80,8 +79,7 @@ class Returning:
         for node in self._rest.nodes:
             one = self._rest.inner(node)
             if one.executed == node.height == self.known:
-                rows = Table(one.clients.executed_rows(), one.clients.reply_rows())
-                table = ClientTable.restored(self._config.client_window, rows)
+                table = one.clients.copy()
                 for seq in range(answered(one) + 1, self.known + 1):
                     for request, result, value in self._results(seq):
                         table.answer(request.client, request.sequence, seq, value, result)
@@ -206,16 +204,12 @@ class Returning:
         for region in (m.replica, m.slot, m.votes, m.inbox, m.batch, m.client, m.done, m.top, m.heard):
             region[:] = 0
         m.replica[:, memory.R_MUTE] = mute
-        m.timer[:] = -1
-        m.slot[:, :, memory.S_ACCEPTED_NS] = m.replica[:, memory.R_ASKED_NS] = -1
-        m.flight[:, memory.F_PLACE] = np.arange(1, len(m.flight) + 1)
-        m.free[:] = np.arange(1, len(m.free) + 1)
         for place in (
             *(memory.LANE, memory.ALARMS, memory.FREE_FLIGHT, memory.FREE_ROW, memory.ROWS_USED),
             *(memory.SAID, memory.SHOWN, memory.WHY, memory.DRY, memory.FRESH_BYTES),
         ):
             m.numbers[place] = 0
-        m.numbers[memory.ANSWERER] = -1
+        m.begin()
 
     # --- the order ---
 
@@ -228,14 +222,10 @@ class Returning:
         self._rids[request.key] = rid
         m.request[rid, memory.Q_CLIENT] = self._rest.clients[request.client].index
         m.request[rid, memory.Q_SEQUENCE] = request.sequence
-        m.request[rid, memory.Q_SIZE], m.request[rid, memory.Q_OPERATION] = (
-            size(request),
-            len(request.operation),
-        )
-        if request.key not in self._waiting:
-            m.request[rid, memory.Q_REPLIES] = (
-                self._config.nodes + 1
-            )  # its client has believed enough of them
+        m.request[rid, memory.Q_SIZE] = size(request)
+        m.request[rid, memory.Q_OPERATION] = len(request.operation)
+        if request.key not in self._waiting:  # its client has believed enough of them
+            m.request[rid, memory.Q_REPLIES] = self._config.nodes + 1
         early = self._early.get(request.key)
         if early is not None:
             self._executed(request, *early)
@@ -290,9 +280,8 @@ class Returning:
             m.client[endpoint] = low
             m.done[endpoint, np.array(above, dtype=np.int64) % m.done.shape[1]] = 1
         for name, answers in leader.clients.reply_rows():
-            m.top[self._rest.clients[name].index] = answers[-1][
-                0
-            ]  # the highest: they are in the order of sequences
+            highest, *_ = answers[-1]  # they are in the order of sequences
+            m.top[self._rest.clients[name].index] = highest
 
     # --- members ---
 
@@ -329,7 +318,7 @@ class Returning:
         row = self._m.slot[one.me, slot.seq & int(self._m.numbers[memory.SLOT_MASK])]
         row[memory.S_ACCEPTED] = slot.digest is not None
         row[memory.S_ACCEPTED_NS] = one.accepted_ns.get(slot.seq, -1)
-        prepares, commits = voters(slot)
+        prepares, commits = _whose(slot)
         row[memory.S_PREPARES], row[memory.S_COMMITS] = len(prepares), len(commits)
         row[memory.S_PREPARED], row[memory.S_DECIDED] = slot.prepared_now, slot.decided is not None
         row[memory.S_CLOSED] = slot.closed
@@ -415,7 +404,7 @@ class Returning:
         m, numbers = self._m, self._m.numbers
         if isinstance(message, Executed):
             return memory.EXECUTED, message.seq
-        kind = KINDS[type(message)]
+        kind = CODES[type(message)]
         if isinstance(message, Request):
             return kind, self._number(message)
         if isinstance(message, Reply):
@@ -439,7 +428,7 @@ class Returning:
         if rid is None:
             request = Request(reply.client, reply.sequence, b"")
             rid = self._number(request)
-            self._executed(request, reply.seq, result_digest(reply.result), reply.result)
+            self._executed(request, reply.seq, reply.result_digest, reply.result)
         return rid
 
 
@@ -451,7 +440,7 @@ def _three(message: Status | FetchReply) -> tuple[int, int, int]:
     return (seqs[0], seqs[-1], proof) if seqs else (1, 0, proof)
 
 
-def voters(slot: Slot) -> tuple[Collection[int], Collection[int]]:
+def _whose(slot: Slot) -> tuple[Collection[int], Collection[int]]:
     """Whose Prepares and Commits it has; of one that let them go, those that its certificates name."""
     if not slot.closed:
         return slot.prepares, slot.commits
@@ -459,9 +448,3 @@ def voters(slot: Slot) -> tuple[Collection[int], Collection[int]]:
     assert slot.decided is not None
     prepared, decided = slot.prepared.prepares, slot.decided.certificate
     return [r for r, _ in prepared.votes], [r for r, _ in decided.votes]
-
-
-def words(members: Any) -> tuple[int, int]:
-    """Those members in two words of 63 bits each."""
-    bits = sum(1 << r for r in members)
-    return bits & (1 << 63) - 1, bits >> 63

@@ -24,24 +24,14 @@ from tradebft.consensus.messages import (
 )
 from tradebft.consensus.pbft import Replica
 from tradebft.consensus.pbft.slots import Slot
-from tradebft.network.compiled import memory
 from tradebft.network.compiled.beyond import CHECKPOINTS_AHEAD
 from tradebft.network.compiled.continued import Continued
+from tradebft.network.compiled.replicas import answered, own_checkpoints
 from tradebft.network.engines import borne
 from tradebft.network.node import ReplicaNode
 from tradebft.network.virtual_time import Flight
 
 VIEWS: Final = 128  # whose number is as long as that of the first
-KINDS: Final[dict[type, int]] = {
-    Request: memory.REQUEST,
-    PrePrepare: memory.PRE_PREPARE,
-    Prepare: memory.PREPARE,
-    Commit: memory.COMMIT,
-    Reply: memory.REPLY,
-    Checkpoint: memory.CHECKPOINT,
-    Status: memory.STATUS,
-    FetchReply: memory.FETCH_REPLY,
-}
 
 
 class Unsettled(Exception):
@@ -115,9 +105,8 @@ class Settled:
         known += [(proof.seq, proof.digest) for proof in (*one.proofs.values(), one.stable) if proof]
         for seq, digest in known:
             _need(self.states.setdefault(seq, digest) == digest, "checkpoints that differ")
-        last = answered(one) // self._every * self._every
-        first = max(one.low, last - self._config.log_window - 1) // self._every * self._every + self._every
-        _need(sorted(one.own_checkpoints) == [*range(first, last + 1, self._every)], "votes never given")
+        given = own_checkpoints(self._config, one.low, answered(one))
+        _need(sorted(one.own_checkpoints) == list(given), "votes never given")
 
     def _snapshots(self, one: Replica) -> None:
         taken = [seq for seq in self.states if one.low < seq <= answered(one) and one.wants_snapshot(seq)]
@@ -201,8 +190,3 @@ class Settled:
         Checkpoint: _checkpoint,
         FetchReply: _answer,
     }
-
-
-def answered(replica: Replica) -> int:
-    """Up to where its application has answered."""
-    return replica.executed - len(replica.handed_out)

@@ -12,6 +12,7 @@ from tradebft.consensus.pbft.state import BATCH_TIMER
 from tradebft.network.arrays import ArrayCluster
 from tradebft.network.bookkeeping import message_sizes
 from tradebft.network.cluster import Settings
+from tradebft.network.delays import RepliesAhead
 from tradebft.network.engines import Uncovered
 from tradebft.network.recorder import TIMER_EVENT
 from tradebft.network.timers import Timers
@@ -45,9 +46,13 @@ class WavefrontCluster(ArrayCluster):
     """Builds the network at time 0; `run` moves it on. `Uncovered` where the run leaves what is covered."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, bulk.delays)
-        config = settings.config
-        self._weather = Weather(self._chance, settings.wire.links, config.nodes)
+        super().__init__(settings)
+        config, links = settings.config, settings.wire.links
+        n = config.nodes
+        self._replies = [
+            RepliesAhead(self._chance, links, [0] * n, n + k, bulk.delays) for k in range(len(self.clients))
+        ]
+        self._weather = Weather(self._chance, links, n)
         members = self._members = members_of(settings)
         self._primary, self._watch = Primary(config), Watch(config, members.until)
         self._log = Log(config, message_sizes(config), self.recorder, members)
