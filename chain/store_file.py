@@ -11,7 +11,9 @@ from typing import Any, Final
 from tradebft.chain import codec
 from tradebft.chain.crypto import digest
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""1: the same tables, for chains whose state roots were over a binary tree (`chain.tree`)."""
+
 APPLICATION: Final = 0x74424654  # SQLite's application id: "tBFT"
 SUM_BYTES: Final = 16
 
@@ -128,8 +130,8 @@ def identity_in(path: Path, connection: sqlite3.Connection) -> bytes:
     schema = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
     if application != APPLICATION and set(schema) != set(SCHEMA):
         raise StoreError(f"{path}: this is no store")
-    if version > FORMAT:
-        raise StoreError(f"{path}: format {version}; this version knows formats up to {FORMAT}")
+    if version > FORMAT or version == 1:
+        raise StoreError(f"{path}: format {version}; this version knows format {FORMAT} only")
     if (application, version, schema) != (APPLICATION, FORMAT, SCHEMA):
         raise StoreDamaged(f"{path}: damaged: its tables are not as they were made")
     row = connection.execute("SELECT data, sum FROM meta WHERE name = 'identity'").fetchone()

@@ -1,10 +1,10 @@
 """A Merkle map: one 32-byte root over all objects, cheap to update after each block.
 
-A binary tree of fixed depth 16, kept as a heap: node 1 is the root, node i has children 2i and 2i+1, the
-65,536 leaves are buckets. An object's key decides its bucket by its hash; a bucket's hash covers its (key
-hash, value hash) pairs in the order of key hash. So the root depends on what is in the map and on nothing
-else, neither order nor history. A block changes a few keys; only their paths are hashed again, each shared
-node once.
+A tree of fixed depth 4 in which every inner node has 16 children, kept as a heap: node 0 is the root, node i
+has children 16i + 1 to 16i + 16, and the 65,536 leaves are buckets. An object's key decides its bucket by its
+hash; a bucket's hash covers its (key hash, value hash) pairs in the order of key hash. So the root depends on
+what is in the map and on nothing else, neither order nor history. A block changes a few keys; only their paths
+are hashed again, each shared node once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Final
 
 import msgspec
 
-DEPTH: Final = 16
-_BUCKETS: Final = 1 << DEPTH
+DEPTH: Final = 4
+FANOUT: Final = 16
+_BUCKETS: Final = FANOUT**DEPTH
+_FIRST_BUCKET: Final = (_BUCKETS - 1) // (FANOUT - 1)  # its node; before it lie the inner ones
 
 # First byte of what is hashed, so that a bucket is never taken for an inner node.
 _INNER: Final = b"\x01"
@@ -28,23 +30,24 @@ def _blank() -> list[bytes]:
     """The heap of an empty map: each level's nodes are the same 32 bytes."""
     levels = [_EMPTY]
     for _ in range(DEPTH):
-        levels.append(sha256(_INNER + levels[-1] + levels[-1]).digest())
-    nodes = [b""]
-    for depth in range(DEPTH + 1):
-        nodes.extend([levels[DEPTH - depth]] * (1 << depth))
-    return nodes
+        levels.append(_inner_hash([levels[-1]] * FANOUT))
+    return [node for depth in range(DEPTH + 1) for node in [levels[DEPTH - depth]] * FANOUT**depth]
+
+
+def _inner_hash(children: Iterable[bytes]) -> bytes:
+    return sha256(_INNER + b"".join(children)).digest()
 
 
 _BLANK: Final = _blank()
 
 
 class MapProof(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Why a key has its value (or has none) under a root: its bucket's pairs, and the hashes beside the
-    path.
+    """Why a key has its value (or has none) under a root: its bucket's pairs, and for each level on the way
+    up the hashes of the 15 nodes beside the path, in their order.
     """
 
     bucket: tuple[tuple[bytes, bytes], ...]
-    siblings: tuple[bytes, ...]
+    siblings: tuple[tuple[bytes, ...], ...]
 
 
 class MerkleMap:
@@ -58,7 +61,7 @@ class MerkleMap:
 
     @property
     def root(self) -> bytes:
-        return self._nodes[1]
+        return self._nodes[0]
 
     def update(self, changes: Iterable[tuple[bytes, bytes | None]]) -> bytes:
         """Set (or with None, remove) the value hashes of these key hashes; returns the new root."""
@@ -71,37 +74,30 @@ class MerkleMap:
                 bucket.pop(key, None)
             else:
                 bucket[key] = value
-            dirty.add(_BUCKETS + index)
+            dirty.add(index)
         for index in dirty:
-            bucket = buckets[index - _BUCKETS]
-            nodes[index] = _bucket_hash(bucket.items() if len(bucket) < 2 else sorted(bucket.items()))
-        # Few paths meet only near the root: below `top` each is walked alone, from there on all go up together, so that
-        # a node that they share is hashed once.
-        top = 1 << min(DEPTH, max(0, len(dirty) - 1).bit_length())
-        meeting = set()
-        for index in dirty:
-            while index >= 2 * top:
-                index >>= 1
-                left = index + index
-                nodes[index] = sha256(_INNER + nodes[left] + nodes[left + 1]).digest()
-            meeting.add(index)
-        while top > 1:
-            top >>= 1
-            meeting = {index >> 1 for index in meeting}
-            for index in meeting:
-                left = index + index
-                nodes[index] = sha256(_INNER + nodes[left] + nodes[left + 1]).digest()
-        return nodes[1]
+            bucket = buckets[index]
+            pairs = bucket.items() if len(bucket) < 2 else sorted(bucket.items())
+            nodes[_FIRST_BUCKET + index] = _bucket_hash(pairs)
+        dirty = {_FIRST_BUCKET + index for index in dirty}
+        for _ in range(DEPTH):
+            dirty = {(node - 1) // FANOUT for node in dirty}
+            for node in dirty:
+                first = node * FANOUT + 1
+                # `_inner_hash`, written out: this is where a block's time goes.
+                nodes[node] = sha256(_INNER + b"".join(nodes[first : first + FANOUT])).digest()
+        return nodes[0]
 
     def prove(self, key: bytes) -> MapProof:
         """A proof of what this key hash maps to, or that it maps to nothing."""
         index = _bucket_of(key)
         pairs = tuple(sorted(self._buckets.get(index, {}).items()))
         siblings = []
-        node = _BUCKETS + index
-        while node > 1:
-            siblings.append(self._nodes[node ^ 1])
-            node >>= 1
+        node = _FIRST_BUCKET + index
+        while node:
+            first = (node - 1) // FANOUT * FANOUT + 1
+            siblings.append(tuple(self._nodes[first:node] + self._nodes[node + 1 : first + FANOUT]))
+            node = (node - 1) // FANOUT
         return MapProof(pairs, tuple(siblings))
 
 
@@ -110,15 +106,15 @@ def verify_map_proof(root: bytes, key: bytes, value: bytes | None, proof: MapPro
     nothing).
     """
     keys = [pair[0] for pair in proof.bucket]
-    if len(proof.siblings) != DEPTH or keys != sorted(set(keys)):
+    if [len(level) for level in proof.siblings] != [FANOUT - 1] * DEPTH or keys != sorted(set(keys)):
         return False
     index = _bucket_of(key)
     if any(_bucket_of(other) != index for other in keys) or dict(proof.bucket).get(key) != value:
         return False
-    node, found = _BUCKETS + index, _bucket_hash(proof.bucket)
-    for sibling in proof.siblings:
-        pair = found + sibling if node % 2 == 0 else sibling + found
-        node, found = node >> 1, sha256(_INNER + pair).digest()
+    found = _bucket_hash(proof.bucket)
+    for level in proof.siblings:
+        index, place = divmod(index, FANOUT)
+        found = _inner_hash((*level[:place], found, *level[place:]))
     return found == root
 
 

@@ -189,13 +189,14 @@ def test_another_programs_database_is_refused(tmp_path):
     assert "no store" in refused(path)
 
 
-def test_a_newer_format_is_refused_by_its_number(tmp_path):
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_earlier_or_a_newer_format_is_refused_by_its_number(tmp_path, number):
     path = tmp_path / "store"
     Store.open(path, CHAIN).close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute(f"PRAGMA user_version = {number}")
     connection.close()
-    assert "format 2" in refused(path)
+    assert f"format {number}" in refused(path)
 
 
 def test_a_folder_and_a_missing_folder_are_refused(tmp_path):
