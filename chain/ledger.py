@@ -72,7 +72,8 @@ class Ledger:
         self.height = 0
         self.time_ns = genesis.time_ns
         self.audit: list[AuditRecord] = []
-        self.audit_head: bytes = AUDIT_START
+        self._audit_head = AUDIT_START
+        self._chained = 0  # records that it covers
         self._keyring = keyring
         self._chain_id = genesis.chain_id
         self._answered: dict[str, dict[int, int]] = {}  # sender -> sequence -> audit number
@@ -91,6 +92,14 @@ class Ledger:
         return self.state.root
 
     @property
+    def audit_head(self) -> bytes:
+        """The chain of hashes over the record. As in `State.root`, what is new is hashed now."""
+        for record in self.audit[self._chained :]:
+            self._audit_head = chained(self._audit_head, record)
+        self._chained = len(self.audit)
+        return self._audit_head
+
+    @property
     def state_root(self) -> bytes:
         """What replicas compare: objects, audit chain, height and time."""
         place = codec.encode([self.height, self.time_ns])
@@ -104,22 +113,33 @@ class Ledger:
         Raises:
             ValueError: `height` is not the next one.
         """
+        self._begin(height, time_ns)
+        receipts = tuple([self._read(index, data) for index, data in enumerate(transactions)])
+        return Applied(height, self.time_ns, receipts, tuple(self._changes))
+
+    def apply_one(self, height: int, time_ns: int, tx: Transaction) -> Receipt:
+        """`apply` of one transaction that never was bytes: a database's call, which no other replica has to follow."""
+        self._begin(height, time_ns)
+        return self._execute(0, tx)
+
+    def _begin(self, height: int, time_ns: int) -> None:
         if height != self.height + 1:
             raise ValueError(f"height {height} after {self.height}: batches are applied in order")
         self.height = height
         self.time_ns = max(self.time_ns, time_ns)
         self._forget(height - 1)
         self._changes = []
-        receipts = tuple([self._execute(index, data) for index, data in enumerate(transactions)])
-        return Applied(height, self.time_ns, receipts, tuple(self._changes))
 
-    def _execute(self, index: int, data: bytes) -> Receipt:
+    def _read(self, index: int, data: bytes) -> Receipt:
         if len(data) > TRANSACTION_BYTES_MAX:
             return self._refuse_unread(index, data, "E_SIZE")
         try:
             tx = transaction.decode(data)
         except codec.CodecError:
             return self._refuse_unread(index, data, "E_PARAM")
+        return self._execute(index, tx)
+
+    def _execute(self, index: int, tx: Transaction) -> Receipt:
         id = tx.id
         body = tx.body
         try:
@@ -253,7 +273,6 @@ class Ledger:
         for member in {record.receipt.sender, *record.notify}:
             self._about.setdefault(member, []).append(record.number)
         self._records[record.receipt.transaction] = record.number
-        self.audit_head = chained(self.audit_head, record)
 
     def _remember(self, sender: str, sequence: int, number: int, expiry_height: int) -> None:
         self._answered.setdefault(sender, {})[sequence] = number

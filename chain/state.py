@@ -7,7 +7,7 @@ accepted, `keep` notes which keys it touched; `root` hashes only those into the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any, Final, Generic, TypeVar
 
@@ -40,20 +40,20 @@ _Touch = tuple["Table[Any, Any]", Any]
 class Table(Generic[K, V]):
     """The objects of one kind by key. `rows` is for reading; `put` and `drop` are how rules write."""
 
-    __slots__ = ("_journal", "_prefix", "key_type", "name", "pages", "rows", "value_type")
+    __slots__ = ("_journal", "_prefix", "get", "key_type", "name", "pages", "rows", "value_type")
+
+    get: Callable[[K], V | None]
+    """The value at a key, the running transaction's changes included; None where there is none."""
 
     def __init__(self, name: str, key_type: Any, value_type: type[V], journal: list[Any]) -> None:
         self.name = name
         self.key_type = key_type
         self.value_type = value_type
-        self.rows: dict[K, V] = {}
+        self.rows: Final[dict[K, V]] = {}
+        self.get = self.rows.get  # asked for several times a transaction: without a call in between
         self.pages: Pages[K, V] = Pages(name, self.rows, key_type, value_type)
         self._journal = journal
         self._prefix = name.encode() + b"\0"
-
-    def get(self, key: K) -> V | None:
-        """The value at *key*, the running transaction's changes included; None where there is none."""
-        return self.rows.get(key)
 
     def __getitem__(self, key: K) -> V:
         return self.rows[key]

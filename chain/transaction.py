@@ -111,7 +111,7 @@ def sign(
         payload_hash=payload_hash(encoded),
     )
     signed = signing_payload(transaction_id(body))
-    signatures = tuple((str(one.member), one.sign(signed)) for one in (signer, *cosigners))
+    signatures = tuple([(str(one.member), one.sign(signed)) for one in (signer, *cosigners)])
     return Transaction(body, encoded, signatures)
 
 

@@ -111,6 +111,7 @@ class LedgerApplication:
         self._epoch_ns = epoch_ns
         self._time_ns = epoch_ns
         self._header: Header | None = None
+        self._hash = GENESIS_PARENT
         self._order = list(validators)  # whoever was a validator once keeps its number
         self._key_of = key_of
 
@@ -129,18 +130,18 @@ class LedgerApplication:
         )
         header = Header(
             height=decided.seq,
-            parent=self._header.hash if self._header is not None else GENESIS_PARENT,
+            parent=self._hash,
             time_ns=self._time_ns,
             batch_digest=decided.batch.digest,
             tx_root=merkle_root(operations),
             receipts_root=merkle_root(list(results)),
             state_root=self.ledger.state_root,
         )
-        self._header = header
+        self._header, self._hash = header, header.hash
         if self._observe is not None:
             self._observe(Block(header, decided.batch.encoded, decided.certificate), applied)
-        digests = tuple(result_digest(r) for r in results)
-        return Executed(decided.seq, results, digests, header.hash, members=self._members_after(applied))
+        digests = tuple([result_digest(result) for result in results])
+        return Executed(decided.seq, results, digests, self._hash, members=self._members_after(applied))
 
     def _members_after(self, applied: Applied) -> Members | None:
         """Who the replicas shall be, where this block changed a validator; None where it did not."""
@@ -166,5 +167,6 @@ class LedgerApplication:
         self.ledger = self.ledger.restored(after)
         if self.ledger.state_root != header.state_root or self.ledger.height != header.height:
             raise ValueError(f"the ledger in the snapshot is not the one of block {header.height}")
-        self._header, self._time_ns, self._order = header, header.time_ns, list(order)
-        return header.hash
+        self._header, self._hash = header, header.hash
+        self._time_ns, self._order = header.time_ns, list(order)
+        return self._hash

@@ -33,6 +33,7 @@ from tradebft.chain.rules.objects import (
 )
 from tradebft.chain.state import State
 
+_PLAIN = frozenset({int, bool, str, bytes, type(None)})
 _BALANCES = ("cap", "ratio_bp", "reserved", "drawn", "shortfall")
 
 
@@ -170,9 +171,9 @@ def _without(value: msgspec.Struct, *hidden: str) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Structs as maps, tuples as lists, all the way down; bytes stay bytes."""
     if isinstance(value, msgspec.Struct):
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        value = msgspec.structs.asdict(value)
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: item if type(item) in _PLAIN else plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [item if type(item) in _PLAIN else plain(item) for item in value]
     return value

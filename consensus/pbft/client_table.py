@@ -7,26 +7,22 @@ different times (batches are pipelined), hence two digests, each taken when its 
 
 from __future__ import annotations
 
-import msgspec
 from tradebft.chain.codec import encode, encoded_list
 from tradebft.chain.crypto import digest
 from tradebft.consensus.snapshot import ExecutedRows, ReplyRows, Table
 
 
-class _Answers(msgspec.Struct, array_like=True):
-    client: str
-    answers: list[tuple[int, int, bytes]]  # sequence, seq, digest of the result
-
-
 class _Client:
-    __slots__ = ("above", "encoded", "low", "replies", "top")
+    __slots__ = ("above", "entries", "low", "replies", "row", "top")
 
     def __init__(self) -> None:
         self.low = 0  # every sequence up to here was executed or is too old to be
         self.above: set[int] = set()  # executed beyond a gap
         self.replies: dict[int, tuple[int, bytes, bytes]] = {}  # sequence -> (seq, result digest, result)
         self.top = 0  # the highest sequence that was answered
-        self.encoded = b""  # its row in `replies_digest`; empty: changed since
+        # Its row in `replies_digest` (empty: changed since), and each answer's part of it, by sequence.
+        self.row = b""
+        self.entries: dict[int, bytes] = {}
 
 
 class ClientTable:
@@ -82,7 +78,8 @@ class ClientTable:
         if sequence <= known.top - self._window:
             return  # the client jumped ahead of itself, with a primary that let it: nobody will ask for this
         known.replies[sequence] = (seq, result_digest, result)
-        known.encoded = b""
+        known.row = b""
+        known.entries.pop(sequence, None)
         if sequence > known.top:
             oldest, known.top = known.top - self._window + 1, sequence
             if sequence - self._window - oldest > len(known.replies):
@@ -134,11 +131,18 @@ class ClientTable:
 
 
 def _row(name: str, client: _Client) -> bytes:
-    """One client's part of `ClientTable.replies_digest`, kept until it is answered again."""
-    if not client.encoded:
-        answers = [(s, seq, value) for s, (seq, value, _) in sorted(client.replies.items())]
-        client.encoded = encode(_Answers(name, answers))
-    return client.encoded
+    """One client's part of `ClientTable.replies_digest`: its name and, for each kept answer, sequence, seq and digest.
+
+    Between two checkpoints few answers are new: only those are encoded.
+    """
+    if not client.row:
+        known, entries = client.entries, {}
+        for sequence in sorted(client.replies):
+            entry = known.get(sequence)
+            entries[sequence] = encode([sequence, *client.replies[sequence][:2]]) if entry is None else entry
+        client.entries = entries
+        client.row = encoded_list([encode(name), encoded_list([*entries.values()])])
+    return client.row
 
 
 def digest_of_executed(rows: ExecutedRows) -> bytes:

@@ -26,6 +26,7 @@ class Office:
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
+        self._epoch_ns = workload.epoch_ns
         self.chain_id = f"tradebft/{workload.scenario.name}".encode()
         validators = [name for name in workload.scenario.node_names if name not in OFFICES]
         banks = sorted(
@@ -64,7 +65,7 @@ class Office:
             faults=(len(self._validators()) - 1) // 3,
         )
         members = members_of(self._members, self.keyring, self._validators())
-        return Genesis(self.chain_id, members, parameters, known, workload.epoch_ns)
+        return Genesis(self.chain_id, members, parameters, known, self._epoch_ns)
 
     def _validators(self) -> list[str]:
         return [name for name in self._workload.scenario.node_names if name in self._members]
@@ -77,20 +78,13 @@ class Office:
         *changes* say it wrongly on purpose: another ``signer``, ``sequence``, ``chain_id``, ``expiry_height`` or
         ``time_ns`` than is due.
         """
-        sequence = changes.pop("sequence", None)
-        if sequence is None:
-            sequence = self._sequences[by] = self._sequences.get(by, 0) + 1
         signer = self.signers[changes.pop("signer_of", by)]
         if signer.member != by:
             signer = _Impostor(by, signer)
-        settings = {
-            "chain_id": self.chain_id,
-            "expiry_height": EXPIRY_HEIGHT,
-            "time_ns": self._workload.epoch_ns + now,
-            **changes,
-        }
-        others = [self.signers[name] for name in cosigners]
-        return sign(payload, signer, others, sequence=sequence, **settings)
+        if "sequence" not in changes:
+            changes["sequence"] = self._sequences[by] = self._sequences.get(by, 0) + 1
+        due = {"chain_id": self.chain_id, "expiry_height": EXPIRY_HEIGHT, "time_ns": self._epoch_ns + now}
+        return sign(payload, signer, [self.signers[name] for name in cosigners], **{**due, **changes})
 
 
 class _Impostor:

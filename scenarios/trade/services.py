@@ -48,7 +48,7 @@ class DatabaseLedger:
     def _executed(self, transaction: Transaction) -> Receipt:
         ledger = self.ledger
         time_ns = self._epoch_ns + int(self._env.now)
-        receipt = ledger.apply(ledger.height + 1, time_ns, [transaction.encode()]).receipts[0]
+        receipt = ledger.apply_one(ledger.height + 1, time_ns, transaction)
         self.codes[receipt.code] = self.codes.get(receipt.code, 0) + 1
         return receipt
 
@@ -67,11 +67,15 @@ class ChainLedger:
 
     def post(self, gateway: str, transaction: Transaction) -> None:
         """Send the request; its answer is on record like any other."""
-        self._send(gateway, transaction, lambda record: None)
+        self._send(gateway, transaction, _noted)
 
     def _send(self, gateway: str, transaction: Transaction, answered: Callable[[RequestRecord], Any]) -> None:
         now, kind = self._cluster.env.time, transaction.body.type
         self._cluster.clients[gateway].submit(now, transaction.encode(), kind, answered)
+
+
+def _noted(record: RequestRecord) -> None:
+    """Nobody waits for the answer."""
 
 
 def receipt_of(value: Any) -> Receipt:

@@ -9,7 +9,14 @@ from tradebft.chain.rules.context import CODES
 from tradebft.chain.rules.invariants import NAMES
 from tradebft.chain.rules.payloads import PAYLOADS, AuditRead, FinApply, FinReserve, Payload, Repay
 from tradebft.chain.rules.table import RULES
-from tradebft.chain.transaction import Body, Transaction, payload_hash, signing_payload, transaction_id
+from tradebft.chain.transaction import (
+    Body,
+    Transaction,
+    decode,
+    payload_hash,
+    signing_payload,
+    transaction_id,
+)
 from tradebft.chain.tree import verify_map_proof
 
 A, B = "commercial_bank.1", "commercial_bank.2"
@@ -122,6 +129,23 @@ def test_what_can_no_longer_be_executed_is_no_longer_remembered(town):
 def test_batches_are_applied_in_order(town):
     with pytest.raises(ValueError, match="height 7 after 0"):
         town.ledger.apply(7, town.time_ns, [])
+
+
+def test_a_transaction_that_never_was_bytes_does_what_its_bytes_do(town):
+    goods, database = town.declare(), Ledger(town.genesis, town.keyring)
+    apply = town.transaction(town.application({goods: 1_000}), "firm.1")
+    forged = replace(apply, body=replace(apply.body, sequence=99))
+    too_much = town.transaction(town.application({goods: 1 << 63}), "firm.1")
+    answers = []
+    for tx in (apply, forged, apply, too_much):
+        town.block(tx)
+    for height, time_ns, (data,) in town.batches:
+        answers.append(database.apply_one(height, time_ns, decode(data)))
+    assert [receipt.code for receipt in answers] == ["OK", "OK", "E_SIG", "OK", "E_AMOUNT"]
+    assert [receipt.repeated for receipt in answers] == [False, False, False, True, False]
+    assert database.snapshot() == town.ledger.snapshot()
+    with pytest.raises(ValueError, match="height 9 after 5"):
+        database.apply_one(9, town.time_ns, apply)
 
 
 def test_a_restored_ledger_is_the_same_ledger_and_goes_on_the_same_way(town):

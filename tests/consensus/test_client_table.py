@@ -1,5 +1,9 @@
 """The client table keeps what an honest client may still ask for, and no more."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+from tradebft.chain.codec import encode
+from tradebft.chain.crypto import digest
 from tradebft.consensus.pbft.client_table import ClientTable
 
 
@@ -38,3 +42,23 @@ def test_the_digest_covers_what_was_executed_and_what_was_answered():
     one.answer("bank", 1, 1, b"yes", b"")
     other.answer("bank", 1, 1, b"no", b"")
     assert one.replies_digest() != other.replies_digest()
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from(["bank", "firm"]), st.integers(1, 40)), max_size=8), max_size=6
+    )
+)
+def test_the_digest_of_the_answers_is_that_of_all_of_them_encoded_at_once(between):
+    """However often it was taken before, and whatever went between: what was encoded then is used again."""
+    table, seq = ClientTable(8), 0
+    for asked in between:
+        for client, sequence in asked:
+            seq += 1
+            table.mark(client, sequence)
+            table.answer(client, sequence, seq, b"digest %d" % seq, b"result")
+        rows = [
+            [client, [[sequence, place, value] for sequence, place, value, _ in answers]]
+            for client, answers in table.reply_rows()
+        ]
+        assert table.replies_digest() == digest("client-replies", encode(rows))

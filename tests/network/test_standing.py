@@ -22,7 +22,7 @@ pytest.importorskip("tradebft.network.compiled.cluster")
 
 # Who somebody is, what is looked up, what is computed once and kept.
 OF_NO_ACCOUNT = {"signer", "keyring", "base_keyring", "config", "committee", "_committee", "_handlers"} | {
-    "chunk_digests", "encoded", "coalition",
+    "chunk_digests", "row", "entries", "coalition",
 }  # fmt: skip
 # Where it matters only while something else holds: `asked_at` while asking; the top of slots that are gone.
 IN_PASSING = {"asked_at", "top"}
