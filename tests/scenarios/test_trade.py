@@ -147,6 +147,16 @@ def test_the_wider_the_coverage_the_more_is_caught():
     assert share < 0.5  # both banks must be members: about a quarter of the pairs at half the banks
 
 
+def test_the_point_at_the_scenarios_own_coverage_is_the_database_arm():
+    """With that arm it is read off it; without, a run of its own. What else customs feeds makes no difference."""
+    settings = {"days": 12, "workload__bank_coverage": 0.5, "workload__coverage_points": [0.0, 0.5]}
+    with_arm, without = (run(workload__arms=[arm], **settings) for arm in ("database", "paper"))
+    assert with_arm.coverage == without.coverage
+    own = {row["kind"]: row["caught"] for row in with_arm.coverage if row["coverage"] == 0.5}
+    assert own == {kind: row["caught"] for kind, row in with_arm.fraud.items()}
+    assert sum(own.values()) > 0
+
+
 def test_off_the_platform_it_is_paper():
     applications = run(days=5, workload__arms=["paper", "chain"], workload__bank_coverage=0.0).applications
     paper, chain = (
