@@ -66,20 +66,18 @@ class MerkleMap:
     def update(self, changes: Iterable[tuple[bytes, bytes | None]]) -> bytes:
         """Set (or with None, remove) the value hashes of these key hashes; returns the new root."""
         buckets, nodes = self._buckets, self._nodes
-        dirty: set[int] = set()
+        touched: dict[int, dict[bytes, bytes]] = {}
         for key, value in changes:
             index = _bucket_of(key)
-            bucket = buckets.setdefault(index, {})
+            bucket = touched[index] = buckets.get(index) or {}
             if value is None:
                 bucket.pop(key, None)
             else:
                 bucket[key] = value
-            dirty.add(index)
-        for index in dirty:
-            bucket = buckets[index]
-            pairs = bucket.items() if len(bucket) < 2 else sorted(bucket.items())
-            nodes[_FIRST_BUCKET + index] = _bucket_hash(pairs)
-        dirty = {_FIRST_BUCKET + index for index in dirty}
+                buckets[index] = bucket
+        for index, bucket in touched.items():
+            nodes[_FIRST_BUCKET + index] = _bucket_hash(bucket)
+        dirty = {_FIRST_BUCKET + index for index in touched}
         for _ in range(DEPTH):
             dirty = {(node - 1) // FANOUT for node in dirty}
             for node in dirty:
@@ -109,9 +107,10 @@ def verify_map_proof(root: bytes, key: bytes, value: bytes | None, proof: MapPro
     if [len(level) for level in proof.siblings] != [FANOUT - 1] * DEPTH or keys != sorted(set(keys)):
         return False
     index = _bucket_of(key)
-    if any(_bucket_of(other) != index for other in keys) or dict(proof.bucket).get(key) != value:
+    bucket = dict(proof.bucket)
+    if any(_bucket_of(other) != index for other in keys) or bucket.get(key) != value:
         return False
-    found = _bucket_hash(proof.bucket)
+    found = _bucket_hash(bucket)
     for level in proof.siblings:
         index, place = divmod(index, FANOUT)
         found = _inner_hash((*level[:place], found, *level[place:]))
@@ -128,5 +127,5 @@ def _bucket_of(key: bytes) -> int:
     return key[0] << 8 | key[1]
 
 
-def _bucket_hash(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
-    return sha256(_BUCKET + b"".join([key + value for key, value in pairs])).digest()
+def _bucket_hash(pairs: Mapping[bytes, bytes]) -> bytes:
+    return sha256(_BUCKET + b"".join([key + pairs[key] for key in sorted(pairs)])).digest()
