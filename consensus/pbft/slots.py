@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.messages import Batch, Commit, Decided, Prepare, Prepared, PrePrepare
@@ -81,8 +80,10 @@ class Slot:
 
     def _lowest(self, votes: Mapping[int, Prepare | Commit], needed: int) -> tuple[tuple[int, bytes], ...]:
         """(member, signature) of those *needed* votes for the accepted proposal whose members are lowest."""
-        matching = (member for member in sorted(votes) if votes[member].digest == self.digest)
-        found = tuple([(member, votes[member].signature) for member in islice(matching, needed)])
+        members = sorted(votes)
+        if len(members) > needed:  # else all match: so many do, or there would be no certificate
+            members = [member for member in members if votes[member].digest == self.digest]
+        found = tuple([(member, votes[member].signature) for member in members[:needed]])
         assert len(found) == needed, (len(found), needed)
         return found
 
