@@ -31,7 +31,8 @@ DEPTH_MAX: Final = 32
 """How deep free-form values (those decoded as `object` or `Any`) may nest."""
 
 _ENCODER: Final = msgpack.Encoder(order="deterministic")
-_PLAIN: Final = frozenset({int, bool, str, bytes, type(None)})
+PLAIN: Final = frozenset({int, bool, str, bytes, type(None)})
+"""Types of values that have no parts."""
 
 _decoders: dict[Any, tuple[msgpack.Decoder[Any], bool]] = {}
 _known_structs: set[type] = set()
@@ -162,7 +163,7 @@ def _check_value(value: object, depth: int) -> None:
     nesting.
     """
     kind = type(value)
-    if kind in _PLAIN or kind in _known_structs:
+    if kind in PLAIN or kind in _known_structs:
         return
     if depth == 0:
         raise CodecError(f"nested deeper than {DEPTH_MAX}")

@@ -130,7 +130,7 @@ def identity_in(path: Path, connection: sqlite3.Connection) -> bytes:
     schema = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
     if application != APPLICATION and set(schema) != set(SCHEMA):
         raise StoreError(f"{path}: this is no store")
-    if version > FORMAT or version == 1:
+    if 0 < version != FORMAT:  # 0: whoever made the file named none
         raise StoreError(f"{path}: format {version}; this version knows format {FORMAT} only")
     if (application, version, schema) != (APPLICATION, FORMAT, SCHEMA):
         raise StoreDamaged(f"{path}: damaged: its tables are not as they were made")

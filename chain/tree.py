@@ -69,12 +69,11 @@ class MerkleMap:
         touched: dict[int, dict[bytes, bytes]] = {}
         for key, value in changes:
             index = _bucket_of(key)
-            bucket = touched[index] = buckets.get(index) or {}
+            bucket = touched[index] = buckets.setdefault(index, {})
             if value is None:
                 bucket.pop(key, None)
             else:
                 bucket[key] = value
-                buckets[index] = bucket
         for index, bucket in touched.items():
             nodes[_FIRST_BUCKET + index] = _bucket_hash(bucket)
         dirty = {_FIRST_BUCKET + index for index in touched}
@@ -93,9 +92,10 @@ class MerkleMap:
         siblings = []
         node = _FIRST_BUCKET + index
         while node:
-            first = (node - 1) // FANOUT * FANOUT + 1
+            parent = (node - 1) // FANOUT
+            first = parent * FANOUT + 1
             siblings.append(tuple(self._nodes[first:node] + self._nodes[node + 1 : first + FANOUT]))
-            node = (node - 1) // FANOUT
+            node = parent
         return MapProof(pairs, tuple(siblings))
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from tradebft.chain.codec import PLAIN
 from tradebft.chain.receipt import AuditRecord
 from tradebft.chain.rules.objects import (
     AUDITOR,
@@ -33,7 +34,6 @@ from tradebft.chain.rules.objects import (
 )
 from tradebft.chain.state import State
 
-_PLAIN = frozenset({int, bool, str, bytes, type(None)})
 _BALANCES = ("cap", "ratio_bp", "reserved", "drawn", "shortfall")
 
 
@@ -173,7 +173,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         value = msgspec.structs.asdict(value)
     if isinstance(value, dict):
-        return {key: item if type(item) in _PLAIN else plain(item) for key, item in value.items()}
+        return {key: item if type(item) in PLAIN else plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [item if type(item) in _PLAIN else plain(item) for item in value]
+        return [item if type(item) in PLAIN else plain(item) for item in value]
     return value
