@@ -38,7 +38,7 @@ _Touch = tuple["Table[Any, Any]", Any]
 
 
 class Table(Generic[K, V]):
-    """The objects of one kind by key. `rows` is for reading; `put` and `drop` are how rules write."""
+    """The objects of one kind by key. `rows` is for reading; `put` is how rules write."""
 
     __slots__ = ("_journal", "_prefix", "get", "key_type", "name", "pages", "rows", "value_type")
 
