@@ -80,10 +80,9 @@ class Slot:
 
     def _lowest(self, votes: Mapping[int, Prepare | Commit], needed: int) -> tuple[tuple[int, bytes], ...]:
         """(member, signature) of those *needed* votes for the accepted proposal whose members are lowest."""
-        members = sorted(votes)
-        if len(members) > needed:  # else all match: so many do, or there would be no certificate
-            members = [member for member in members if votes[member].digest == self.digest]
-        found = tuple([(member, votes[member].signature) for member in members[:needed]])
+        if len(votes) > needed:  # else all match: so many do, or there would be no certificate
+            votes = {member: vote for member, vote in votes.items() if vote.digest == self.digest}
+        found = tuple(sorted([(member, vote.signature) for member, vote in votes.items()])[:needed])
         assert len(found) == needed, (len(found), needed)
         return found
 
