@@ -62,6 +62,7 @@ class Checker:
         self._checkpoints: dict[int, bytes] = {}
         self._committed = dict.fromkeys(honest, 0)
         self._votes: dict[int, dict[tuple[type, int, int], bytes]] = {replica: {} for replica in honest}
+        self._room = dict.fromkeys(honest, _PRUNE_EVERY)  # how many votes before old ones are looked for
         self._executed: dict[tuple[str, int], int] = {}  # (client, piece of its sequences) -> bits
         self._checked = 0
         self._epochs: dict[int, Members] = {0: members_of(genesis(config.nodes), keyring)}
@@ -94,9 +95,11 @@ class Checker:
             known = self._checkpoints.setdefault(message.seq, message.digest)
             if known != message.digest:
                 self._report("state-roots", now, replica, f"another checkpoint at {message.seq} than others")
-        if len(votes) > _PRUNE_EVERY:
+        if len(votes) > self._room[replica]:
             floor = self._committed[replica] - 2 * self._config.log_window
-            self._votes[replica] = {k: v for k, v in votes.items() if k[2] > floor}
+            kept = self._votes[replica] = {k: v for k, v in votes.items() if k[2] > floor}
+            # View after view may vote for the same window: nothing to forget, and no need to look at every vote.
+            self._room[replica] = max(_PRUNE_EVERY, 2 * len(kept))
 
     def committed(self, now: int, replica: int, effect: Committed) -> None:
         """*replica* hands a batch to its application."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 from replicas import Network
+from tradebft.consensus import invariants
 from tradebft.consensus.interface import Broadcast, Committed
 from tradebft.consensus.invariants import NAMES, Checker
 from tradebft.consensus.membership import Membership
@@ -190,6 +191,26 @@ def test_one_vote_holds_for_each_view_sequence_and_kind_apart(net, checker):
     a, b = net.batch(1).digest, net.batch(2).digest
     for message in (net.prepare(1, a), net.prepare(1, b, seq=2), net.commit(1, b), net.prepare(1, b, view=1)):
         checker.sent(1, 1, message)
+    assert checker.violations == []
+
+
+def test_votes_of_many_views_for_one_window_are_seldom_looked_through(monkeypatch):
+    """Nothing commits, so that every vote is kept: to look for old ones at each vote would take the square of a storm.
+    Once batches commit again, room for them is small again.
+    """
+    monkeypatch.setattr(invariants, "_PRUNE_EVERY", 8)
+    net = Network(4, checkpoint_interval=2, log_window=4)
+    checker = Checker(net.config, net.keyring, range(4))
+    votes, times = checker._votes[1], 0
+    for view in range(1000):
+        checker.sent(1, 1, net.prepare(1, NULL_BATCH.digest, view=view))
+        times, votes = times + (checker._votes[1] is not votes), checker._votes[1]
+    assert len(votes) == 1000
+    assert 4 <= times <= 10
+    for seq in range(1, 3000):
+        checker.committed(1, 1, commit(net, seq, NULL_BATCH))
+        checker.sent(1, 1, net.prepare(1, NULL_BATCH.digest, seq=seq, view=999))
+    assert len(checker._votes[1]) <= 4 * 4 + 8
     assert checker.violations == []
 
 
