@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from functools import cached_property
+from typing import Final
 
 import msgspec
 from tradebft.chain.codec import encode
@@ -362,6 +363,7 @@ Message = (
     | Chunk
     | EpochChange
 )
+CHANGES_OF_VIEW: Final = (ViewChange, NewView)
 KINDS: tuple[type, ...] = (
     Request,
     PrePrepare,

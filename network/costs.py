@@ -25,6 +25,7 @@ from typing import Any, Final
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.membership import EpochProof
 from tradebft.consensus.messages import (
+    CHANGES_OF_VIEW,
     Batch,
     EpochChange,
     FetchReply,
@@ -105,7 +106,7 @@ def signature_checks(message: Message, seen: Container[bytes] = ()) -> int:
     inner = _INNER.get(type(message))
     if inner is None:
         return 1
-    if isinstance(message, ViewChange | NewView) and message.signature in seen:
+    if isinstance(message, CHANGES_OF_VIEW) and message.signature in seen:
         return 1
     if isinstance(message, NewView):
         return 1 + _in_new_view(message, seen)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.membership import EpochProof
-from tradebft.consensus.messages import NewView, ViewChange
+from tradebft.consensus.messages import CHANGES_OF_VIEW, NewView, ViewChange
 from tradebft.consensus.snapshot import Manifest, Snapshot
 from tradebft.network.chronicle import History
+
+_OF_ALL: Final = (*CHANGES_OF_VIEW, EpochProof)  # records of views and epochs concern all sequences
 
 
 class Kept(NamedTuple):
@@ -36,7 +38,7 @@ class Disk:
             self._snapshots = {
                 seq: kept for seq, kept in self._snapshots.items() if seq >= record.seq or seq in self._proofs
             }
-        elif isinstance(record, ViewChange | NewView):
+        elif isinstance(record, CHANGES_OF_VIEW):
             self._records = [r for r in self._records if not isinstance(r, type(record))]
             self._records.append(record)
         else:
@@ -57,7 +59,7 @@ class Disk:
     @property
     def views(self) -> list[ViewChange | NewView]:
         """The last records of changes of view."""
-        return [record for record in self._records if isinstance(record, ViewChange | NewView)]
+        return [record for record in self._records if isinstance(record, CHANGES_OF_VIEW)]
 
     @property
     def snapshots(self) -> Mapping[int, Kept]:
@@ -99,10 +101,10 @@ class Disk:
 
 
 def _seq_of(record: Any) -> int:
-    """The sequence a vote record is about; records of views and epochs concern all of them."""
+    """The sequence that a record is about; beyond all of them where it concerns all."""
     if isinstance(record, QuorumCertificate):
         return record.seq
-    if isinstance(record, ViewChange | NewView | EpochProof):
+    if isinstance(record, _OF_ALL):
         return 1 << 62
     proposal = getattr(record, "pre_prepare", record)
     return int(proposal.seq)

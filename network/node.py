@@ -38,6 +38,7 @@ from tradebft.consensus.interface import (
 from tradebft.consensus.invariants import Checker
 from tradebft.consensus.membership import EpochProof
 from tradebft.consensus.messages import (
+    CHANGES_OF_VIEW,
     Chunk,
     FetchReply,
     Garbage,
@@ -173,7 +174,7 @@ class ReplicaNode:
             return
         self._inbox[sender] += 1
         done = self.cpu.take(now, self.cpu.costs.receive(message, size(message), self._seen))
-        if isinstance(message, ViewChange | NewView):
+        if isinstance(message, CHANGES_OF_VIEW):
             self._remember(message)
         self._bus.later(done, self.index, (self._epoch, message))
 

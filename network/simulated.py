@@ -32,7 +32,7 @@ from tradebft.network.recorder import Recorder
 from tradebft.network.timers import Timers
 from tradebft.network.topology import Topology
 from tradebft.network.trace import CODES, short
-from tradebft.network.virtual_time import Flight, VirtualTime
+from tradebft.network.virtual_time import Flight, Line, VirtualTime
 
 _UINT64 = (1 << 64) - 1
 _CODES = {kind: (kind.__name__, code) for kind, code in {**CODES, Garbage: len(CODES) + 1}.items()}
@@ -99,6 +99,7 @@ class SimulatedBus:
         self.drift: Callable[[int], float] | None = None  # None: all timers run right
         self._plain = wire.topology.direct and wire.bandwidth_bps is None and wire.loss == 0
         env.receivers = [self._nobody] * (4 * self.endpoints)
+        self._work = [Line(k + self.endpoints) for k in range(n)]  # of each replica's processor
 
     @property
     def calm(self) -> bool:
@@ -241,7 +242,7 @@ class SimulatedBus:
 
     def later(self, at: int, endpoint: int, work: Any) -> None:
         """The endpoint's processor will be done with *work* at *at*."""
-        self.env.launch(Flight(at, work, [endpoint + self.endpoints], [0]))
+        self.env.line_up(self._work[endpoint], at, work)
 
     def _scatter(
         self, at: int, sender: int, message: Message, length: int, receivers: list[int], together: bool

@@ -2,13 +2,15 @@
 
 SimPy drives timers, faults, officers and workload. Messages are too many for an event each (0.1-0.8 million a second);
 in the lane one entry stands for a whole *broadcast* and is moved on to its next arrival, so that the heap holds one
-entry a broadcast in flight, not one a message. Both queues are served in one order: by time, messages before SimPy's
-events at the same instant, and by the order of sending among messages. Time is integer nanoseconds.
+entry a broadcast in flight, not one a message; of what waits for one processor it holds the first. Both queues are
+served in one order: by time, messages before SimPy's events at the same instant, and by the order of sending among
+messages. Time is integer nanoseconds.
 """
 
 from __future__ import annotations
 
 import gc
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from heapq import heapify, heappop, heappush, heapreplace
@@ -19,6 +21,9 @@ import simpy
 from simpy.events import NORMAL, Event
 
 _runs = count()
+
+Entry = tuple[int, int, "Flight"]
+"""In the lane: the next arrival, the number of the launching, and what arrives."""
 
 
 @contextmanager
@@ -59,6 +64,9 @@ class Flight:
 
     __slots__ = ("count", "delays", "message", "next", "places", "sender", "start")
 
+    line: Line | None = None
+    """Itself, where others may wait behind it."""
+
     def __init__(
         self, start: int, message: Any, places: list[int], delays: list[int], sender: int = -1
     ) -> None:
@@ -68,6 +76,32 @@ class Flight:
         self.next = 0
 
 
+class Line(Flight):
+    """What one receiver gets, one after the other, in the order in which it was put there: a processor's work.
+
+    Only its first is in the lane, which stays short however long the line is. *waiting*: arrival, number of the
+    launching and message of the others.
+    """
+
+    __slots__ = ("last", "line", "waiting")
+
+    def __init__(self, place: int) -> None:
+        super().__init__(0, None, [place], [0])
+        self.waiting: deque[tuple[int, int, Any]] = deque()
+        self.last = -1  # the last one's arrival
+        self.line = self
+
+    def clear(self) -> None:
+        """Nobody is there any more."""
+        self.waiting.clear()
+        self.last = -1
+
+    def entries(self) -> Iterator[Entry]:
+        """Those that wait, each as a flight of its own."""
+        for at, number, message in self.waiting:
+            yield at, number, Flight(at, message, self.places, self.delays)
+
+
 class VirtualTime(simpy.Environment):
     """A SimPy environment whose time is integer nanoseconds from 0, with a lane for messages."""
 
@@ -75,7 +109,7 @@ class VirtualTime(simpy.Environment):
         super().__init__(initial_time=0)
         self.receivers: list[Callable[[int, Any], None]] = []
         self._delivered = 0
-        self._lane: list[tuple[int, int, Flight]] = []
+        self._lane: list[Entry] = []
         self._launched = 0
 
     @property
@@ -100,19 +134,23 @@ class VirtualTime(simpy.Environment):
         heappush(self._queue, (time, NORMAL, number, event))
         return event
 
-    def resume(self, now: int, delivered: int, launched: int, lane: list[tuple[int, int, Flight]]) -> None:
+    def resume(self, now: int, delivered: int, launched: int, lane: list[Entry]) -> None:
         """Go on where something else stood: what is on its way (next arrival, number of its launching), and how many
         were launched and delivered."""
         self._now, self._delivered, self._launched = now, delivered, launched
         self._lane[:] = lane
         heapify(self._lane)
 
-    def on_its_way(self) -> list[tuple[int, int, Flight]]:
-        """What is in the lane: its next arrival, the number of its launching."""
-        return sorted(self._lane)
+    def on_its_way(self) -> list[Entry]:
+        """What is in the lane or in line: its next arrival, the number of its launching."""
+        lines = [flight.line for _, _, flight in self._lane if flight.line is not None]
+        return sorted([*self._lane, *(entry for line in lines for entry in line.entries())])
 
     def suspend(self) -> int:
         """Something else goes on with what is in the lane; how many were launched."""
+        for _, _, flight in self._lane:
+            if flight.line is not None:
+                flight.line.clear()
         self._lane.clear()
         return self._launched
 
@@ -126,9 +164,21 @@ class VirtualTime(simpy.Environment):
         self._launched += 1
         heappush(self._lane, (flight.start + flight.delays[0], self._launched, flight))
 
+    def line_up(self, line: Line, at: int, message: Any) -> None:
+        """*message* reaches the receiver of *line* at *at*, mostly as the last of those that are there."""
+        self._launched += 1
+        if line.last < 0:  # nobody is there
+            line.start, line.message, line.last = at, message, at
+            heappush(self._lane, (at, self._launched, line))
+        elif at >= line.last:
+            line.waiting.append((at, self._launched, message))
+            line.last = at
+        else:  # for a processor that crashed and is back, before what it had to do then
+            heappush(self._lane, (at, self._launched, Flight(at, message, line.places, line.delays)))
+
     def in_flight(self) -> list[Flight]:
         """What has not fully arrived yet."""
-        return [entry[2] for entry in self._lane]
+        return [flight for _, _, flight in self.on_its_way()]
 
     def recall(self, sender: int) -> list[Flight]:
         """Take out what *sender* was to send after now; return it."""
@@ -160,14 +210,19 @@ class VirtualTime(simpy.Environment):
                     break
                 self._now = time
                 place = flight.next
-                receiver = receivers[flight.places[place]]
+                receiver, message = receivers[flight.places[place]], flight.message
                 place += 1
                 if place < flight.count:
                     flight.next = place
                     heapreplace(lane, (flight.start + flight.delays[place], number, flight))
+                elif (line := flight.line) is not None and line.waiting:
+                    line.start, number, line.message = line.waiting.popleft()
+                    heapreplace(lane, (line.start, number, line))
                 else:
+                    if line is not None:
+                        line.last = -1
                     heappop(lane)
                 delivered += 1
-                receiver(time, flight.message)
+                receiver(time, message)
         finally:
             self._delivered += delivered

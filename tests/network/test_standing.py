@@ -71,7 +71,7 @@ def disk(node):
 
 def on_the_way(env):
     found = []
-    for _, _, flight in env._lane:
+    for _, _, flight in env.on_its_way():
         assert isinstance(flight, Flight)
         for place, delay in zip(flight.places[flight.next :], flight.delays[flight.next :], strict=True):
             found.append((flight.start + delay, place, plain(flight.message)))
