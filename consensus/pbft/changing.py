@@ -43,10 +43,21 @@ class Changing(State):
             return NOTHING
         return [SetTimer(VIEW_TIMER, self.config.view_change_timeout_ns), *self.ask_later()]
 
+    def pass_on(self) -> Effects:
+        """A batch of what waited here before this view goes to its primary: it may never have heard of it (4.5.2)."""
+        if self.changing or self.primary == self.me:
+            return NOTHING
+        return [Send(self.primary, request) for request in self.waiting.pass_on(self.config.batch_size)]
+
     def progressed(self, executed_requests: bool) -> Effects:
-        """Something was executed: the timer goes on for what it watches, moves to the next, or stops."""
+        """Something was executed: the primary has time for more that it may not know of, and the timer moves."""
         if executed_requests:
             self.backoff = 0
+        moved = self._move_timer(executed_requests)
+        return [*self.pass_on(), *moved] if self.waiting.untold else moved
+
+    def _move_timer(self, executed_requests: bool) -> Effects:
+        """The timer goes on for what it watches, moves to the next, or stops."""
         watched = self.watched
         if watched is None:
             return NOTHING
@@ -195,10 +206,7 @@ class Changing(State):
             if proposal.seq > self.low:
                 effects += self._carry_over(proposal)
         effects += self._settle_timer()
-        if self.me != self.primary:
-            # The new primary may never have heard of what waits here (4.5.2).
-            waiting = list(self.waiting)[: self.config.batch_size]
-            effects += [Send(self.primary, request) for request in waiting]
+        effects += self.pass_on()
         for held in self.early.release(self.view):
             effects += self.step(now, held)
         return effects

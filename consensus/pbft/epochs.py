@@ -103,7 +103,7 @@ class Epochs(State):
         self.follow(proof)
         self.pending = proof.standing.pending[1:]
         self.start_epoch()
-        return [*effects, *self.watch()]
+        return [*effects, *self.pass_on(), *self.watch()]
 
     def follow(self, proof: EpochProof) -> None:
         """The next committee; what its members may do here comes with `start_epoch`."""

@@ -4,6 +4,7 @@ be able to starve one client (OSDI 1999, section 4.5.2, and the fairness rule of
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from tradebft.consensus.messages import Request
 
@@ -15,6 +16,7 @@ class Waiting:
         self._limit = limit
         self._requests: dict[tuple[str, int], Request] = {}
         self._fresh: dict[tuple[str, int], Request] = {}
+        self._untold: dict[tuple[str, int], Request] = {}
         self.fresh_bytes = 0
 
     def __len__(self) -> int:
@@ -37,6 +39,11 @@ class Waiting:
         return list(self._fresh.values())
 
     @property
+    def untold(self) -> int:
+        """How many waited here before this view and were neither proposed in it nor passed on to its primary."""
+        return len(self._untold)
+
+    @property
     def oldest(self) -> tuple[str, int] | None:
         """The key of the request that has waited longest."""
         return next(iter(self._requests), None)
@@ -53,7 +60,9 @@ class Waiting:
 
     def proposed(self, request: Request) -> None:
         """*request* is in a proposal of this view."""
-        if self._fresh.pop(request.key, None) is not None:
+        key = request.key
+        self._untold.pop(key, None)
+        if self._fresh.pop(key, None) is not None:
             self.fresh_bytes -= len(request.operation)
 
     def done(self, request: Request) -> None:
@@ -75,6 +84,11 @@ class Waiting:
         return taken
 
     def renew(self) -> None:
-        """A new view: nothing that still waits counts as proposed."""
-        self._fresh = dict(self._requests)
+        """A new view: nothing that still waits counts as proposed or passed on."""
+        self._fresh, self._untold = dict(self._requests), dict(self._requests)
         self.fresh_bytes = sum(len(request.operation) for request in self._fresh.values())
+
+    def pass_on(self, count: int) -> list[Request]:
+        """The oldest of the `untold`, at most *count*: they count as passed on from now on."""
+        told = list(islice(self._untold, count))
+        return [self._untold.pop(key) for key in told]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 from replicas import Network, of, sent
-from tradebft.consensus.interface import Broadcast, Committed, Evidence, Ignored, Persist
+from tradebft.consensus.interface import Broadcast, Committed, Evidence, Ignored, Persist, Send
 from tradebft.consensus.messages import Fetch, FetchReply, NewView, Prepare, PrePrepare, Request, ViewChange
 
 S = 1_000_000_000
@@ -186,6 +186,50 @@ def test_a_proposal_that_only_the_next_primary_saw_is_abandoned_and_its_request_
         net.step(i, net.view_change(0))
     settle(net)
     assert {len(net.executed(i)) for i in (1, 2, 3)} == {1}
+
+
+@pytest.mark.parametrize("silent", [3, 2])
+def test_all_that_waits_at_a_backup_reaches_the_new_primary(silent):
+    """A batch at a time, as it has time for them: else the backup would blame it for what it never heard of, alone, and
+    take no part from then on.
+    """
+    net = Network(batch_size=2)
+    asked(net, 1)
+    everybody_suspects(net)
+    for sequence in range(1, 8):  # of a client that knows one member only
+        net.step(silent, net.request(sequence, client="shop"))
+    assert len(net.replicas[silent].waiting) == 8
+    settle(net)
+    for i in net.running:
+        assert sorted(net.executed(i)) == [("bank", 1), *(("shop", k) for k in range(1, 8))]
+        assert VIEW not in net.timers[i]
+
+
+def test_what_is_passed_on_is_what_the_new_view_does_not_propose_and_each_once():
+    net = Network(batch_size=2)
+    net.step(0, net.request(1))
+    settle(net, only=[PrePrepare, Prepare])  # the NewView will carry it
+    for sequence in (1, 2, 3, 4):
+        net.step(3, net.request(sequence))
+    net.bag.clear()
+    everybody_suspects(net)
+    settle(net, only=[ViewChange])
+    (opened,) = [record for record in net.disks[1] if isinstance(record, NewView)]
+    assert passed_on(net.step(3, opened)) == [(1, 2), (1, 3)]
+    for i in (0, 2):
+        net.step(i, opened)
+    net.bag = [(to, m) for to, m in net.bag if not isinstance(m, Request)]  # they are lost
+    effects: list[object] = []
+    while net.bag:
+        to, message = net.bag.pop(0)
+        effects += [effect for effect in net.step(to, message) if to == 3]
+    assert net.executed(3) == [("bank", 1), ("bank", 4)]
+    assert passed_on(effects) == [(1, 4)]
+
+
+def passed_on(effects: Iterable[object]) -> list[tuple[object, int]]:
+    """To whom, and the sequence."""
+    return [(e.to, e.message.sequence) for e in of(Send, effects) if isinstance(e.message, Request)]
 
 
 # --- whose request is watched ---
