@@ -320,17 +320,21 @@ def test_the_client_table_never_executes_twice_and_stays_small_whatever_is_marke
 
 WAITING = st.lists(
     st.tuples(
-        st.sampled_from(["add", "proposed", "done", "take", "renew"]), st.integers(1, 8), st.integers(0, 40)
+        st.sampled_from(["add", "proposed", "done", "take", "renew", "pass_on"]),
+        st.integers(1, 4),
+        st.integers(0, 15),
     ),
+    min_size=20,
     max_size=60,
 )
 
 
+@settings(max_examples=300)  # of at least twenty moves: a hundred short ones left some of it out
 @given(st.integers(1, 6), WAITING)
 def test_waiting_is_first_in_first_out_and_bounded(limit, moves):
-    """Against two plain lists."""
-    waiting, all_, fresh = Waiting(limit), [], []
-    requests = {k: Request("bank", k, bytes(3 * k)) for k in range(1, 9)}
+    """Against three plain lists."""
+    waiting, all_, fresh, untold = Waiting(limit), [], [], []
+    requests = {k: Request("bank", k, bytes(3 * k)) for k in range(1, 5)}  # few, so that moves meet
     for move, k, size in moves:
         request = requests[k]
         if move == "add":
@@ -355,11 +359,15 @@ def test_waiting_is_first_in_first_out_and_bounded(limit, moves):
                     break
             assert waiting.take(k, size) == expected
             fresh = fresh[len(expected) :]
+        elif move == "pass_on":
+            assert waiting.pass_on(k) == untold[:k]
+            untold = untold[k:]
         else:
             waiting.renew()
-            fresh = list(all_)
+            fresh, untold = list(all_), list(all_)
+        untold = [r for r in untold if r in fresh]
         assert list(waiting) == all_
-        assert (len(waiting), waiting.fresh) == (len(all_), len(fresh))
+        assert (len(waiting), waiting.fresh, waiting.untold) == (len(all_), len(fresh), len(untold))
         assert waiting.fresh_bytes == sum(len(r.operation) for r in fresh)
         assert waiting.oldest == (all_[0].key if all_ else None)
         assert len(waiting) <= limit
