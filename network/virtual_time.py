@@ -64,9 +64,6 @@ class Flight:
 
     __slots__ = ("count", "delays", "message", "next", "places", "sender", "start")
 
-    line: Line | None = None
-    """Itself, where others may wait behind it."""
-
     def __init__(
         self, start: int, message: Any, places: list[int], delays: list[int], sender: int = -1
     ) -> None:
@@ -83,13 +80,12 @@ class Line(Flight):
     launching and message of the others.
     """
 
-    __slots__ = ("last", "line", "waiting")
+    __slots__ = ("last", "waiting")
 
     def __init__(self, place: int) -> None:
         super().__init__(0, None, [place], [0])
         self.waiting: deque[tuple[int, int, Any]] = deque()
-        self.last = -1  # the last one's arrival
-        self.line = self
+        self.last = -1  # the last one's arrival; -1: nobody is there
 
     def clear(self) -> None:
         """Nobody is there any more."""
@@ -143,14 +139,15 @@ class VirtualTime(simpy.Environment):
 
     def on_its_way(self) -> list[Entry]:
         """What is in the lane or in line: its next arrival, the number of its launching."""
-        lines = [flight.line for _, _, flight in self._lane if flight.line is not None]
-        return sorted([*self._lane, *(entry for line in lines for entry in line.entries())])
+        return sorted([*self._lane, *(entry for line in self._lines() for entry in line.entries())])
+
+    def _lines(self) -> list[Line]:
+        return [flight for _, _, flight in self._lane if isinstance(flight, Line)]
 
     def suspend(self) -> int:
         """Something else goes on with what is in the lane; how many were launched."""
-        for _, _, flight in self._lane:
-            if flight.line is not None:
-                flight.line.clear()
+        for line in self._lines():
+            line.clear()
         self._lane.clear()
         return self._launched
 
@@ -167,7 +164,7 @@ class VirtualTime(simpy.Environment):
     def line_up(self, line: Line, at: int, message: Any) -> None:
         """*message* reaches the receiver of *line* at *at*, mostly as the last of those that are there."""
         self._launched += 1
-        if line.last < 0:  # nobody is there
+        if line.last < 0:
             line.start, line.message, line.last = at, message, at
             heappush(self._lane, (at, self._launched, line))
         elif at >= line.last:
@@ -215,12 +212,12 @@ class VirtualTime(simpy.Environment):
                 if place < flight.count:
                     flight.next = place
                     heapreplace(lane, (flight.start + flight.delays[place], number, flight))
-                elif (line := flight.line) is not None and line.waiting:
-                    line.start, number, line.message = line.waiting.popleft()
-                    heapreplace(lane, (line.start, number, line))
+                elif isinstance(flight, Line) and flight.waiting:
+                    flight.start, number, flight.message = flight.waiting.popleft()
+                    heapreplace(lane, (flight.start, number, flight))
                 else:
-                    if line is not None:
-                        line.last = -1
+                    if isinstance(flight, Line):
+                        flight.last = -1
                     heappop(lane)
                 delivered += 1
                 receiver(time, message)

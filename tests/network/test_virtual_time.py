@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from tradebft.network.virtual_time import Flight, Line, VirtualTime
 
 PLACES = 3
-works = st.tuples(
-    st.integers(0, PLACES - 1), st.integers(0, 30)
-)  # for whom, and how long after now it is done
+# For whom, and how long after now it is done.
+works = st.tuples(st.integers(0, PLACES - 1), st.integers(0, 30))
 
 
 def network(in_line):
