@@ -12,6 +12,7 @@ from tradebft.consensus.snapshot import Manifest, Snapshot
 from tradebft.network.chronicle import History
 
 _OF_ALL: Final = (*CHANGES_OF_VIEW, EpochProof)  # records of views and epochs concern all sequences
+_BEYOND: Final = 1 << 62
 
 
 class Kept(NamedTuple):
@@ -34,7 +35,7 @@ class Disk:
         """Make *record* durable."""
         if isinstance(record, QuorumCertificate):
             # A stable checkpoint: what was voted on at or below it is in the blocks, and older proofs have no use.
-            self._records = [record, *(r for r in self._records if _seq_of(r) > record.seq)]
+            self._records = [record, *(r for r in self._records if seq_of(r) > record.seq)]
             self._snapshots = {
                 seq: kept for seq, kept in self._snapshots.items() if seq >= record.seq or seq in self._proofs
             }
@@ -100,11 +101,9 @@ class Disk:
         return (*found, *self._records)
 
 
-def _seq_of(record: Any) -> int:
+def seq_of(record: Any) -> int:
     """The sequence that a record is about; beyond all of them where it concerns all."""
-    if isinstance(record, QuorumCertificate):
-        return record.seq
     if isinstance(record, _OF_ALL):
-        return 1 << 62
+        return _BEYOND
     proposal = getattr(record, "pre_prepare", record)
     return int(proposal.seq)

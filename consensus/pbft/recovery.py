@@ -25,6 +25,7 @@ from tradebft.consensus.interface import (
 )
 from tradebft.consensus.membership import EpochProof, epoch_of, first_view
 from tradebft.consensus.messages import (
+    CHANGES_OF_VIEW,
     Decided,
     Fetch,
     FetchReply,
@@ -325,7 +326,7 @@ class Recovery(State):
             again += self.stabilise(record)
         elif isinstance(record, EpochProof):
             pass  # entered when the blocks led there
-        elif isinstance(record, NewView | ViewChange) and epoch_of(record.view) != self.committee.epoch:
+        elif isinstance(record, CHANGES_OF_VIEW) and epoch_of(record.view) != self.committee.epoch:
             pass  # of an epoch that is over
         elif isinstance(record, NewView):
             self.enter(now, record)

@@ -16,6 +16,7 @@ from tradebft.chain.store import SnapshotRow, Store, StoreError
 from tradebft.consensus.interface import Committed, Executed
 from tradebft.consensus.membership import EpochProof, Members
 from tradebft.consensus.messages import (
+    CHANGES_OF_VIEW,
     Decided,
     NewView,
     Prepared,
@@ -25,6 +26,7 @@ from tradebft.consensus.messages import (
     result_digest,
 )
 from tradebft.consensus.snapshot import Manifest, Snapshot
+from tradebft.network.disk import seq_of
 
 KINDS: Final[dict[str, type]] = {
     kind.__name__: kind for kind in (PrePrepare, Prepared, ViewChange, NewView, QuorumCertificate, EpochProof)
@@ -32,7 +34,6 @@ KINDS: Final[dict[str, type]] = {
 """What a replica persists, by the name under which it is kept."""
 
 ROW_BYTES_MAX: Final = 1 << 30  # one's own disk: the limit guards against damage only
-_NEVER: Final = 1 << 62  # the sequence of records that are about all of them
 _TABLE, _APPLICATION = "table", "application"
 
 T = TypeVar("T")
@@ -89,9 +90,9 @@ class Kept:
                 self._forget_snapshot(seq)
             self._tidy()
             return
-        if isinstance(record, ViewChange | NewView):
+        if isinstance(record, CHANGES_OF_VIEW):
             self.store.drop_records(kind=kind)
-        self.store.put_record(kind, _seq_of(record), encode(record))
+        self.store.put_record(kind, seq_of(record), encode(record))
 
     def append(self, committed: Committed, executed: Executed) -> None:
         """Keep a block and what executing it led to."""
@@ -274,11 +275,3 @@ def _places(committed: Committed) -> tuple[int, ...]:
         places.append(at)
         at += 1
     return tuple(places)
-
-
-def _seq_of(record: Any) -> int:
-    """The sequence a vote record is about; records of views and epochs concern all of them."""
-    if isinstance(record, ViewChange | NewView | EpochProof):
-        return _NEVER
-    proposal = getattr(record, "pre_prepare", record)
-    return int(proposal.seq)
