@@ -84,6 +84,19 @@ def test_somebody_new_that_waits_for_its_admission_takes_part_from_the_boundary_
     assert any(i == 4 for i, *_ in votes.seen)
 
 
+def test_what_waits_when_an_epoch_begins_reaches_its_primary():
+    """A backup told the last primary in vain: it does not blame the next one for what it never heard of."""
+    net = network()
+    for sequence in (1, 2, 3):
+        net.step(3, net.request(sequence, client="shop"))
+    net.bag.clear()  # what it passed on is lost
+    agree(net, members(net, 0, 1, 2, 3, rekeyed=[1]))
+    assert set(epochs(net).values()) == {1}
+    for i in range(4):
+        assert sorted(net.executed(i)) == [("mill", 1), ("shop", 1), ("shop", 2), ("shop", 3)]
+    assert "view-change" not in net.timers[3]
+
+
 def test_from_one_to_seven_and_back():
     net = network(1, spare=6)
     for sequence, n in enumerate((2, 4, 7, 5, 3, 1), start=1):
