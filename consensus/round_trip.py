@@ -12,7 +12,7 @@ LEAST_NS: Final = 10_000_000
 
 
 class RoundTrip:
-    """A smoothed duration and its deviation, in ns. Samples of what was repeated do not belong here (Karn, 1987)."""
+    """A smoothed duration and its deviation, in ns."""
 
     __slots__ = ("_deviation", "_smoothed")
 
@@ -24,8 +24,19 @@ class RoundTrip:
         """The smoothed duration and its deviation, ns."""
         return self._smoothed, self._deviation
 
-    def sample(self, took_ns: int) -> None:
-        """It took *took_ns* this time."""
+    @property
+    def known(self) -> bool:
+        """Whether there was a sample."""
+        return self._smoothed > 0
+
+    def sample(self, took_ns: int, repeated: bool = False) -> None:
+        """It took *took_ns* this time.
+
+        Where something was *repeated* meanwhile nobody knows what it would have taken without (Karn and Partridge,
+        SIGCOMM 1987), but that it would not have been longer: that counts if it is sooner than usual.
+        """
+        if repeated and 0 < self._smoothed <= took_ns:
+            return
         if not self._smoothed:
             self._smoothed, self._deviation = max(1, took_ns), took_ns // 2
             return

@@ -204,7 +204,7 @@ class Changing(State):
         self.waiting.renew()
         for proposal in message.proposals:
             if proposal.seq > self.low:
-                effects += self._carry_over(proposal)
+                effects += self._carry_over(now, proposal)
         effects += self._settle_timer()
         effects += self.pass_on()
         for held in self.early.release(self.view):
@@ -218,7 +218,7 @@ class Changing(State):
         assert proof is not None
         return self.stabilise(proof)
 
-    def _carry_over(self, proposal: PrePrepare) -> Effects:
+    def _carry_over(self, now: int, proposal: PrePrepare) -> Effects:
         """One proposal of the NewView. Executed entries are voted on again, not executed again."""
         slot = self.slot(proposal.seq)
         batch = self.batch_of(proposal.digest)
@@ -234,7 +234,7 @@ class Changing(State):
                 self.waiting.proposed(request)
         if self.me != self.primary:
             effects += self.prepare(slot)
-        return [*effects, *self.advance(slot)]
+        return [*effects, *self.advance(now, slot)]
 
     def _settle_timer(self) -> Effects:
         """In the new view the timer runs on while anything waits, and starts if it did not run."""

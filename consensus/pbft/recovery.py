@@ -67,7 +67,7 @@ class Recovery(State):
         return (SetTimer(STATUS_TIMER, interval + interval // 3 if self.is_primary else interval),)
 
     def _status_interval(self) -> int:
-        """Twice what an execution usually takes, doubled with every question that brought no progress.
+        """Twice what a decision usually takes, doubled with every question that brought no progress.
 
         A configuration that names an interval gets it. Between views messages are large and slow to check, and asking
         soon would only keep everybody busy with answers.
@@ -76,11 +76,17 @@ class Recovery(State):
             return self.config.status_ns
         return min(self.config.status_ns, self.usual.patience(2, self.config.status_ns) << self.asked_in_vain)
 
-    def took(self, now: int, seq: int) -> None:
-        """*seq* was executed. Where somebody had to be asked, the time says nothing about the network (Karn, 1987)."""
+    def took(self, now: int, seq: int) -> Effects:
+        """*seq* is decided. Where anybody had to ask meanwhile, the time is an upper bound of what is usual."""
         accepted = self.accepted_ns.pop(seq, None)
-        if accepted is not None and self.asked_ns < accepted:
-            self.usual.sample(now - accepted)
+        if accepted is None:
+            return NOTHING
+        known = self.usual.known
+        self.usual.sample(now - accepted, self.asked_ns >= accepted)
+        if known or not self.asking or self.config.status_interval_ns:
+            return NOTHING
+        self.asking = False  # the timer was set before anybody knew for how long
+        return self.ask_later()
 
     def ask_now(self) -> Effects:
         """Say at once where this replica stands."""
@@ -111,7 +117,14 @@ class Recovery(State):
 
     def _standing(self) -> tuple[object, ...]:
         chunks = len(self.download.have) if self.download is not None else 0
-        return self.view, self.changing, self.executed, self.low, chunks
+        return self.view, self.changing, self.executed, self.low, chunks, self._known_of_next()
+
+    def _known_of_next(self) -> int:
+        """How much this replica has of the lowest sequence that it has not executed: its proposal, votes for it."""
+        slot = self.slots.get(self.executed + 1)
+        if slot is None:
+            return 0
+        return (slot.digest is not None) + len(slot.prepares) + len(slot.commits)
 
     def _outstanding(self) -> bool:
         if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind or self.pending:
@@ -142,6 +155,7 @@ class Recovery(State):
         nonces[status.replica] = status.nonce
         if not self.status_quota.allows(now, status.replica):
             return (Ignored("status beyond its sender's quota"),)
+        self.asked_ns = now
         peer = status.replica
         effects: list[Effect] = []
         ahead = status.stable > self.low or status.executed > self.executed
@@ -188,16 +202,18 @@ class Recovery(State):
         return distance <= self.faults or committee.n <= 3
 
     def _votes_above(self, peer: int, seq: int) -> list[Effect]:
-        """My own proposal, Prepare and Commit for every slot that *peer* has not executed."""
+        """My own proposal, Prepare and Commit for every slot that *peer* has not executed and I have not closed."""
         effects: list[Effect] = []
         for number in sorted(s for s in self.slots if s > seq)[:SLOTS_A_REPLY]:
             slot = self.slots[number]
-            if (
-                self.me == self.primary
-                and slot.pre_prepare is not None
-                and slot.pre_prepare.batch is not None
-            ):
-                effects.append(Send(peer, slot.pre_prepare))
+            if slot.closed:
+                continue  # it is decided: blocks say so
+            proposal = slot.pre_prepare
+            voted = (
+                peer in slot.prepares or peer in slot.commits
+            )  # then it has the proposal, even after a restart
+            if self.me == self.primary and not voted and proposal is not None and proposal.batch is not None:
+                effects.append(Send(peer, proposal))
             if self.me in slot.prepares:
                 effects.append(Send(peer, slot.prepares[self.me]))
             if self.me in slot.commits:
@@ -238,7 +254,7 @@ class Recovery(State):
             effects += self._take(block)
             requests = requests or bool(block.batch.requests)
         for batch in reply.bodies[: self.config.log_window]:
-            effects += self._take_body(batch)
+            effects += self._take_body(now, batch)
         if self.executed > executed:
             effects += self.execute_in_order()
             effects += self.progressed(requests)
@@ -268,7 +284,7 @@ class Recovery(State):
             self.slot(block.seq).decide(block)
         return [self.hand_out(block)]
 
-    def _take_body(self, batch: Any) -> list[Effect]:
+    def _take_body(self, now: int, batch: Any) -> list[Effect]:
         effects: list[Effect] = []
         digest = batch.digest
         for slot in list(self.slots.values()):
@@ -277,7 +293,7 @@ class Recovery(State):
                 self.keep_body(slot, batch)
                 for request in batch.requests:
                     self.waiting.proposed(request)
-                effects += self.advance(slot)
+                effects += self.advance(now, slot)
         return effects
 
     # --- restart (a replica that comes back never contradicts a vote that left it) ---

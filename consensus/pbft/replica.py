@@ -159,7 +159,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         slot.accept(proposal, batch)
         self.keep_body(slot, batch)
         self.accepted_ns[seq] = now
-        return [Persist(proposal), self.broadcast(proposal), *self.ask_later(), *self.advance(slot)]
+        return [Persist(proposal), self.broadcast(proposal), *self.ask_later(), *self.advance(now, slot)]
 
     def _may_propose(self) -> bool:
         return (
@@ -193,7 +193,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         self.accepted_ns[proposal.seq] = now
         for request in batch.requests:
             self.waiting.proposed(request)
-        return [Persist(proposal), *self.prepare(slot), *self.watch(), *self.advance(slot)]
+        return [Persist(proposal), *self.prepare(slot), *self.watch(), *self.advance(now, slot)]
 
     def _fault_of_batch(self, now: int, batch: Batch, claimed: bytes) -> str | None:
         """Why an honest backup does not vote for *batch*, or None."""
@@ -274,10 +274,10 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
     def _go_on(self, now: int, slot: Slot) -> Effects:
         """A quorum of votes is complete. Where that led to an execution, a primary that its window held back proposes:
         after a Prepare as well, if the Commits were there before it."""
-        done = self.advance(slot)
+        done = self.advance(now, slot)
         return [*done, *self.propose(now)] if done and self.is_primary else done
 
-    def advance(self, slot: Slot) -> Effects:
+    def advance(self, now: int, slot: Slot) -> Effects:
         """Everything that the votes gathered so far allow at *slot*."""
         effects: list[Effect] = []
         if slot.digest is None:
@@ -300,6 +300,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         ):
             slot.decide(Decided(slot.seq, slot.batch, slot.commit_certificate(self.quorum)))
             effects += self.execute_in_order()
+            effects += self.took(now, slot.seq)
         slot.close_if_done()
         return effects
 
@@ -345,7 +346,6 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
             return (Ignored("the execution of what a snapshot took over"),)
         if fresh is None or len(fresh) != len(event.results) or len(fresh) != len(event.result_digests):
             raise ValueError(f"no execution of {event.seq} with {len(event.results)} results is outstanding")
-        self.took(now, event.seq)
         self.agree(event)
         effects: list[Effect] = []
         for request, result, result_digest in zip(fresh, event.results, event.result_digests, strict=True):

@@ -14,6 +14,7 @@ from tradebft.network.compiled.memory import (
     PRIMARY,
     R_ASKED_EXECUTED,
     R_ASKED_IN_VAIN,
+    R_ASKED_KNOWN,
     R_ASKED_LOW,
     R_ASKED_NS,
     R_ASKING,
@@ -28,6 +29,7 @@ from tradebft.network.compiled.memory import (
     S_ACCEPTED,
     S_ACCEPTED_NS,
     S_COMMITS,
+    S_PREPARES,
     SAID,
     SLOT_MASK,
     STATUS,
@@ -43,6 +45,17 @@ from tradebft.network.compiled.places import length, of_replica, of_slot
 
 
 @inner
+def _known_of_next(m: Numbers, r: int) -> int:
+    """`Recovery._known_of_next`."""
+    executed = m[of_replica(m, R_EXECUTED, r)]
+    if executed < m[of_replica(m, R_LOW, r)] or executed >= m[of_replica(m, R_TOP, r)]:
+        return 0
+    slot = (executed + 1) & m[SLOT_MASK]
+    votes = m[of_slot(m, S_PREPARES, r, slot)] + m[of_slot(m, S_COMMITS, r, slot)]
+    return m[of_slot(m, S_ACCEPTED, r, slot)] + votes
+
+
+@inner
 def ask_later(m: Numbers, now: int, r: int) -> None:
     """`Recovery.ask_later`."""
     if m[of_replica(m, R_ASKING, r)]:
@@ -50,6 +63,7 @@ def ask_later(m: Numbers, now: int, r: int) -> None:
     m[of_replica(m, R_ASKING, r)] = 1
     m[of_replica(m, R_ASKED_EXECUTED, r)] = m[of_replica(m, R_EXECUTED, r)]
     m[of_replica(m, R_ASKED_LOW, r)] = m[of_replica(m, R_LOW, r)]
+    m[of_replica(m, R_ASKED_KNOWN, r)] = _known_of_next(m, r)
     interval, usual = m[STATUS_NS], m[of_replica(m, R_SMOOTHED, r)]
     if not m[STATUS_FIXED] and usual:
         patience = min(interval, max(LEAST_NS, 2 * (usual + 4 * m[of_replica(m, R_DEVIATION, r)])))
@@ -100,7 +114,8 @@ def on_status_timer(m: Numbers, now: int, r: int) -> None:
     if not _outstanding(m, r):
         return
     executed, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
-    if m[of_replica(m, R_ASKED_EXECUTED, r)] != executed or m[of_replica(m, R_ASKED_LOW, r)] != low:
+    before, known = m[of_replica(m, R_ASKED_EXECUTED, r)], m[of_replica(m, R_ASKED_KNOWN, r)]
+    if before != executed or m[of_replica(m, R_ASKED_LOW, r)] != low or known != _known_of_next(m, r):
         m[of_replica(m, R_ASKED_IN_VAIN, r)] = 0
         ask_later(m, now, r)
         return
@@ -115,11 +130,16 @@ def took(m: Numbers, now: int, r: int, slot: int) -> None:
     """`Recovery.took` and `RoundTrip.sample`."""
     accepted = m[of_slot(m, S_ACCEPTED_NS, r, slot)]
     m[of_slot(m, S_ACCEPTED_NS, r, slot)] = -1
-    if accepted < 0 or m[of_replica(m, R_ASKED_NS, r)] >= accepted:
+    if accepted < 0:
         return
     usual, deviation, sample = of_replica(m, R_SMOOTHED, r), of_replica(m, R_DEVIATION, r), now - accepted
     if not m[usual]:
         m[usual], m[deviation] = max(1, sample), sample // 2
+        if m[of_replica(m, R_ASKING, r)] and not m[STATUS_FIXED]:
+            m[of_replica(m, R_ASKING, r)] = 0
+            ask_later(m, now, r)
+        return
+    if m[of_replica(m, R_ASKED_NS, r)] >= accepted and sample >= m[usual]:
         return
     error = sample - m[usual]
     m[usual] = max(1, m[usual] + error // 8)

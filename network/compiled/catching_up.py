@@ -26,6 +26,7 @@ from tradebft.network.compiled.memory import (
     PRIMARY,
     PROOF_SIZE,
     R_ANSWERED,
+    R_ASKED_NS,
     R_EXECUTED,
     R_LEFT_BEHIND,
     R_LOW,
@@ -33,9 +34,11 @@ from tradebft.network.compiled.memory import (
     S_ACCEPTED,
     S_CLOSED,
     S_COMMITS,
+    S_COMMITS_OF,
     S_DECIDED,
     S_PREPARED,
     S_PREPARES,
+    S_PREPARES_OF,
     SECOND_STATUS,
     SHOWN,
     SLOT_MASK,
@@ -45,7 +48,7 @@ from tradebft.network.compiled.memory import (
     L,
     Numbers,
 )
-from tradebft.network.compiled.places import length, of_batch, of_replica, of_slot
+from tradebft.network.compiled.places import among, length, of_batch, of_replica, of_slot
 from tradebft.network.compiled.rules import execute_in_order, hand_out, progressed, propose, reach, stabilise
 
 
@@ -99,6 +102,13 @@ def _history_after(m: Numbers, now: int, r: int, peer: int, executed: int) -> No
 
 
 @inner
+def _voted(m: Numbers, r: int, slot: int, peer: int) -> bool:
+    """Whether *r* has a vote of *peer*."""
+    prepares, commits = of_slot(m, S_PREPARES_OF, r, slot), of_slot(m, S_COMMITS_OF, r, slot)
+    return among(m, prepares, peer) or among(m, commits, peer)
+
+
+@inner
 def _votes_above(m: Numbers, now: int, r: int, peer: int, seq: int) -> None:
     """`Recovery._votes_above`."""
     shown = 0
@@ -113,10 +123,10 @@ def _votes_above(m: Numbers, now: int, r: int, peer: int, seq: int) -> None:
         if shown == BLOCKS_A_REPLY:
             return
         shown += 1
-        if r == m[PRIMARY] and accepted:
-            alone(m, now, r, peer, PRE_PREPARE, number, proposal_size(m, number))
         if m[of_slot(m, S_CLOSED, r, slot)]:
-            continue  # single votes are gone
+            continue
+        if r == m[PRIMARY] and accepted and not _voted(m, r, slot, peer):
+            alone(m, now, r, peer, PRE_PREPARE, number, proposal_size(m, number))
         if r != m[PRIMARY] and accepted:
             alone(m, now, r, peer, PREPARE, number, vote_size(m, PREPARE, r, number))
         if prepared:
@@ -136,6 +146,7 @@ def on_status(m: Numbers, now: int, r: int, peer: int, number: int) -> None:
     if not _allowed(m, now, heard):
         m[IGNORED + MANY_STATUSES] += 1
         return
+    m[of_replica(m, R_ASKED_NS, r)] = now
     low, mine = m[of_replica(m, R_LOW, r)], m[of_replica(m, R_EXECUTED, r)]
     if stable > low or executed > mine:
         m[of_replica(m, R_LEFT_BEHIND, r)] = 1

@@ -98,6 +98,13 @@ def row_of(m: Numbers, flight_row: int) -> int:
 
 
 @inner
+def among(m: Numbers, words: int, voter: int) -> bool:
+    """Whether *voter* is one of those of the two words at *words*."""
+    word, bit = (words, 1 << voter) if voter < 63 else (words + 1, 1 << (voter - 63))
+    return m[word] & bit != 0
+
+
+@inner
 def newly(m: Numbers, words: int, voter: int) -> bool:
     """Whether *voter* was not among those of the two words at *words*; it is now. Of a crowd nobody keeps account."""
     if m[NODES] > ASKERS:

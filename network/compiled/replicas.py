@@ -231,7 +231,8 @@ class Replicas:
     def _recovery(self, replica: Replica) -> None:
         row = self._m.replica[replica.me].tolist()
         replica.asking = bool(row[memory.R_ASKING])
-        replica.asked_at = (replica.view, False, row[memory.R_ASKED_EXECUTED], row[memory.R_ASKED_LOW], 0)
+        asked = row[memory.R_ASKED_EXECUTED], row[memory.R_ASKED_LOW], 0, row[memory.R_ASKED_KNOWN]
+        replica.asked_at = (replica.view, False, *asked)
         replica.asked_ns, replica.asked_in_vain = row[memory.R_ASKED_NS], row[memory.R_ASKED_IN_VAIN]
         replica.usual = RoundTrip(row[memory.R_SMOOTHED], row[memory.R_DEVIATION])
         replica.left_behind, replica.heard_of = bool(row[memory.R_LEFT_BEHIND]), row[memory.R_HEARD_OF]

@@ -236,6 +236,7 @@ def _advance(m: Numbers, now: int, r: int, seq: int, slot: int) -> bool:
     ):
         m[decided] = 1
         done = execute_in_order(m, now, r) or done
+        took(m, now, r, slot)
     m[of_slot(m, S_CLOSED, r, slot)] = m[decided] and m[of_slot(m, S_PREPARED, r, slot)]
     return done
 
@@ -455,8 +456,6 @@ def on_checkpoint(m: Numbers, now: int, r: int, sender: int, seq: int) -> None:
 @inner
 def on_executed(m: Numbers, now: int, r: int, seq: int) -> None:
     """`Replica._on_executed`, and `vote_checkpoint` where one is due."""
-    if seq > m[of_replica(m, R_LOW, r)]:
-        took(m, now, r, seq & m[SLOT_MASK])
     first = m[of_batch(m, B_FIRST, seq)]
     for place in range(first, first + m[of_batch(m, B_COUNT, seq)]):
         reply(m, now, r, place, seq)

@@ -1,6 +1,7 @@
 """When replicas would ask their peers what they miss: `consensus.recovery`'s timer, for all of them at once.
 
-Times in ns. Nobody asks here: a replica whose timer goes off twice without progress is not covered.
+Times in ns. Nobody asks here: a replica whose timer goes off twice in a batch is not covered, though votes that it got
+meanwhile may keep it from asking.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ def over(clocks: Square, batch: Square, rang: Square, count: int, longest: int, 
             due[:] = np.where(whose, since + interval, due)
             runs |= idle
             progress &= ~whose
+            if moment == NOTICED:
+                progress |= ~whose  # whose timer was set before: it has heard of the batch since
+        if (whose & (due < batch[EXECUTED]) & (due < until)).any():
+            return -1
         clocks[RUNS] = 1
     clocks[PROGRESS] = 1
     sample = batch[EXECUTED] - batch[ACCEPTED]  # `RoundTrip.sample`
@@ -69,6 +74,11 @@ def over(clocks: Square, batch: Square, rang: Square, count: int, longest: int, 
         deviation += (np.abs(error) - deviation) >> 2
     else:
         usual[:], deviation[:] = np.maximum(sample, 1), sample >> 1
+        if not fixed:  # set anew, now that it is known for how long
+            interval = np.minimum(longest, np.maximum(2 * (usual + 4 * deviation), LEAST_NS))
+            interval[0] += interval[0] // 3
+            due[:] = batch[EXECUTED] + interval
+            clocks[PROGRESS] = 0
     return count
 
 

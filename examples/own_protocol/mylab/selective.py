@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from tradebft.consensus.byzantine import Behaviour
-from tradebft.consensus.interface import Broadcast, Effect
+from tradebft.consensus.interface import Broadcast, Effect, Send
 from tradebft.consensus.messages import Commit, Prepare, PrePrepare
 
 
@@ -28,7 +28,7 @@ class Selective(Behaviour):
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """What is done instead of *effect*: here nothing, or the same."""
-        vote = effect.message if isinstance(effect, Broadcast) else None
+        vote = effect.message if isinstance(effect, Broadcast | Send) else None  # also when it is asked again
         if isinstance(vote, Prepare | Commit) and not self.liked.get((vote.view, vote.seq), True):
             return ()
         return (effect,)

@@ -1,0 +1,162 @@
+"""When a replica asks its peers what it misses, and what they tell it: catching up after loss (docs/protocol.md)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mistakes import STATUS, backup, prepare_and_commit
+from replicas import Network, sent
+from tradebft.consensus.messages import Commit, Prepare, PrePrepare, Status
+from tradebft.consensus.round_trip import LEAST_NS, RoundTrip
+
+MS = 1_000_000
+T = 1000 * MS
+LONGEST = T * 9 // 10  # what a replica waits that does not know how long a decision takes
+
+
+# --- how long something usually takes ---
+
+
+def test_a_first_sample_has_half_of_itself_as_deviation_and_then_both_are_smoothed():
+    """RFC 6298, (2.2) and (2.3): gains of an eighth and a quarter."""
+    usual = RoundTrip()
+    assert not usual.known
+    assert usual.patience(2, T) == T
+    usual.sample(80 * MS)
+    assert usual.standing == (80 * MS, 40 * MS)
+    usual.sample(120 * MS)
+    assert usual.standing == (85 * MS, 40 * MS)
+    assert usual.patience(2, T) == 2 * (85 + 4 * 40) * MS
+
+
+def test_what_had_to_be_repeated_counts_only_if_it_was_sooner_than_usual():
+    """Karn and Partridge: how long it would have taken without nobody knows, but not longer."""
+    usual = RoundTrip()
+    usual.sample(80 * MS)
+    usual.sample(900 * MS, repeated=True)
+    assert usual.standing == (80 * MS, 40 * MS)
+    usual.sample(40 * MS, repeated=True)
+    assert usual.standing == (75 * MS, 40 * MS)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10 * T), st.booleans()), max_size=30), st.integers(LEAST_NS, 10 * T))
+def test_patience_keeps_its_bounds(samples, longest):
+    usual = RoundTrip()
+    for took, repeated in samples:
+        usual.sample(took, repeated)
+        assert LEAST_NS <= usual.patience(2, longest) <= longest
+        assert usual.known
+
+
+# --- when it asks ---
+
+
+def decided(net, me, seq, took, asked=False):
+    """*me* decides the batch of *seq* so long after it was proposed; *asked*: somebody asks meanwhile."""
+    batch = net.batch(seq)
+    net.step(me, net.pre_prepare(batch, seq))
+    net.now += took
+    if asked:
+        net.step(me, net.signed(Status(0, False, 0, 0, seq - 1, seq, 3)))
+    prepare_and_commit(net, me, batch, seq)
+
+
+def test_the_first_decision_tells_for_how_long_to_wait():
+    """Until then it could take nearly as long as a primary may: that long a lost first message would go unnoticed."""
+    net, me = backup(4), 2
+    net.step(me, net.pre_prepare(net.batch(1), 1))
+    assert net.timers[me][STATUS] == LONGEST
+    net.now = 30 * MS
+    prepare_and_commit(net, me, net.batch(1), 1)
+    assert net.timers[me][STATUS] == 30 * MS + 2 * (30 + 4 * 15) * MS
+
+
+def test_a_fixed_interval_stays_what_it_is():
+    net, me = backup(4, status_interval_ns=400 * MS), 2
+    decided(net, me, 1, took=30 * MS)
+    assert net.timers[me][STATUS] == 400 * MS
+
+
+def test_a_slow_decision_is_not_usual_if_anybody_had_to_ask():
+    """Else one loss makes all wait longer with the next."""
+    net, me = backup(4), 2
+    decided(net, me, 1, took=30 * MS)
+    decided(net, me, 2, took=900 * MS, asked=True)
+    assert net.replicas[me].usual.standing == (30 * MS, 15 * MS)
+    net.now += 1
+    decided(net, me, 3, took=90 * MS)
+    assert net.replicas[me].usual.standing > (30 * MS, 15 * MS)
+
+
+def test_a_batch_that_waits_for_the_one_before_is_decided_all_the_same():
+    """What counts is how long votes take, not how long the order holds a batch up."""
+    net, me = backup(4), 2
+    decided(net, me, 1, took=30 * MS)
+    net.step(me, net.pre_prepare(net.batch(2), 2))
+    decided(net, me, 3, took=30 * MS)
+    assert net.replicas[me].executed == 1
+    assert net.replicas[me].usual.standing == (30 * MS, 15 * MS * 3 // 4)
+    net.now += 400 * MS
+    prepare_and_commit(net, me, net.batch(2), 2)
+    assert net.replicas[me].executed == 3
+    assert net.replicas[me].usual.standing[0] == (30 + 400 / 8) * MS
+
+
+@pytest.mark.parametrize("news", ["proposal", "prepare", "commit"])
+def test_whoever_hears_more_of_the_next_batch_waits_on(news):
+    """Votes that trickle in are progress: a network that is slow and loses nothing has nothing to repeat."""
+    net, me, batch = backup(4), 2, Network(4).batch(1)
+    for voter in (0, 1):
+        net.step(me, net.commit(voter, batch.digest))  # f+1: there is something that this replica missed
+    assert STATUS in net.timers[me]
+    message = {
+        "proposal": net.pre_prepare(batch),
+        "prepare": net.prepare(3, batch.digest),
+        "commit": net.commit(3, batch.digest),
+    }[news]
+    net.step(me, message)
+    assert sent(Status, net.fire(me, STATUS)) == []
+    assert len(sent(Status, net.fire(me, STATUS))) == 1
+
+
+# --- what it is told ---
+
+
+def status(net, of, executed=0, nonce=1):
+    return net.signed(Status(0, False, 0, 0, executed, nonce, of))
+
+
+def test_whoever_voted_for_a_proposal_is_not_sent_it_again():
+    """A batch may be a megabyte, and whoever asks in a crowd has it."""
+    net = Network(4, running=[0])
+    (proposal,) = sent(PrePrepare, net.step(0, net.request(1)))
+    net.step(0, net.prepare(1, proposal.digest))
+    net.step(0, net.commit(2, proposal.digest))
+    told = {i: sent(PrePrepare, net.step(0, status(net, i))) for i in (1, 2, 3)}
+    assert told == {1: [], 2: [], 3: [proposal]}
+
+
+def test_of_what_is_decided_nobody_is_sent_single_votes_or_proposals():
+    """Blocks say it, and prove it."""
+    net = Network(4)
+    net.step(0, net.request(1))
+    net.settle()
+    effects = [e for nonce in (1, 2, 3, 4) for e in net.step(0, status(net, 3, nonce=nonce))]
+    assert sent(PrePrepare, effects) == sent(Prepare, effects) == sent(Commit, effects) == []
+
+
+def test_whoever_voted_and_restarts_has_the_proposal_on_its_disk():
+    """That a vote was heard means that its proposal is durable: with the votes of others it goes on."""
+    net = Network(4)
+    net.step(0, net.request(1))
+    while net.bag:  # only the primary hears votes
+        to, message = net.bag[0]
+        lost = isinstance(message, Commit) or (isinstance(message, Prepare) and to != 0)
+        net.bag.pop(0) if lost else net.deliver()
+    net.restart(2)
+    (question,) = {m for _, m in net.bag if isinstance(m, Status)}
+    assert sent(PrePrepare, net.step(0, question)) == []
+    net.bag = [(to, m) for to, m in net.bag if to != 0]
+    for _ in range(4):
+        for i in range(4):
+            net.catch_up(i, rounds=1)
+    assert {replica.executed for replica in net.replicas.values()} == {1}
