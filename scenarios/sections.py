@@ -352,7 +352,7 @@ class Consensus(Section):
         default=None,
         alias="status_interval",
         description="how long a replica waits without progress before it asks its peers what it misses; "
-        "default: twice what an execution usually takes, at most nine tenths of view_change_timeout",
+        "default: twice what a decision usually takes, at most nine tenths of view_change_timeout",
     )
     client_window: int = Field(
         default=256,

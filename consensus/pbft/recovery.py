@@ -209,9 +209,8 @@ class Recovery(State):
             if slot.closed:
                 continue  # it is decided: blocks say so
             proposal = slot.pre_prepare
-            voted = (
-                peer in slot.prepares or peer in slot.commits
-            )  # then it has the proposal, even after a restart
+            # Whoever voted has the proposal, even after a restart.
+            voted = peer in slot.prepares or peer in slot.commits
             if self.me == self.primary and not voted and proposal is not None and proposal.batch is not None:
                 effects.append(Send(peer, proposal))
             if self.me in slot.prepares:

@@ -251,6 +251,25 @@ def test_auto_takes_the_fastest_and_says_so():
             {"consensus": {"batch_timeout": "400 ms", "client_timeout": "30 s"}},
             "a replica that asks its peers",
         ),
+        (  # a timer goes off twice in a batch: on with the progress of the one before, and then without any
+            {
+                "seed": 47,
+                "network": {"nodes": 4, "links": {"model": "lognormal", "median": "10 ms", "sigma": 0.9}},
+                "consensus": {
+                    "batch_size": 1,
+                    "view_change_timeout": "100 s",
+                    "client_timeout": "200 s",
+                },
+                "workload": {
+                    "kind": "synthetic",
+                    "transactions": 30,
+                    "arrival": "open",
+                    "rate": 9,
+                    "spacing": "even",
+                },
+            },
+            "a replica that asks its peers",
+        ),
         (  # everything in one nanosecond: a checkpoint was mixed into the digest before it was voted for
             {"network": {"nodes": 4, "links": {"model": "constant", "delay": "0 ms"}}},
             "messages that take no time",

@@ -32,3 +32,13 @@ def test_a_view_change_is_not_drowned_in_questions():
     assert document["consensus"]["messages"]["ViewChange"] < 200
     assert document["consensus"]["messages"]["Status"] < 1000
     assert document["consensus"]["unanswered"] == 0
+
+
+def test_one_message_in_twenty_is_repaired_and_nobody_suspects_the_primary():
+    """A quorum is five of seven: three losses of 6 % happen, and are made good in a few round trips of 20 ms."""
+    free = {"network.loss": 0.05, "vary": {}, "repeats": 1}
+    consensus = run("lossy-network", set=free).document["consensus"]
+    assert (consensus["view_changes"], consensus["unanswered"]) == (0, 0)
+    assert consensus["decision_ms"]["p50"] < 40
+    assert consensus["decision_ms"]["p99"] < 200
+    assert consensus["client_ms"]["p50"] < 70
