@@ -93,7 +93,8 @@ class Client:
             self.sequence += 1
             payload = request_payload(self.config.chain_id, self.name, self.sequence, submit.operation)
             request = Request(self.name, self.sequence, submit.operation, self.signer.sign(payload))
-            # A lost request is repeated to the primary as soon as that can be told; after the timeout, to all.
+            # A lost request is repeated to the primary as soon as that can be told, and again after twice as long each
+            # time; after the timeout, to all.
             deadline = now + self._usual.patience(3, self.timeout_ns)
             self._outstanding[self.sequence] = _Outstanding(request, submit.tag, now, deadline)
             effects.append(Send(self.committee.primary(self.view), request))
@@ -122,11 +123,11 @@ class Client:
         return [*effects, *self._watch(now, first)]
 
     def _repeat(self, now: int, waiting: _Outstanding) -> Effect:
-        if not waiting.repeated and now < waiting.sent + self.timeout_ns:
-            waiting.repeated = True
-            waiting.deadline = waiting.sent + self.timeout_ns
-            return Send(self.committee.primary(self.view), waiting.request)
         waiting.repeated = True
+        limit = waiting.sent + self.timeout_ns
+        if now < limit:
+            waiting.deadline = min(limit, now + (now - waiting.sent))  # after twice as long as this time
+            return Send(self.committee.primary(self.view), waiting.request)
         waiting.tries = min(waiting.tries + 1, BACKOFF_MAX)
         waiting.deadline = now + (self.timeout_ns << waiting.tries)
         return Broadcast(waiting.request, self.committee.indices if self.committee.epoch else None)
