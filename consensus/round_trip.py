@@ -33,11 +33,11 @@ class RoundTrip:
         """It took *took_ns* this time.
 
         Where something was *repeated* meanwhile nobody knows what it would have taken without (Karn and Partridge,
-        SIGCOMM 1987), but that it would not have been longer: that counts if it is sooner than usual.
+        SIGCOMM 1987), but that it would not have been longer: that counts if it is sooner than usual, or the first.
         """
-        if repeated and 0 < self._smoothed <= took_ns:
+        if repeated and self.known and took_ns >= self._smoothed:
             return
-        if not self._smoothed:
+        if not self.known:
             self._smoothed, self._deviation = max(1, took_ns), took_ns // 2
             return
         error = took_ns - self._smoothed
@@ -46,6 +46,6 @@ class RoundTrip:
 
     def patience(self, factor: int, longest_ns: int) -> int:
         """*factor* times the usual duration with four deviations; *longest_ns* at most, and until that is known."""
-        if not self._smoothed:
+        if not self.known:
             return longest_ns
         return min(longest_ns, max(LEAST_NS, factor * (self._smoothed + 4 * self._deviation)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradebft.network.compiled.compiling import inner
+from tradebft.network.compiled.compiling import inlined, inner
 from tradebft.network.compiled.memory import (
     ASKERS,
     AT_ARRIVALS,
@@ -97,11 +97,22 @@ def row_of(m: Numbers, flight_row: int) -> int:
     return m[AT_ARRIVALS] + flight_row * (m[NODES] - 1)
 
 
+@inlined
+def _word_of(words: int, voter: int) -> int:
+    """Which of the two words at *words*, of 63 bits each, has *voter*."""
+    return words if voter < 63 else words + 1
+
+
+@inlined
+def _bit_of(voter: int) -> int:
+    """Its bit in that word."""
+    return 1 << voter if voter < 63 else 1 << (voter - 63)
+
+
 @inner
 def among(m: Numbers, words: int, voter: int) -> bool:
     """Whether *voter* is one of those of the two words at *words*."""
-    word, bit = (words, 1 << voter) if voter < 63 else (words + 1, 1 << (voter - 63))
-    return m[word] & bit != 0
+    return m[_word_of(words, voter)] & _bit_of(voter) != 0
 
 
 @inner
@@ -109,10 +120,9 @@ def newly(m: Numbers, words: int, voter: int) -> bool:
     """Whether *voter* was not among those of the two words at *words*; it is now. Of a crowd nobody keeps account."""
     if m[NODES] > ASKERS:
         return True
-    word, bit = (words, 1 << voter) if voter < 63 else (words + 1, 1 << (voter - 63))
-    if m[word] & bit:
+    if among(m, words, voter):
         return False
-    m[word] |= bit
+    m[_word_of(words, voter)] |= _bit_of(voter)
     return True
 
 

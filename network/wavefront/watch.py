@@ -59,11 +59,9 @@ def over(clocks: Square, batch: Square, rang: Square, count: int, longest: int, 
             whose |= idle
             due[:] = np.where(whose, since + interval, due)
             runs |= idle
-            progress &= ~whose
-            if moment == NOTICED:
-                progress |= ~whose  # whose timer was set before: it has heard of the batch since
-        if (whose & (due < batch[EXECUTED]) & (due < until)).any():
-            return -1
+            progress = ~whose  # whoever set it before this moment has heard of the batch since
+        if ((due < batch[EXECUTED]) & (due < until)).any():
+            return -1  # it goes off once more
         clocks[RUNS] = 1
     clocks[PROGRESS] = 1
     sample = batch[EXECUTED] - batch[ACCEPTED]  # `RoundTrip.sample`

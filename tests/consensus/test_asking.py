@@ -50,13 +50,18 @@ def test_patience_keeps_its_bounds(samples, longest):
 # --- when it asks ---
 
 
+def status(net, of, executed=0, nonce=1):
+    """The question of member *of*."""
+    return net.signed(Status(0, False, 0, 0, executed, nonce, of))
+
+
 def decided(net, me, seq, took, asked=False):
     """*me* decides the batch of *seq* so long after it was proposed; *asked*: somebody asks meanwhile."""
     batch = net.batch(seq)
     net.step(me, net.pre_prepare(batch, seq))
     net.now += took
     if asked:
-        net.step(me, net.signed(Status(0, False, 0, 0, seq - 1, seq, 3)))
+        net.step(me, status(net, 3, seq - 1, nonce=seq))
     prepare_and_commit(net, me, batch, seq)
 
 
@@ -104,7 +109,8 @@ def test_a_batch_that_waits_for_the_one_before_is_decided_all_the_same():
 @pytest.mark.parametrize("news", ["proposal", "prepare", "commit"])
 def test_whoever_hears_more_of_the_next_batch_waits_on(news):
     """Votes that trickle in are progress: a network that is slow and loses nothing has nothing to repeat."""
-    net, me, batch = backup(4), 2, Network(4).batch(1)
+    net, me = backup(4), 2
+    batch = net.batch(1)
     for voter in (0, 1):
         net.step(me, net.commit(voter, batch.digest))  # f+1: there is something that this replica missed
     assert STATUS in net.timers[me]
@@ -119,10 +125,6 @@ def test_whoever_hears_more_of_the_next_batch_waits_on(news):
 
 
 # --- what it is told ---
-
-
-def status(net, of, executed=0, nonce=1):
-    return net.signed(Status(0, False, 0, 0, executed, nonce, of))
 
 
 def test_whoever_voted_for_a_proposal_is_not_sent_it_again():

@@ -35,7 +35,7 @@ def test_a_view_change_is_not_drowned_in_questions():
 
 
 def test_one_message_in_twenty_is_repaired_and_nobody_suspects_the_primary():
-    """A quorum is five of seven: three losses of 6 % happen, and are made good in a few round trips of 20 ms."""
+    """A quorum is five of seven: sometimes too many of six votes are lost, and repeated within a few round trips."""
     free = {"network.loss": 0.05, "vary": {}, "repeats": 1}
     consensus = run("lossy-network", set=free).document["consensus"]
     assert (consensus["view_changes"], consensus["unanswered"]) == (0, 0)
