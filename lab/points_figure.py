@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tradebft.lab.figure_style import BLACK, SERIES, legend_below, light_grid, logarithmic, new_figure
 from tradebft.scenarios import units
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 Point = dict[str, Any]
 
 
+class Axis(NamedTuple):
+    """Where a value stands, what stands below, and, where places are no numbers, their names in order."""
+
+    place: Callable[[Any], float]
+    label: str
+    names: Sequence[str] = ()
+
+
 def points(document: dict[str, Any], records: Records) -> Figure | None:
     """One panel a measure; a mark is the mean over seeds, its bar the lowest and the highest of them."""
     from matplotlib.lines import Line2D
@@ -27,7 +36,7 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
         return None
     first, *second = rows[0]["at"]
     groups = _distinct(row["at"][second[0]] for row in rows) if second else [None]
-    scale, label = axis_of(first, [row["at"][first] for row in rows])
+    scale, label, names = axis_of(first, [row["at"][first] for row in rows])
     silent = any(row["view_changes"] for row in rows)
     panels: list[tuple[str, list[tuple[Callable[[Point], Any], str]], bool]] = [
         ("Committed, transactions/s", [(lambda row: row["committed_per_second"], "-")], False),
@@ -58,7 +67,10 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
             logarithmic(axes, "y")
         else:
             axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if names:
+            axes.set_xticks(range(len(names)), names)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     handles = [
         Line2D([], [], color=colour, label=f"{_name(second[0])} = {group}")
         for colour, group in zip(SERIES, groups, strict=False)
@@ -148,22 +160,43 @@ def closed_form_ms(document: dict[str, Any], row: Point) -> float | None:
     return (client + view + 6 * delay) / 1e6
 
 
-def axis_of(key: str, values: list[Any]) -> tuple[Callable[[Any], float], str]:
-    """How a value becomes a place on the axis, and what the axis is called: durations in ms, shares in per cent."""
+_UNITS: Final = (
+    (units.duration_ns, 1e6, "ms"),
+    (units.bandwidth_bps, 1e6, "Mbit/s"),
+    (units.size_bytes, 2**10, "KiB"),
+)
+_RATES: Final = {"workload.rate": "requests/s", "rate": "messages/s"}  # of the load; of whoever floods
+
+
+def axis_of(key: str, values: list[Any]) -> Axis:
+    """How a value becomes a place on the axis, and what the axis is called: durations in ms, bandwidths in Mbit/s,
+    sizes in KiB, shares in per cent. What has no number stands in its order."""
     name = _name(key)
     if all(isinstance(value, list | tuple) for value in values):
-        return (lambda value: float(len(value))), f"{name}s, number"
-    if all(isinstance(value, str) for value in values):
-        try:
-            [units.duration_ns(value) for value in values]
-            return (lambda value: units.duration_ns(value) / 1e6), f"{name}, ms"
-        except (ScenarioError, ValueError):
-            order = list(dict.fromkeys(values))
-            return (lambda value: float(order.index(value))), name
+        return Axis(lambda value: float(len(value)), f"{name}s, number")
+    for read, unit, written in _UNITS:
+        if _all_read(read, values):
+            return Axis(partial(_in_units, read, unit), f"{name}, {written}")
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        order = [str(value) for value in _distinct(values)]
+        return Axis(lambda value: float(order.index(str(value))), name, order)
     if key.endswith("loss") and all(0 <= value <= 1 for value in values):
-        return (lambda value: 100.0 * float(value)), f"{name}, %"
-    unit = {"rate": ", messages/s"}.get(key.rpartition(".")[2], "")
-    return float, f"{name}{unit}"
+        return Axis(lambda value: 100.0 * float(value), f"{name}, %")
+    rate = _RATES.get(key) or _RATES.get(key.rpartition(".")[2])
+    return Axis(float, f"{name}, {rate}" if rate else name)
+
+
+def _in_units(read: Callable[[object], int], unit: float, value: object) -> float:
+    return read(value) / unit
+
+
+def _all_read(read: Callable[[object], int], values: list[Any]) -> bool:
+    try:
+        for value in values:
+            read(value)
+    except (ScenarioError, ValueError):
+        return False
+    return True
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

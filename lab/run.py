@@ -92,7 +92,6 @@ def run(
         results.check_writable(out)  # before the minutes of work, not after
     given = live.broker_of(broker, broker_ca)
     live.check(loaded, bus, given, network)
-    varied.check(loaded)
     records = execute(loaded, report_progress, bus, given, network, engine)
     if loaded.vary:
         varied.vary(loaded, records, report_progress, engine)

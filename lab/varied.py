@@ -19,12 +19,6 @@ from tradebft.scenarios.records import Records
 from tradebft.scenarios.schema import Scenario
 
 
-def check(scenario: Scenario) -> None:
-    """Whether every point can run; ScenarioError for the first that cannot."""
-    for at, seed in points_of(scenario):
-        with_changes(scenario, {**at, "seed": seed})
-
-
 def points_of(scenario: Scenario) -> Iterator[tuple[dict[str, Any], int]]:
     """(values by key, seed) of every run."""
     keys = list(scenario.vary)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib
+import itertools
 import os
 import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from tradebft.consensus.byzantine import Behaviour
@@ -23,6 +24,8 @@ from tradebft.scenarios.schema import Scenario
 from tradebft.scenarios.sections import CustomLinks
 
 KeyPath = tuple[str | int, ...]
+
+COMBINATIONS_CHECKED: Final = 2000  # of values that vary, before anything runs: a millisecond or two each
 
 
 @dataclass(slots=True)
@@ -40,6 +43,9 @@ class Source:
                 return f"--set {self.overrides[path[:length]]}"
             if path[:length] in self.lines:
                 return f"{self.label}:{self.lines[path[:length]]}"
+        for changed, key in self.overrides.items():
+            if changed[: len(path)] == path:  # what is wrong is a table that only this key made
+                return f"--set {key}"
         return self.label
 
     def line(self, path: KeyPath) -> int:
@@ -76,12 +82,32 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
     except ValidationError as error:
         raise ScenarioError(explain(error, source)) from None
     _import_own_classes(scenario, source, Path(name_or_path).parent)
+    _check_points(scenario, source)
     return scenario
 
 
-def with_changes(scenario: Scenario, changes: Mapping[str, object], where: str = "vary: ") -> Scenario:
+def _check_points(scenario: Scenario, source: Source) -> None:
+    """Whether the points of a scenario that varies can run: each value, so that the line names the one that is wrong,
+    and then the first combinations of two."""
+    for key, values in scenario.vary.items():
+        for value in values:
+            with_changes(scenario, {key: value}, _at_vary(key, source))
+    keys = list(scenario.vary)
+    for values in itertools.islice(itertools.product(*scenario.vary.values()), COMBINATIONS_CHECKED):
+        with_changes(
+            scenario, dict(zip(keys, values, strict=True)), _at_vary(keys[0], source) if keys else ""
+        )
+
+
+def _at_vary(key: str, source: Source) -> str:
+    whole, parts = ("vary", key), ("vary", *_split(key))  # written in quotes, or as tables
+    known = whole in source.lines or whole in source.overrides
+    return f"{source.locate(whole if known else parts)}: vary."
+
+
+def with_changes(scenario: Scenario, changes: Mapping[str, object], where: str = "vary.") -> Scenario:
     """*scenario* with other values at dotted keys, and without its `vary`; ScenarioError if it cannot run so, which
-    says *where* the key stands."""
+    says *where* the key stands: what comes before the key."""
     return changed(scenario.single(), changes, where)
 
 

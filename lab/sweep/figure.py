@@ -29,7 +29,7 @@ def curves(plan: Plan, points: pl.DataFrame, metrics: Sequence[str]) -> Figure |
     if not several or len(several) > KEYS_MAX or points.is_empty() or not metrics:
         return None
     first, *second = several
-    place, label = axis_of(first, points[AT + first].to_list())
+    place, label, _ = axis_of(first, points[AT + first].to_list())
     groups = points[AT + second[0]].unique(maintain_order=True).to_list() if second else [None]
     figure = new_figure(2.9)
     for number, metric in enumerate(metrics, start=1):

@@ -14,12 +14,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from tradebft.lab.metrics import tradebft_version
 from tradebft.scenarios.errors import ScenarioError
-from tradebft.scenarios.loading import with_changes
+from tradebft.scenarios.loading import COMBINATIONS_CHECKED, with_changes
 from tradebft.scenarios.schema import Scenario
 
 FORMAT: Final = "tradebft-sweep-1"
 RUNS_MAX: Final = 1_000_000
-CHECKED_MAX: Final = 2000  # points that are checked before the first run: a millisecond or two each
 _OPENING, _CLOSING = "[{", "]}"
 
 
@@ -96,7 +95,7 @@ def planned(scenario: Scenario, grid: Sequence[tuple[str, list[str]]], seeds: in
     for key, values in grid:  # one by one, so that the line names the value that is wrong
         for value in values:
             with_changes(scenario, {key: value}, "--grid ")
-    for at in itertools.islice(plan.places(), CHECKED_MAX):
+    for at in itertools.islice(plan.places(), COMBINATIONS_CHECKED):
         with_changes(scenario, at, "--grid ")
     return plan
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tradebft.lab import figure_style, figures, metrics, network_map, trace, wording
+from tradebft.lab.points_figure import axis_of
 from tradebft.scenarios.records import Records
 
 PBFT_4 = (
@@ -229,3 +230,24 @@ def test_what_is_put_on_a_figure_after_it_was_laid_out_is_written_too() -> None:
             figure.text(1.0, 0.5, text)
         widths.append(int.from_bytes(figure_style.png(figure)[16:20], "big"))
     assert widths[1] > widths[0] + figure_style.DPI
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "label", "places"),
+    [
+        ("workload.rate", [200, 400], "rate, requests/s", [200, 400]),
+        ("fault.0.rate", [500, 1000], "rate, messages/s", [500, 1000]),
+        ("network.bandwidth", ["10 Mbit/s", "1 Gbit/s"], "bandwidth, Mbit/s", [10, 1000]),
+        ("consensus.batch_timeout", ["500 us", "2 ms"], "batch timeout, ms", [0.5, 2]),
+        ("network.loss", [0.01, 0.2], "loss, %", [1, 20]),
+        ("network.links.model", ["constant", "normal"], "model", [0, 1]),
+        ("consensus.filling", [True, False], "filling", [0, 1]),
+    ],
+)
+def test_what_is_varied_stands_on_the_axis_in_its_own_unit(
+    key: str, values: list[Any], label: str, places: list[float]
+) -> None:
+    axis = axis_of(key, values)
+    assert axis.label == label
+    assert [axis.place(value) for value in values] == pytest.approx(places)
+    assert list(axis.names) == ([] if places != [0, 1] else [str(value) for value in values])

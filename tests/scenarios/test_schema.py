@@ -415,3 +415,28 @@ class TestFiles:
         monkeypatch.setattr(Path, "read_bytes", denied)
         with pytest.raises(ScenarioError, match="cannot be read: Permission denied"):
             load(path)
+
+
+@pytest.mark.parametrize(
+    ("vary", "says"),
+    [
+        ('"network.loss" = [0.1, 2]', ":2: vary.network.loss: network.loss: expected at most 1; found 2"),
+        ("network.loss = [0.1, 2]", ":2: vary.network.loss: network.loss: expected at most 1; found 2"),
+        ('"network.los" = [0.1]', ":2: vary.network.los: network.los: unknown key"),
+        ('"keys.loss" = [0.1]', ":2: vary.keys.loss: keys: unknown key"),
+        ('"network.topology.kind" = ["mesh"]', "network.topology is 'mesh' and has no keys"),
+        (  # each of them alone could run
+            '"network.nodes" = [4, 7]\n"fault" = [[], [{at = "1 s", crash = "replica.6"}]]',
+            ":2: vary.fault: fault[0].crash: no such node 'replica.6'",
+        ),
+    ],
+)
+def test_what_cannot_vary_so_is_said_before_anything_runs(tmp_path, vary, says):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        f'[vary]\n{vary}\n[network]\nnodes = 7\n[workload]\nkind = "synthetic"\n', encoding="utf-8"
+    )
+    with pytest.raises(ScenarioError) as caught:
+        load(path)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith(str(path))
