@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WIDTH_INCHES = 7.2  # two columns of a journal; text stays readable at half of it
 DPI = 200
 PADDING_INCHES = 0.1  # around what is drawn
+MANY_DECADES = 1e4  # of a logarithmic axis: more than marks at 1, 2 and 5 leave room for
 
 # What of a figure is written, in inches, once it was.
 _crops: WeakKeyDictionary[Figure, Bbox] = WeakKeyDictionary()
@@ -169,13 +170,15 @@ def light_grid(axes: Axes, axis: Any = "x") -> None:
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
-    """A logarithmic axis with plain numbers at 1, 2 and 5, and nothing written between them."""
+    """A logarithmic axis of what is drawn already, with plain numbers at 1, 2 and 5 (beyond four decades at 1), and
+    nothing written between them."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < MANY_DECADES * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LONG_MS: Final = 300_000.0  # beyond, times are in seconds
+
 Point = dict[str, Any]
 
 
@@ -38,19 +40,20 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
     groups = _distinct(row["at"][second[0]] for row in rows) if second else [None]
     scale, label, names = axis_of(first, [row["at"][first] for row in rows])
     silent = any(row["view_changes"] for row in rows)
+    unit, ms = ("s", 1000.0) if _longest(rows) > LONG_MS else ("ms", 1.0)
     panels: list[tuple[str, list[tuple[Callable[[Point], Any], str]], bool]] = [
         ("Committed, transactions/s", [(lambda row: row["committed_per_second"], "-")], False),
         (
-            "Client latency, ms",
-            [(lambda row: row["client_ms"]["p50"], "-"), (lambda row: row["client_ms"]["p99"], "--")],
+            f"Client latency, {unit}",
+            [(_in(ms, "client_ms", "p50"), "-"), (_in(ms, "client_ms", "p99"), "--")],
             True,
         ),
     ]
     proven = any(closed_form_ms(document, row) is not None for row in rows)
     if proven:
-        panels.append(("Longest wait of a client, ms", [(lambda row: row["client_ms"]["max"], "-")], False))
+        panels.append((f"Longest wait of a client, {unit}", [(_in(ms, "client_ms", "max"), "-")], False))
     elif silent:
-        panels.append(("Longest silence, ms", [(lambda row: row["longest_silence_ms"], "-")], False))
+        panels.append((f"Longest silence, {unit}", [(_in(ms, "longest_silence_ms"), "-")], False))
     figure = new_figure(2.9)
     for place, (title, measures, wide) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
@@ -59,7 +62,7 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
             for measure, dashes in measures:
                 _curve(axes, of_group, first, scale, measure, colour, dashes)
         if place == len(panels) and proven:
-            _closed_form(axes, document, rows, first, second, groups, scale)
+            _closed_form(axes, document, rows, first, second, groups, scale, ms)
         axes.set_title(title)
         axes.set_xlabel(label)
         light_grid(axes, "both")
@@ -84,6 +87,26 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
         handles.append(Line2D([], [], color=BLACK, linestyle=":", label="closed form"))
     legend_below(figure, handles, columns=min(len(handles), 4))
     return figure
+
+
+def _in(ms: float, *keys: str) -> Callable[[Point], float | None]:
+    """What a row has there, which is in ms, in a unit of so many."""
+
+    def measure(row: Point) -> float | None:
+        found: Any = row
+        for key in keys:
+            found = found[key]
+        return None if found is None else found / ms
+
+    return measure
+
+
+def _longest(rows: list[Point]) -> float:
+    """ms."""
+    return max(
+        _numbers([found for row in rows for found in (row["client_ms"]["max"], row["longest_silence_ms"])]),
+        default=0,
+    )
 
 
 def _curve(
@@ -125,11 +148,12 @@ def _closed_form(
     second: list[str],
     groups: list[Any],
     scale: Any,
+    ms: float,
 ) -> None:
     for group in groups:
         of_group = [row for row in rows if not second or row["at"][second[0]] == group]
         found = [(scale(row["at"][first]), closed_form_ms(document, row)) for row in of_group]
-        kept = sorted({(x, y) for x, y in found if y is not None})
+        kept = sorted({(x, y / ms) for x, y in found if y is not None})
         axes.plot(
             [x for x, _ in kept], [y for _, y in kept], color=BLACK, linestyle=":", linewidth=1.0, zorder=5
         )

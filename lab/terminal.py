@@ -126,11 +126,11 @@ def _points_table(document: Mapping[str, Any]) -> Table:
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in document["points"]:
         groups.setdefault(tuple(_short(value) for value in row["at"].values()), []).append(row)
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for key in document["points"][0]["at"]:
-        table.add_column(key.rpartition(".")[2])
+        table.add_column(key.rpartition(".")[2].replace("_", " "))
     for heading in (
-        "committed/s",
+        "committed /s",
         "client p50",
         "client p99",
         "longest silence",

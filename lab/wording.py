@@ -129,7 +129,9 @@ def duration(days: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """ "83 ms", "1.2 s": three figures are enough to read, the document has the rest."""
+    """ "83 ms", "1.2 s", "19 min": three figures are enough to read, the document has the rest."""
+    if value >= 90_000:
+        return duration(value / 86_400_000)
     return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
 
 

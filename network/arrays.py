@@ -142,7 +142,7 @@ class ArrayCluster(Timeline, ABC):
 
     @abstractmethod
     def _sent(self, length: int) -> None:
-        """A request of so many bytes left a client."""
+        """A client sent a request, of which so many bytes left its interface."""
 
     def _met(self, delay: int, draw: float) -> int:
         """How long a request takes to the primary, that would take *delay*; -1: it is lost, by that uniform *draw*."""
@@ -173,20 +173,28 @@ class ArrayCluster(Timeline, ABC):
             return
         client, length = sender - self.config.nodes, size(message)
         delay, draw = self._to_primary[client].next()
-        delay = self._met(delay, draw)
-        arrival = at + delay
-        bandwidth = self.settings.wire.bandwidth_bps
-        if bandwidth is not None:
-            depart = max(at, self._links_free[client]) + length * 8 * 1_000_000_000 // bandwidth
-            self._links_free[client] = depart
-            arrival = depart + delay
-        self._sent(length)
+        depart = self._departs(client, at, length)
+        delay = self._met(delay, draw) if depart >= 0 else -1
+        arrival = depart + delay
+        self._sent(length if depart >= 0 else 0)
         if delay < 0:
             return
         self.recorder.trace.event(
             CODES[Request], sender, 0, message.sequence, len(message.operation), self.primary, arrival
         )
         self._take(message, sender, at, length, arrival)
+
+    def _departs(self, client: int, at: int, length: int) -> int:
+        """When a request has left its client's interface; -1: it never does, too much waits there."""
+        wire = self.settings.wire
+        if wire.bandwidth_bps is None:
+            return at
+        depart = max(at, self._links_free[client])
+        if depart - at > wire.buffer_ns:
+            self.recorder.dropped["interface full"] += 1
+            return -1
+        self._links_free[client] = depart + length * 8 * 1_000_000_000 // wire.bandwidth_bps
+        return self._links_free[client]
 
     def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:
         """A client asks everybody."""

@@ -8,7 +8,7 @@ and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tradebft.chain.codec import CodecError
 from tradebft.chain.crypto import Keyring
@@ -34,6 +34,8 @@ from tradebft.network.topology import Topology
 from tradebft.network.trace import CODES, short
 from tradebft.network.virtual_time import Flight, Line, VirtualTime
 
+INTERFACE_BUFFER: Final = 32 * 2**20
+
 _UINT64 = (1 << 64) - 1
 _CODES = {kind: (kind.__name__, code) for kind, code in {**CODES, Garbage: len(CODES) + 1}.items()}
 
@@ -46,6 +48,12 @@ class Wire(NamedTuple):
     bandwidth_bps: int | None  # of each endpoint's interface; None: unlimited
     loss: float  # share of messages that vanish
     lossy: bool = False  # whether anything can be lost at all, by faults included
+    buffer: int = INTERFACE_BUFFER  # bytes that may wait at an interface of limited bandwidth
+
+    @property
+    def buffer_ns(self) -> int:
+        """How far behind such an interface may be: what it is to send while it is further behind, is lost."""
+        return self.buffer * 8 * 1_000_000_000 // self.bandwidth_bps if self.bandwidth_bps else 0
 
     def loss_with(self, extra: float) -> float:
         """The share that vanishes where faults make the share *extra* of what is left vanish."""
@@ -97,6 +105,7 @@ class SimulatedBus:
             None  # None: no fault copies or delays messages now
         )
         self.drift: Callable[[int], float] | None = None  # None: all timers run right
+        self._buffer_ns = wire.buffer_ns
         self._plain = wire.topology.direct and wire.bandwidth_bps is None and wire.loss == 0
         env.receivers = [self._nobody] * (4 * self.endpoints)
         self._work = [Line(k + self.endpoints) for k in range(n)]  # of each replica's processor
@@ -267,13 +276,14 @@ class SimulatedBus:
         row = None
         if together and sender < n:
             row = self._broadcasts_of(sender).next()
-        depart, copy_ns = at, 0
+        depart, copy_ns, full = at, 0, False
         if wire.bandwidth_bps is not None:
             # The interface sends copy after copy: the last receiver waits for all others.
             depart = max(at, self._interface_free[sender])
-            copy_ns = length * 8 * 1_000_000_000 // wire.bandwidth_bps
+            full = depart - at > self._buffer_ns
+            copy_ns = 0 if full else length * 8 * 1_000_000_000 // wire.bandwidth_bps
             self._interface_free[sender] = depart + copy_ns * len(receivers)
-        self.recorder.bytes_sent += length * len(receivers)
+        self.recorder.bytes_sent += 0 if full else length * len(receivers)
         arrivals = []
         for receiver in receivers:
             depart += copy_ns
@@ -285,6 +295,9 @@ class SimulatedBus:
                 )
             else:
                 delay, draw = self.pair(sender, receiver).next()
+            if full:
+                self.recorder.dropped["interface full"] += 1
+                continue
             if self.slowness is not None:
                 delay = self._slowed(sender, receiver, delay)
             loss = wire.loss

@@ -189,6 +189,8 @@ class Scenario(Section):
             found.append(f"{n} nodes tolerate no fault: f = 0 below 4 nodes")
         if words := too_many(self):
             found.append(words)
+        if self.network.bandwidth_bps is None and self.network.buffer != Network().buffer:
+            found.append("network.buffer bounds what waits for network.bandwidth, which is unlimited")
         return found
 
     def resolved(self) -> dict[str, Any]:

@@ -223,6 +223,11 @@ class Network(Section):
         alias="bandwidth",
         description="outgoing bandwidth of each node, shared by its copies; default: unlimited",
     )
+    buffer: Size = Field(
+        default=32 * 2**20,
+        description="with a bandwidth: how much may wait for it at a node; what the node is to send while more waits, "
+        "is lost. An assumption",
+    )
     loss: Share = Field(default=0.0, description="share of messages lost on every link, 0 to 1")
     topology: Topology = Field(
         default="mesh",

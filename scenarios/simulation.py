@@ -71,7 +71,7 @@ def wire(scenario: Scenario, clients: Sequence[str]) -> Wire:
     model = _links(scenario, network.links, cities)
     if network.client_links is not None:
         model = _ByRole(n, model, _links(scenario, network.client_links, cities))
-    return Wire(model, map_, network.bandwidth_bps, network.loss, lossy)
+    return Wire(model, map_, network.bandwidth_bps, network.loss, lossy, network.buffer)
 
 
 class _ByRole:

@@ -65,6 +65,7 @@ class CompiledCluster(ArrayCluster):
         }
         known |= {
             memory.BANDWIDTH: settings.wire.bandwidth_bps or 0,
+            memory.BUFFER_NS: settings.wire.buffer_ns,
             memory.INBOX: inbox_of(config),
             memory.LOSSY: int(settings.wire.lossy),
         }

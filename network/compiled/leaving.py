@@ -24,6 +24,7 @@ from tradebft.network.compiled.memory import (
     B_PROPOSED_NS,
     B_SIZE,
     BANDWIDTH,
+    BUFFER_NS,
     BYTES_SENT,
     CHECKPOINT,
     CHECKPOINT_SIZE,
@@ -33,6 +34,7 @@ from tradebft.network.compiled.memory import (
     CPU,
     DRY,
     EVENTS,
+    FULL,
     KEY_BITS,
     KILOBYTE_NS,
     LONGEST_NS,
@@ -142,19 +144,28 @@ def _meet(m: Numbers, r: int, to: int, delay: int, luck: int) -> int:
 
 
 @inner
+def _full(m: Numbers, at: int, r: int) -> bool:
+    """Whether so much waits at the interface of *r* that what it is to send at *at* is lost."""
+    return m[BANDWIDTH] > 0 and m[of_replica(m, R_INTERFACE_FREE, r)] - at > m[BUFFER_NS]
+
+
+@inner
 def _copies(m: Numbers, at: int, r: int, size: int, row: int, keys: int) -> int:
     """How many copies of a broadcast arrive, and their *keys*, where messages are meddled with. *row*: of its draws."""
     others = m[NODES] - 1
     drawn, luck = m[AT_WEATHER] + row * others, m[AT_BROADCAST_LUCK] + row * others
     copy = size * 8 * 1_000_000_000 // m[BANDWIDTH] if m[BANDWIDTH] else 0
     free = of_replica(m, R_INTERFACE_FREE, r)
-    depart = max(at, m[free]) if m[BANDWIDTH] else at
+    depart, full = max(at, m[free]) if m[BANDWIDTH] else at, _full(m, at, r)
     count = 0
     for i in range(others):
         to = m[drawn + i] & _MASK
         cut = m[of_link(m, AT_CUT, r, to)]
         if cut:
             m[MISHAPS + cut] += 1
+            continue
+        if full:
+            m[MISHAPS + FULL] += 1
             continue
         depart += copy
         m[BYTES_SENT] += size
@@ -173,6 +184,9 @@ def _all_copies(m: Numbers, at: int, r: int, size: int, row: int, keys: int) -> 
     """The same where all is calm."""
     others = m[NODES] - 1
     drawn = m[AT_WEATHER] + row * others
+    if _full(m, at, r):
+        m[MISHAPS + FULL] += others
+        return 0
     m[BYTES_SENT] += size * others
     if m[BANDWIDTH]:
         free = of_replica(m, R_INTERFACE_FREE, r)
@@ -220,7 +234,10 @@ def broadcast(m: Numbers, now: int, r: int, what: int, about: int, size: int) ->
 
 @inner
 def _depart(m: Numbers, at: int, r: int, size: int) -> int:
-    """When one copy has left the interface of *r*."""
+    """When one copy has left the interface of *r*; -1: it never does."""
+    if _full(m, at, r):
+        m[MISHAPS + FULL] += 1
+        return -1
     m[BYTES_SENT] += size
     if not m[BANDWIDTH]:
         return at
@@ -230,12 +247,11 @@ def _depart(m: Numbers, at: int, r: int, size: int) -> int:
 
 
 @inner
-def _next_delay(m: Numbers, r: int, to: int, pair: int) -> int:
-    """The loop has seen to it that there is one. -1: the message is lost."""
+def _next_delay(m: Numbers, pair: int) -> int:
+    """Where the next of what was drawn for a pair is. The loop has seen to it that there is one."""
     place = m[pair] * m[ALONE_ROW] + m[pair + 1]
-    delay = m[m[AT_ALONE] + place]
     m[pair + 1] += 1
-    return _meet(m, r, to, delay, m[AT_ALONE_LUCK] + place) if m[ROUGH] else delay
+    return place
 
 
 @inner
@@ -250,24 +266,35 @@ def alone(m: Numbers, now: int, r: int, to: int, what: int, about: int, size: in
         if cut:
             m[MISHAPS + cut] += 1
             return
-    departs = _depart(m, at, r, size)
-    delay = _next_delay(m, r, to, m[AT_PAIR] + 3 * (r * m[NODES] + to))
-    if delay < 0:
+    place = _next_delay(m, m[AT_PAIR] + 3 * (r * m[NODES] + to))
+    arrival = _arrival(m, at, r, to, size, m[m[AT_ALONE] + place], m[AT_ALONE_LUCK] + place)
+    if arrival < 0:
         return
-    arrival = departs + delay
     note(m, what, r, about if what <= COMMIT or what == CHECKPOINT else 0, about, to, arrival, at)
     lane.launch(m, arrival, lane.flight(m, what, r, to, about, at))
 
 
 @inner
-def _reply(m: Numbers, now: int, r: int, rid: int, seq: int, delay: int) -> None:
+def _arrival(m: Numbers, at: int, r: int, to: int, size: int, delay: int, luck: int) -> int:
+    """When one copy that is sent at *at* arrives; -1: it does not. *luck*: where its draw is."""
+    departs = _depart(m, at, r, size)
+    if departs < 0:
+        return -1
+    if m[ROUGH]:
+        delay = _meet(m, r, to, delay, luck)
+        if delay < 0:
+            return -1
+    return departs + delay
+
+
+@inner
+def _reply(m: Numbers, now: int, r: int, rid: int, seq: int, delay: int, luck: int) -> None:
     client, size = m[of_request(m, Q_CLIENT, rid)], m[of_request(m, Q_REPLY_SIZE, rid)] + length(r)
     at = _signed(m, now, r, size)
     m[MESSAGES + REPLY] += 1
-    departs = _depart(m, at, r, size)
-    if delay < 0:
+    arrival = _arrival(m, at, r, client, size, delay, luck)
+    if arrival < 0:
         return
-    arrival = departs + delay
     note(m, REPLY, r, seq, rid, client, arrival, at)
     lane.launch(m, arrival, lane.flight(m, REPLY, r, client, rid, at))
 
@@ -278,9 +305,8 @@ def answer(m: Numbers, now: int, rid: int, seq: int) -> None:
     r = m[PRIMARY]
     if m[of_replica(m, R_MUTE, r)]:
         return
-    client = m[of_request(m, Q_CLIENT, rid)]
-    delay = _next_delay(m, r, client, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + client))
-    _reply(m, now, r, rid, seq, delay)
+    place = _next_delay(m, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + m[of_request(m, Q_CLIENT, rid)]))
+    _reply(m, now, r, rid, seq, m[m[AT_ALONE] + place], m[AT_ALONE_LUCK] + place)
 
 
 @inner
@@ -293,10 +319,7 @@ def reply(m: Numbers, now: int, r: int, place: int, seq: int) -> None:
     if m[of_replica(m, R_MUTE, r)]:
         return
     drawn = place % m[REPLIES_KEPT] * m[NODES] + r
-    delay = m[m[AT_REPLY_NS] + drawn]
-    if m[ROUGH]:
-        delay = _meet(m, r, m[NODES], delay, m[AT_REPLY_LUCK] + drawn)
-    _reply(m, now, r, rid, seq, delay)
+    _reply(m, now, r, rid, seq, m[m[AT_REPLY_NS] + drawn], m[AT_REPLY_LUCK] + drawn)
 
 
 @inner

@@ -86,6 +86,7 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     EXECUTE_NS,
     CHECKS,
     BANDWIDTH,
+    BUFFER_NS,
     INBOX,
     PRE_PREPARE_SIZE,
     PREPARE_SIZE,
@@ -147,16 +148,16 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     AT_ALONE_LUCK,
     AT_REPLY_LUCK,
     NUMBERS,
-) = range(116)
+) = range(117)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
 IGNORED = MESSAGES + KINDS
 TIMER_DIGESTS = IGNORED + 12
-# Then what became of messages: how many met a crash, a partition, a one-way link, a slow one, chance.
+# Then what became of messages: how many met a crash, a partition, a one-way link, a slow one, chance, a full interface.
 MISHAPS = TIMER_DIGESTS + 3
-CRASHED, PARTED, ONE_WAY, SLOWED, LOST = range(5)
-HEADER = MISHAPS + 5
+CRASHED, PARTED, ONE_WAY, SLOWED, LOST, FULL = range(6)
+HEADER = MISHAPS + 6
 (
     OLD_VOTE,
     HIGH_VOTE,

@@ -20,6 +20,7 @@ _DROPPED: Final = {
     memory.PARTED: "partition",
     memory.ONE_WAY: "one-way",
     memory.LOST: "loss",
+    memory.FULL: "interface full",
 }
 _INJECTED: Final = {
     memory.PARTED: "partition",

@@ -207,6 +207,11 @@ def test_durations_have_the_unit_a_person_would_choose(days: float, text: str) -
     assert wording.duration(days) == text
 
 
+def test_waits_of_minutes_are_not_written_in_powers_of_ten() -> None:
+    texts = [wording.milliseconds(value) for value in (83.2, 1234.0, 89_900, 1_270_000, 9_000_000)]
+    assert texts == ["83.2 ms", "1.23 s", "89.9 s", "21 min", "2.5 h"]
+
+
 @pytest.mark.parametrize(
     ("per_second", "text"),
     [

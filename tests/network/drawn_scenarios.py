@@ -42,6 +42,8 @@ def settings_of(number: int) -> dict:
         network.get("bandwidth") == "2 Mbit/s"
     ):  # more than that it cannot carry, and would change views for hours
         workload["payload_bytes"] = min(workload["payload_bytes"], 1000)
+    if "bandwidth" in network:
+        network["buffer"] = random.Random(f"buffer {number}").choice(["32 MiB", "200 KiB", "20 KiB", "4 KiB"])
     if dice.random() < 0.2:
         network["client_links"] = {"model": "uniform", "low": "1 ms", "high": "30 ms"}
     consensus = {

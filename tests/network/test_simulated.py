@@ -6,18 +6,32 @@ import sys
 
 import pytest
 from tradebft.consensus.interface import Config
+from tradebft.consensus.messages import Request, size
 from tradebft.network.cluster import Cluster, Settings
 from tradebft.network.costs import CpuCosts
 from tradebft.network.faults import Fault
 from tradebft.network.links import Constant, Normal
-from tradebft.network.simulated import Wire
+from tradebft.network.simulated import INTERFACE_BUFFER, Wire
 from tradebft.network.topology import Graph, Mesh, Star
 
 MS, S = 10**6, 10**9
 
 
-def build(n=4, links=None, topology=None, bandwidth=None, loss=0.0, faults=(), costs=None, seed=1, **config):
-    wire = Wire(links or Constant(10 * MS), topology or Mesh(n), bandwidth, loss, lossy=loss > 0)
+def build(
+    n=4,
+    links=None,
+    topology=None,
+    bandwidth=None,
+    loss=0.0,
+    faults=(),
+    costs=None,
+    seed=1,
+    buffer=INTERFACE_BUFFER,
+    **config,
+):
+    wire = Wire(
+        links or Constant(10 * MS), topology or Mesh(n), bandwidth, loss, lossy=loss > 0, buffer=buffer
+    )
     settings = Settings(
         config=Config(n, **config),
         wire=wire,
@@ -79,6 +93,23 @@ def test_bandwidth_bounds_throughput_by_the_primarys_copies():
     seconds = (decisions[-1].quorum_ns - decisions[10].quorum_ns) / S
     bound = 10**8 / (8 * 3 * 100_000)
     assert 49 / seconds == pytest.approx(bound, rel=0.02)
+
+
+def test_what_an_interface_is_to_send_while_its_buffer_is_full_is_lost():
+    """Eight requests of L bytes at once, and room for 3 L: the first four find 0, L, 2 L and 3 L, the others 4 L."""
+    length = size(Request("bank", 1, bytes(1000), bytes(64)))
+    cluster = build(bandwidth=8 * 10**6, buffer=3 * length, window=8)
+    records = ask(cluster, count=8, size=1000, until=9 * MS)  # before anybody else speaks
+    assert cluster.recorder.dropped["interface full"] == 4
+    assert cluster.recorder.messages["Request"] == 8
+    cluster.env.run(until=120 * S)
+    assert all(record.replied_ns > 0 for record in records)  # the client asks again
+
+
+def test_whoever_has_nothing_to_send_takes_a_message_of_any_size():
+    cluster = build(bandwidth=10**8, buffer=1)
+    (record,) = ask(cluster, size=100_000)
+    assert record.replied_ns > 0
 
 
 def test_a_processor_does_one_thing_after_another():

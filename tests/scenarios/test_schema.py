@@ -192,6 +192,14 @@ loss = 0.1
         (warning,) = scenario.warnings
         assert "f = 0" in warning
 
+    def test_a_buffer_for_an_unlimited_bandwidth_is_remarked_on(self, write):
+        text = SMALL.replace("nodes = 4", 'nodes = 4\nbuffer = "1 MiB"')
+        (warning,) = load(write(text)).warnings
+        assert "network.buffer" in warning
+        limited = load(write(text.replace("nodes = 4", 'nodes = 4\nbandwidth = "10 Mbit/s"')))
+        assert limited.network.buffer == 2**20
+        assert limited.warnings == []
+
     def test_name_and_question_come_from_the_file(self, write):
         scenario = load(write(SMALL, "my-lab.toml"))
         assert (scenario.name, scenario.question) == ("my-lab", "Is it small? It is.")
@@ -221,7 +229,7 @@ class TestWhatIsRefused:
         line = self.check(refused, "nodes = 4", 'nodes = 4\nbandwith = "100 Mbit/s"')
         assert line == (
             "a.toml:5: network.bandwith: unknown key; expected one of nodes, members, links, client_links, bandwidth,"
-            " loss, topology, places, broker; did you mean 'bandwidth'?"
+            " buffer, loss, topology, places, broker; did you mean 'bandwidth'?"
         )
 
     @pytest.mark.parametrize(
