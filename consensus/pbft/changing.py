@@ -230,8 +230,7 @@ class Changing(State):
             effects.append(self.broadcast(self.fetch(proposal.seq, proposal.digest)))
         else:
             self.keep_body(slot, batch)
-            for request in batch.requests:
-                self.waiting.proposed(request)
+            self.note_proposed(batch)
         if self.me != self.primary:
             effects += self.prepare(slot)
         return [*effects, *self.advance(now, slot)]

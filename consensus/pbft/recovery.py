@@ -70,10 +70,12 @@ class Recovery(State):
         """Twice what a decision usually takes, doubled with every question that brought no progress.
 
         A configuration that names an interval gets it. Between views messages are large and slow to check, and asking
-        soon would only keep everybody busy with answers.
+        soon would only keep everybody busy with answers: the interval grows as the timeout of the views does.
         """
-        if self.config.status_interval_ns or self.changing:
+        if self.config.status_interval_ns:
             return self.config.status_ns
+        if self.changing:
+            return self.config.status_ns << min(self.asked_in_vain, max(0, self.backoff - 1))
         return min(self.config.status_ns, self.usual.patience(2, self.config.status_ns) << self.asked_in_vain)
 
     def took(self, now: int, seq: int) -> Effects:
@@ -178,7 +180,7 @@ class Recovery(State):
         if (status.executed < self.executed or status.stable < self.low) and self._is_helper(status):
             effects.append(self._history_after(peer, status.executed))
         if not self.changing and status.view <= self.view and epoch == self.committee.epoch:
-            effects += self._votes_above(peer, max(status.executed, status.stable))
+            effects += self._votes_above(now, peer, max(status.executed, status.stable))
         return effects
 
     def _history_after(self, peer: int, executed: int) -> Effect:
@@ -201,9 +203,10 @@ class Recovery(State):
         ) % committee.n
         return distance <= self.faults or committee.n <= 3
 
-    def _votes_above(self, peer: int, seq: int) -> list[Effect]:
+    def _votes_above(self, now: int, peer: int, seq: int) -> list[Effect]:
         """My own proposal, Prepare and Commit for every slot that *peer* has not executed and I have not closed."""
         effects: list[Effect] = []
+        repeats = self.me == self.primary and self._overdue(now, self.repeated_ns.get(peer, 0))
         for number in sorted(s for s in self.slots if s > seq)[:SLOTS_A_REPLY]:
             slot = self.slots[number]
             if slot.closed:
@@ -211,13 +214,20 @@ class Recovery(State):
             proposal = slot.pre_prepare
             # Whoever voted has the proposal, even after a restart.
             voted = peer in slot.prepares or peer in slot.commits
-            if self.me == self.primary and not voted and proposal is not None and proposal.batch is not None:
+            repeat = repeats and not voted and self._overdue(now, self.accepted_ns.get(number, 0))
+            if repeat and proposal is not None and proposal.batch is not None:
+                self.repeated_ns[peer] = now
                 effects.append(Send(peer, proposal))
             if self.me in slot.prepares:
                 effects.append(Send(peer, slot.prepares[self.me]))
             if self.me in slot.commits:
                 effects.append(Send(peer, slot.commits[self.me]))
         return effects
+
+    def _overdue(self, now: int, sent_ns: int) -> bool:
+        """Whether a proposal of *sent_ns* is missed for another reason than that it waits in a queue: what is large and
+        many would only wait there once more, and all others behind it."""
+        return now - sent_ns >= self.usual.queueing
 
     def fetch(self, seq: int, digest: bytes) -> Fetch:
         """Ask for the batch of *digest*."""
@@ -290,8 +300,7 @@ class Recovery(State):
             if slot.digest == digest and slot.batch is None:
                 slot.batch = batch
                 self.keep_body(slot, batch)
-                for request in batch.requests:
-                    self.waiting.proposed(request)
+                self.note_proposed(batch)
                 effects += self.advance(now, slot)
         return effects
 
@@ -378,5 +387,7 @@ class Recovery(State):
         slot.accept(proposal, proposal.batch)
         if self.me == self.primary:
             self.next_seq = max(self.next_seq, proposal.seq + 1)
+            if proposal.batch is not None:
+                self.note_proposed(proposal.batch)
         else:
             self.prepare(slot)

@@ -191,8 +191,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         slot.accept(proposal, batch)
         self.keep_body(slot, batch)
         self.accepted_ns[proposal.seq] = now
-        for request in batch.requests:
-            self.waiting.proposed(request)
+        self.note_proposed(batch)
         return [Persist(proposal), *self.prepare(slot), *self.watch(), *self.advance(now, slot)]
 
     def _fault_of_batch(self, now: int, batch: Batch, claimed: bytes) -> str | None:

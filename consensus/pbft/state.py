@@ -89,6 +89,7 @@ class State:
         self.asked_in_vain = 0  # how many since the last progress
         self.accepted_ns: dict[int, int] = {}  # when each proposal that is not decided was accepted
         self.usual = RoundTrip()  # from acceptance to decision
+        self.repeated_ns: dict[int, int] = {}  # when each peer was last sent a proposal once more
         self.left_behind = False  # somebody is in a later view or beyond my window: ask once
         self.table_rows: dict[int, ExecutedRows] = {}  # the table itself, where a snapshot is taken
         self.manifests: dict[int, Manifest] = {}  # snapshots on the disk
@@ -158,6 +159,15 @@ class State:
         """Remember *batch* for *slot*'s sequence, whatever view comes next."""
         certified = slot.prepared.pre_prepare.digest if slot.prepared is not None else None
         self.bodies.keep(slot.seq, batch, certified)
+
+    def note_proposed(self, batch: Batch) -> None:
+        """The requests of an accepted proposal count as proposed. A primary remembers them, also where it has them from
+        an earlier view or from its disk: else it would propose them once more when their client asks again, and backups
+        that have executed them by then would refuse the batch."""
+        for request in batch.requests:
+            if self.me == self.primary and not self.clients.executed(request.client, request.sequence):
+                self.waiting.add(request)
+            self.waiting.proposed(request)
 
     def batch_of(self, digest: bytes) -> Batch | None:
         """The batch of *digest*, if this replica holds it."""

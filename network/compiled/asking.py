@@ -24,6 +24,7 @@ from tradebft.network.compiled.memory import (
     R_LEFT_BEHIND,
     R_LOW,
     R_NONCE,
+    R_SHORTEST,
     R_SMOOTHED,
     R_TOP,
     S_ACCEPTED,
@@ -133,6 +134,8 @@ def took(m: Numbers, now: int, r: int, slot: int) -> None:
     if accepted < 0:
         return
     usual, deviation, sample = of_replica(m, R_SMOOTHED, r), of_replica(m, R_DEVIATION, r), now - accepted
+    shortest = of_replica(m, R_SHORTEST, r)
+    m[shortest] = max(1, min(sample, m[shortest]) if m[usual] else sample)
     if not m[usual]:
         m[usual], m[deviation] = max(1, sample), sample // 2
         if m[of_replica(m, R_ASKING, r)] and not m[STATUS_FIXED]:

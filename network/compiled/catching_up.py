@@ -30,8 +30,11 @@ from tradebft.network.compiled.memory import (
     R_EXECUTED,
     R_LEFT_BEHIND,
     R_LOW,
+    R_SHORTEST,
+    R_SMOOTHED,
     R_TOP,
     S_ACCEPTED,
+    S_ACCEPTED_NS,
     S_CLOSED,
     S_COMMITS,
     S_COMMITS_OF,
@@ -50,6 +53,12 @@ from tradebft.network.compiled.memory import (
 )
 from tradebft.network.compiled.places import among, length, of_batch, of_replica, of_slot
 from tradebft.network.compiled.rules import execute_in_order, hand_out, progressed, propose, reach, stabilise
+
+
+@inner
+def _heard(m: Numbers, r: int, peer: int) -> int:
+    """What *r* knows of the Statuses of *peer*."""
+    return m[AT_HEARD] + 4 * (r * m[NODES] + peer)
 
 
 @inner
@@ -109,9 +118,16 @@ def _voted(m: Numbers, r: int, slot: int, peer: int) -> bool:
 
 
 @inner
+def _overdue(m: Numbers, now: int, r: int, sent: int) -> bool:
+    """`Recovery._overdue`."""
+    return now - max(0, sent) >= max(0, m[of_replica(m, R_SMOOTHED, r)] - m[of_replica(m, R_SHORTEST, r)])
+
+
+@inner
 def _votes_above(m: Numbers, now: int, r: int, peer: int, seq: int) -> None:
     """`Recovery._votes_above`."""
-    shown = 0
+    shown, repeated = 0, _heard(m, r, peer) + 3
+    repeats = r == m[PRIMARY] and _overdue(m, now, r, m[repeated])
     first = max(seq, m[of_replica(m, R_LOW, r)]) + 1
     for number in range(first, m[of_replica(m, R_TOP, r)] + 1):
         slot = number & m[SLOT_MASK]
@@ -125,7 +141,9 @@ def _votes_above(m: Numbers, now: int, r: int, peer: int, seq: int) -> None:
         shown += 1
         if m[of_slot(m, S_CLOSED, r, slot)]:
             continue
-        if r == m[PRIMARY] and accepted and not _voted(m, r, slot, peer):
+        sent = m[of_slot(m, S_ACCEPTED_NS, r, slot)]
+        if repeats and accepted and not _voted(m, r, slot, peer) and _overdue(m, now, r, sent):
+            m[repeated] = now
             alone(m, now, r, peer, PRE_PREPARE, number, proposal_size(m, number))
         if r != m[PRIMARY] and accepted:
             alone(m, now, r, peer, PREPARE, number, vote_size(m, PREPARE, r, number))
@@ -138,7 +156,7 @@ def on_status(m: Numbers, now: int, r: int, peer: int, number: int) -> None:
     """`Recovery.on_status`: send what *peer* misses."""
     at = m[AT_STATUS] + 3 * number
     stable, executed, nonce = m[at], m[at + 1], m[at + 2]
-    heard = m[AT_HEARD] + 3 * (r * m[NODES] + peer)
+    heard = _heard(m, r, peer)
     if nonce <= m[heard]:
         m[IGNORED + SECOND_STATUS] += 1
         return

@@ -18,8 +18,7 @@ Numbers = NDArray[np.int64]  # a buffer, to compiled functions where it begins (
 # Kinds of message and event, as they enter the trace digest; PROCESS: the receiver's processor is done with it.
 REQUEST, PRE_PREPARE, PREPARE, COMMIT, REPLY, CHECKPOINT, STATUS, FETCH_REPLY = 1, 2, 3, 4, 5, 6, 9, 11
 KINDS: Final = 12
-COMMITTED, EXECUTED, TIMER = 64, 65, 66
-PROCESS = 128
+COMMITTED, EXECUTED, TIMER, PROCESS = 64, 65, 66, 128
 WITHDRAWN = 256  # it reached a member that was down
 
 # Timers of a replica.
@@ -240,6 +239,7 @@ STATUS_BURST: Final = 32
     R_PROOF_BEFORE,
     R_SMOOTHED,
     R_DEVIATION,
+    R_SHORTEST,
     R_WATCHED,  # the sequence that the view-change timer waits for; 0: none
     R_LEFT_BEHIND,
     R_HEARD_OF,
@@ -250,7 +250,7 @@ STATUS_BURST: Final = 32
     R_DOWN,
     R_MUTE,  # it says nothing to anybody
     REPLICA,
-) = range(25)
+) = range(26)
 
 # Of a slot.
 S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, S_CLOSED = range(7)
@@ -319,7 +319,7 @@ class Memory:
     log       (N, 5) of broadcasts, until they are mixed into the trace digest: kind, sender, seq, start, arrivals
     log_keys  (N, n - 1) when each arrives
     event     (M, 7) of all else: kind, sender, seq, about, receiver, time, sent
-    heard     (n, n, 3) of each peer's Statuses: the last nonce, what was used of its quota, since when
+    heard     (n, n, 4) of each peer's Statuses: the last nonce, used of its quota, since when, last sent a proposal
     status    (S, 3) of each Status: low, executed, nonce
     answer    (A, 3) of each FetchReply: first and last block, checkpoint
     pair      (n * n and endpoints, 3) a row of alone, the next delay in it, how many there are: from each replica to
@@ -402,7 +402,7 @@ class Memory:
             "log": (kept, 5),
             "log_keys": (kept, others),
             "event": (events, 7),
-            "heard": (n if n <= ASKERS else 1, n, 3),
+            "heard": (n if n <= ASKERS else 1, n, 4),
             "status": (64, 3),
             "answer": (64, 3),
             "pair": (pairs + endpoints, 3),

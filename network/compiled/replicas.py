@@ -234,14 +234,18 @@ class Replicas:
         asked = row[memory.R_ASKED_EXECUTED], row[memory.R_ASKED_LOW], 0, row[memory.R_ASKED_KNOWN]
         replica.asked_at = (replica.view, False, *asked)
         replica.asked_ns, replica.asked_in_vain = row[memory.R_ASKED_NS], row[memory.R_ASKED_IN_VAIN]
-        replica.usual = RoundTrip(row[memory.R_SMOOTHED], row[memory.R_DEVIATION])
+        replica.usual = RoundTrip(
+            *(row[k] for k in (memory.R_SMOOTHED, memory.R_DEVIATION, memory.R_SHORTEST))
+        )
         replica.left_behind, replica.heard_of = bool(row[memory.R_LEFT_BEHIND]), row[memory.R_HEARD_OF]
         replica.nonce = row[memory.R_NONCE]
-        for peer, (nonce, used, since) in enumerate(self._m.heard[replica.me].tolist()):
+        for peer, (nonce, used, since, repeated) in enumerate(self._m.heard[replica.me].tolist()):
             if nonce:
                 replica.nonces[peer] = nonce
             if used:
                 replica.status_quota.resume(peer, used, since)
+            if repeated:
+                replica.repeated_ns[peer] = repeated
         proven = [seq for seq in (row[memory.R_PROOF_BEFORE], row[memory.R_PROOF]) if seq]
         replica.proofs = {seq: replica.proofs.get(seq) or self._messages.stable(seq) for seq in proven}
         taken = [seq for seq in self._book.snapshots if replica.low < seq <= row[memory.R_ANSWERED]]

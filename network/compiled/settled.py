@@ -118,8 +118,12 @@ class Settled:
         if proposed is None:
             return
         _need(proposed.view == self.view and slot.batch is not None, "a batch that is missing")
+        assert slot.batch is not None
         if slot.closed:
             return
+        if one.me == self.primary and slot.seq > one.executed:
+            known = all(request.key in one.waiting for request in slot.batch.requests)
+            _need(known, "a proposal that its primary does not remember")
         votes: list[Prepare | Commit] = [*slot.prepares.values(), *slot.commits.values()]
         _need(all(vote.digest == proposed.digest for vote in votes), "votes for something else")
         _need((one.me in slot.prepares) == (one.me != self.primary), "a Prepare that is missing")

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mistakes import STATUS, backup, prepare_and_commit
+from mistakes import STATUS, VIEW, backup, prepare_and_commit
 from replicas import Network, sent
 from tradebft.consensus.messages import Commit, Prepare, PrePrepare, Status
 from tradebft.consensus.round_trip import LEAST_NS, RoundTrip
@@ -22,9 +22,9 @@ def test_a_first_sample_has_half_of_itself_as_deviation_and_then_both_are_smooth
     assert not usual.known
     assert usual.patience(2, T) == T
     usual.sample(80 * MS)
-    assert usual.standing == (80 * MS, 40 * MS)
+    assert usual.standing == (80 * MS, 40 * MS, 80 * MS)
     usual.sample(120 * MS)
-    assert usual.standing == (85 * MS, 40 * MS)
+    assert usual.standing == (85 * MS, 40 * MS, 80 * MS)
     assert usual.patience(2, T) == 2 * (85 + 4 * 40) * MS
 
 
@@ -33,9 +33,21 @@ def test_what_had_to_be_repeated_counts_only_if_it_was_sooner_than_usual():
     usual = RoundTrip()
     usual.sample(80 * MS)
     usual.sample(900 * MS, repeated=True)
-    assert usual.standing == (80 * MS, 40 * MS)
+    assert usual.standing == (80 * MS, 40 * MS, 80 * MS)
     usual.sample(40 * MS, repeated=True)
-    assert usual.standing == (75 * MS, 40 * MS)
+    assert usual.standing == (75 * MS, 40 * MS, 40 * MS)
+
+
+def test_what_is_beyond_the_shortest_there_was_is_spent_in_queues():
+    """As TCP Vegas tells a full queue from a long way."""
+    usual = RoundTrip()
+    assert usual.queueing == 0
+    usual.sample(80 * MS)
+    assert usual.queueing == 0
+    usual.sample(200 * MS)
+    assert usual.queueing == 95 * MS - 80 * MS
+    usual.sample(15 * MS, repeated=True)  # an upper bound of the way: it was no longer
+    assert usual.queueing == (95 - 10 - 15) * MS
 
 
 @given(st.lists(st.tuples(st.integers(0, 10 * T), st.booleans()), max_size=30), st.integers(LEAST_NS, 10 * T))
@@ -86,10 +98,10 @@ def test_a_slow_decision_is_not_usual_if_anybody_had_to_ask():
     net, me = backup(4), 2
     decided(net, me, 1, took=30 * MS)
     decided(net, me, 2, took=900 * MS, asked=True)
-    assert net.replicas[me].usual.standing == (30 * MS, 15 * MS)
+    assert net.replicas[me].usual.standing == (30 * MS, 15 * MS, 30 * MS)
     net.now += 1
     decided(net, me, 3, took=90 * MS)
-    assert net.replicas[me].usual.standing > (30 * MS, 15 * MS)
+    assert net.replicas[me].usual.standing > (30 * MS, 15 * MS, 30 * MS)
 
 
 def test_a_batch_that_waits_for_the_one_before_is_decided_all_the_same():
@@ -99,7 +111,7 @@ def test_a_batch_that_waits_for_the_one_before_is_decided_all_the_same():
     net.step(me, net.pre_prepare(net.batch(2), 2))
     decided(net, me, 3, took=30 * MS)
     assert net.replicas[me].executed == 1
-    assert net.replicas[me].usual.standing == (30 * MS, 15 * MS * 3 // 4)
+    assert net.replicas[me].usual.standing == (30 * MS, 15 * MS * 3 // 4, 30 * MS)
     net.now += 400 * MS
     prepare_and_commit(net, me, net.batch(2), 2)
     assert net.replicas[me].executed == 3
@@ -135,6 +147,62 @@ def test_whoever_voted_for_a_proposal_is_not_sent_it_again():
     net.step(0, net.commit(2, proposal.digest))
     told = {i: sent(PrePrepare, net.step(0, status(net, i))) for i in (1, 2, 3)}
     assert told == {1: [], 2: [], 3: [proposal]}
+
+
+def busy_primary(took):
+    """A primary, and what its last proposal was, after batches that took so long each."""
+    net = Network(4, running=[0])
+    for seq, ns in enumerate(took, start=1):
+        (proposal,) = sent(PrePrepare, net.step(0, net.request(seq)))
+        net.now += ns
+        for other in (1, 2, 3):
+            net.step(0, net.prepare(other, proposal.digest, seq))
+            net.step(0, net.commit(other, proposal.digest, seq))
+    return net, sent(PrePrepare, net.step(0, net.request(len(took) + 1)))
+
+
+def test_a_proposal_that_waits_in_a_queue_is_not_put_there_once_more():
+    """Large copies would wait behind the first, and everything else behind them. Once it is overdue it was lost."""
+    net, (proposal,) = busy_primary([30 * MS, *[2000 * MS] * 20])
+    queueing, executed = net.replicas[0].usual.queueing, 21
+    assert 1500 * MS < queueing < 1970 * MS
+    asks = iter(range(1, 99))
+
+    def repeated(peer):
+        return sent(PrePrepare, net.step(0, status(net, peer, executed, next(asks))))
+
+    net.now += queueing - 1
+    assert repeated(3) == []
+    net.now += 1
+    assert repeated(3) == [proposal]
+    net.now += queueing - 1
+    assert repeated(3) == []
+    assert repeated(2) == [proposal]  # who was not sent it twice
+    net.now += 1
+    assert repeated(3) == [proposal]
+
+
+def test_where_nothing_queues_whoever_asks_is_sent_the_proposal_at_once():
+    net, (proposal,) = busy_primary([30 * MS] * 5)
+    assert sent(PrePrepare, net.step(0, status(net, 3, executed=5))) == [proposal]
+
+
+def test_between_views_questions_are_asked_as_seldom_as_the_timeouts_are_long():
+    """ViewChanges are large: where views fail one after the other, repeating them would fill the links."""
+    net, me = backup(7, me=6), 6
+    intervals = []
+    net.step(me, net.request(1))
+    for view in (1, 2, 3):
+        net.fire(me, VIEW)
+        for other in range(4):
+            net.step(me, net.view_change(other, view))
+        gaps = []
+        for _ in range(5):
+            gaps.append((net.timers[me][STATUS] - net.now) // LONGEST)
+            net.fire(me, STATUS)
+        intervals.append(gaps)
+    # The first timer of a view was set before it, and what it finds is progress.
+    assert intervals == [[1, 1, 1, 1, 1], [1, 1, 2, 2, 2], [2, 1, 2, 4, 4]]
 
 
 def test_of_what_is_decided_nobody_is_sent_single_votes_or_proposals():

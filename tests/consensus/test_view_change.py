@@ -160,6 +160,37 @@ def test_a_request_in_a_batch_that_is_carried_over_is_not_proposed_again():
     assert net.executed(2) == [("bank", 1)]
 
 
+def test_a_carried_request_of_which_the_new_primary_hears_only_then_is_not_proposed_again():
+    """Backups would have executed it by then, and refuse the batch: another change of view, of an honest primary."""
+    net = Network()
+    net.step(0, net.request(1))
+    settle(net, only=[PrePrepare, Prepare])
+    everybody_suspects(net)
+    settle(net, only=[ViewChange])
+    primary = net.replicas[1]
+    assert primary.is_primary
+    assert sent(PrePrepare, net.step(1, net.request(1))) == []  # its client asks everybody
+    net.step(2, next(record for record in net.disks[1] if isinstance(record, NewView)))
+    for i in (0, 3):
+        net.catch_up(i, rounds=2)
+    settle(net)
+    assert net.executed(1) == [("bank", 1)]
+    assert len(primary.waiting) == 0
+
+
+def test_a_primary_that_restarts_proposes_nothing_once_more():
+    net = Network()
+    net.step(0, net.request(1))
+    net.bag.clear()
+    net.restart(0)
+    assert sent(PrePrepare, net.step(0, net.request(1))) == []
+    for i in (1, 2, 3):
+        net.step(i, net.request(1))
+        net.catch_up(i, rounds=2)
+    assert net.executed(0) == [("bank", 1)]
+    assert len(net.replicas[0].waiting) == 0
+
+
 def test_an_abandoned_proposal_leaves_its_requests_to_be_proposed_again():
     """s1 reached nobody; its requests wait at the new primary, and the old digest is worth nothing."""
     net = Network()
