@@ -42,3 +42,23 @@ def test_one_message_in_twenty_is_repaired_and_nobody_suspects_the_primary():
     assert consensus["decision_ms"]["p50"] < 40
     assert consensus["decision_ms"]["p99"] < 200
     assert consensus["client_ms"]["p50"] < 70
+
+
+def test_ten_times_what_a_primarys_link_carries_is_worked_off_as_fast_as_it_carries():
+    """Each request leaves the primary six times: what it asks of the link is a lower bound of the time. Whoever repeats
+    what still waits for the link takes it from everything else, until the primary is suspected."""
+    count, size, bandwidth = 2000, 2000, 10e6
+    overload = {
+        "network.bandwidth": "10 Mbit/s",
+        "network.links": {"model": "normal", "mean": "25 ms", "std": "3 ms"},
+        "consensus.batch_size": 20,
+        "consensus.batch_timeout": "10 ms",
+        "workload": {
+            "kind": "synthetic", "transactions": count, "arrival": "open", "rate": 1000, "clients": 50,
+            "payload_bytes": size,
+        },
+    }  # fmt: skip
+    document = run("stress", set=overload).document
+    assert document["consensus"]["view_changes"] == 0
+    bound = count * size * 6 * 8 / bandwidth
+    assert bound < document["virtual_seconds"] < 1.2 * bound
