@@ -12,23 +12,17 @@ LEAST_NS: Final = 10_000_000
 
 
 class RoundTrip:
-    """A smoothed duration, its deviation, and the shortest there was, in ns."""
+    """A smoothed duration and its deviation, in ns."""
 
-    __slots__ = ("_deviation", "_shortest", "_smoothed")
+    __slots__ = ("_deviation", "_smoothed")
 
-    def __init__(self, smoothed_ns: int = 0, deviation_ns: int = 0, shortest_ns: int = 0) -> None:
-        self._smoothed, self._deviation, self._shortest = smoothed_ns, deviation_ns, shortest_ns
-
-    @property
-    def standing(self) -> tuple[int, int, int]:
-        """The smoothed duration, its deviation and the shortest there was, ns."""
-        return self._smoothed, self._deviation, self._shortest
+    def __init__(self, smoothed_ns: int = 0, deviation_ns: int = 0) -> None:
+        self._smoothed, self._deviation = smoothed_ns, deviation_ns
 
     @property
-    def queueing(self) -> int:
-        """By how much the usual is longer than the shortest there was: the time in queues, one's own or others', as TCP
-        Vegas reckons it (Brakmo and Peterson, IEEE JSAC 1995). 0 until anything is known."""
-        return max(0, self._smoothed - self._shortest)
+    def standing(self) -> tuple[int, int]:
+        """The smoothed duration and its deviation, ns."""
+        return self._smoothed, self._deviation
 
     @property
     def known(self) -> bool:
@@ -41,7 +35,6 @@ class RoundTrip:
         Where something was *repeated* meanwhile nobody knows what it would have taken without (Karn and Partridge,
         SIGCOMM 1987), but that it would not have been longer: that counts if it is sooner than usual, or the first.
         """
-        self._shortest = max(1, min(took_ns, self._shortest) if self.known else took_ns)
         if repeated and self.known and took_ns >= self._smoothed:
             return
         if not self.known:

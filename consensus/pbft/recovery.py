@@ -85,6 +85,9 @@ class Recovery(State):
             return NOTHING
         known = self.usual.known
         self.usual.sample(now - accepted, self.asked_ns >= accepted)
+        if self.is_primary:
+            took = max(1, now - accepted)
+            self.soonest_ns = min(took, self.soonest_ns or took)
         if known or not self.asking or self.config.status_interval_ns:
             return NOTHING
         self.asking = False  # the timer was set before anybody knew for how long
@@ -225,9 +228,13 @@ class Recovery(State):
         return effects
 
     def _overdue(self, now: int, sent_ns: int) -> bool:
-        """Whether a proposal of *sent_ns* is missed for another reason than that it waits in a queue: what is large and
-        many would only wait there once more, and all others behind it."""
-        return now - sent_ns >= self.usual.queueing
+        """Whether a proposal of *sent_ns* is missed for another reason than that it waits in a queue, my interface's or
+        another: a copy would wait there as well, and all else behind both.
+
+        The time in queues is what decisions usually take beyond the soonest on a proposal of mine, as TCP Vegas tells a
+        full queue from a long way (Brakmo and Peterson, IEEE JSAC 1995)."""
+        usual, _ = self.usual.standing
+        return not self.soonest_ns or now - sent_ns >= usual - self.soonest_ns
 
     def fetch(self, seq: int, digest: bytes) -> Fetch:
         """Ask for the batch of *digest*."""

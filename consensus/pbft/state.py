@@ -89,7 +89,8 @@ class State:
         self.asked_in_vain = 0  # how many since the last progress
         self.accepted_ns: dict[int, int] = {}  # when each proposal that is not decided was accepted
         self.usual = RoundTrip()  # from acceptance to decision
-        self.repeated_ns: dict[int, int] = {}  # when each peer was last sent a proposal once more
+        self.soonest_ns = 0  # the least that one of my own proposals took; 0: none did
+        self.repeated_ns: dict[int, int] = {}  # when each peer was last sent one of them once more
         self.left_behind = False  # somebody is in a later view or beyond my window: ask once
         self.table_rows: dict[int, ExecutedRows] = {}  # the table itself, where a snapshot is taken
         self.manifests: dict[int, Manifest] = {}  # snapshots on the disk

@@ -10,6 +10,7 @@ from tradebft.network.compiled.memory import (
     AT_STATUS,
     CROWD_ASKED,
     FAULTS,
+    LONGEST_NS,
     NODES,
     PRIMARY,
     R_ASKED_EXECUTED,
@@ -24,8 +25,8 @@ from tradebft.network.compiled.memory import (
     R_LEFT_BEHIND,
     R_LOW,
     R_NONCE,
-    R_SHORTEST,
     R_SMOOTHED,
+    R_SOONEST,
     R_TOP,
     S_ACCEPTED,
     S_ACCEPTED_NS,
@@ -134,8 +135,9 @@ def took(m: Numbers, now: int, r: int, slot: int) -> None:
     if accepted < 0:
         return
     usual, deviation, sample = of_replica(m, R_SMOOTHED, r), of_replica(m, R_DEVIATION, r), now - accepted
-    shortest = of_replica(m, R_SHORTEST, r)
-    m[shortest] = max(1, min(sample, m[shortest]) if m[usual] else sample)
+    if r == m[PRIMARY]:
+        soonest = of_replica(m, R_SOONEST, r)
+        m[soonest] = min(max(1, sample), m[soonest] if m[soonest] else LONGEST_NS)
     if not m[usual]:
         m[usual], m[deviation] = max(1, sample), sample // 2
         if m[of_replica(m, R_ASKING, r)] and not m[STATUS_FIXED]:

@@ -30,8 +30,8 @@ from tradebft.network.compiled.memory import (
     R_EXECUTED,
     R_LEFT_BEHIND,
     R_LOW,
-    R_SHORTEST,
     R_SMOOTHED,
+    R_SOONEST,
     R_TOP,
     S_ACCEPTED,
     S_ACCEPTED_NS,
@@ -120,7 +120,8 @@ def _voted(m: Numbers, r: int, slot: int, peer: int) -> bool:
 @inner
 def _overdue(m: Numbers, now: int, r: int, sent: int) -> bool:
     """`Recovery._overdue`."""
-    return now - max(0, sent) >= max(0, m[of_replica(m, R_SMOOTHED, r)] - m[of_replica(m, R_SHORTEST, r)])
+    soonest = m[of_replica(m, R_SOONEST, r)]
+    return soonest == 0 or now - max(0, sent) >= m[of_replica(m, R_SMOOTHED, r)] - soonest
 
 
 @inner

@@ -239,7 +239,7 @@ STATUS_BURST: Final = 32
     R_PROOF_BEFORE,
     R_SMOOTHED,
     R_DEVIATION,
-    R_SHORTEST,
+    R_SOONEST,
     R_WATCHED,  # the sequence that the view-change timer waits for; 0: none
     R_LEFT_BEHIND,
     R_HEARD_OF,

@@ -234,9 +234,8 @@ class Replicas:
         asked = row[memory.R_ASKED_EXECUTED], row[memory.R_ASKED_LOW], 0, row[memory.R_ASKED_KNOWN]
         replica.asked_at = (replica.view, False, *asked)
         replica.asked_ns, replica.asked_in_vain = row[memory.R_ASKED_NS], row[memory.R_ASKED_IN_VAIN]
-        replica.usual = RoundTrip(
-            *(row[k] for k in (memory.R_SMOOTHED, memory.R_DEVIATION, memory.R_SHORTEST))
-        )
+        replica.usual = RoundTrip(row[memory.R_SMOOTHED], row[memory.R_DEVIATION])
+        replica.soonest_ns = row[memory.R_SOONEST]
         replica.left_behind, replica.heard_of = bool(row[memory.R_LEFT_BEHIND]), row[memory.R_HEARD_OF]
         replica.nonce = row[memory.R_NONCE]
         for peer, (nonce, used, since, repeated) in enumerate(self._m.heard[replica.me].tolist()):

@@ -303,7 +303,8 @@ class Returning:
         row[memory.R_NONCE] = one.nonce
         proofs = sorted(one.proofs)[-2:]
         row[memory.R_PROOF], row[memory.R_PROOF_BEFORE] = [*reversed(proofs), 0, 0][:2]
-        row[[memory.R_SMOOTHED, memory.R_DEVIATION, memory.R_SHORTEST]] = one.usual.standing
+        row[memory.R_SMOOTHED], row[memory.R_DEVIATION] = one.usual.standing
+        row[memory.R_SOONEST] = one.soonest_ns
         row[memory.R_LEFT_BEHIND], row[memory.R_HEARD_OF] = one.left_behind, one.heard_of
         for peer, (used, since) in one.status_quota.standing.items():
             self._m.heard[one.me, peer, 1:3] = used, since
