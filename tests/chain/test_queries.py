@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Town
+from town import Town
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.chain.rules.payloads import AuditRead
 from tradebft.consensus.messages import Batch, Decided, Request
