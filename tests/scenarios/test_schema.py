@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tradebft.network.simulated import INTERFACE_BUFFER
 from tradebft.scenarios import units
 from tradebft.scenarios.schema import (
     ConstantLinks,
@@ -199,6 +200,7 @@ loss = 0.1
         limited = load(write(text.replace("nodes = 4", 'nodes = 4\nbandwidth = "10 Mbit/s"')))
         assert limited.network.buffer == 2**20
         assert limited.warnings == []
+        assert load(write(SMALL)).network.buffer == INTERFACE_BUFFER
 
     def test_name_and_question_come_from_the_file(self, write):
         scenario = load(write(SMALL, "my-lab.toml"))
