@@ -116,6 +116,7 @@ class ArrayCluster(Timeline, ABC):
             Alone(self._chance, wire.links, n + k, 0, wire.lossy) for k in range(len(self.clients))
         ]
         self._links_free = [0] * len(self.clients)  # of each client's interface
+        self._buffer_ns = wire.buffer_ns
 
     # --- what an engine does ---
 
@@ -190,10 +191,10 @@ class ArrayCluster(Timeline, ABC):
         if wire.bandwidth_bps is None:
             return at
         depart = max(at, self._links_free[client])
-        if depart - at > wire.buffer_ns:
+        if depart - at > self._buffer_ns:
             self.recorder.dropped["interface full"] += 1
             return -1
-        self._links_free[client] = depart + length * 8 * 1_000_000_000 // wire.bandwidth_bps
+        self._links_free[client] = depart + wire.sending_ns(length)
         return self._links_free[client]
 
     def broadcast(self, at: int, sender: int, message: Message, to: Any = None) -> None:

@@ -50,10 +50,14 @@ class Wire(NamedTuple):
     lossy: bool = False  # whether anything can be lost at all, by faults included
     buffer: int = INTERFACE_BUFFER  # bytes that may wait at an interface of limited bandwidth
 
+    def sending_ns(self, length: int) -> int:
+        """How long an interface is busy with so many bytes."""
+        return length * 8 * 1_000_000_000 // self.bandwidth_bps if self.bandwidth_bps else 0
+
     @property
     def buffer_ns(self) -> int:
-        """How far behind such an interface may be: what it is to send while it is further behind, is lost."""
-        return self.buffer * 8 * 1_000_000_000 // self.bandwidth_bps if self.bandwidth_bps else 0
+        """How far behind an interface may be: what it is to send while it is further behind, is lost."""
+        return self.sending_ns(self.buffer)
 
     def loss_with(self, extra: float) -> float:
         """The share that vanishes where faults make the share *extra* of what is left vanish."""
@@ -281,7 +285,7 @@ class SimulatedBus:
             # The interface sends copy after copy: the last receiver waits for all others.
             depart = max(at, self._interface_free[sender])
             full = depart - at > self._buffer_ns
-            copy_ns = 0 if full else length * 8 * 1_000_000_000 // wire.bandwidth_bps
+            copy_ns = 0 if full else wire.sending_ns(length)
             self._interface_free[sender] = depart + copy_ns * len(receivers)
         self.recorder.bytes_sent += 0 if full else length * len(receivers)
         arrivals = []

@@ -8,7 +8,7 @@ import itertools
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -82,21 +82,24 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
     except ValidationError as error:
         raise ScenarioError(explain(error, source)) from None
     _import_own_classes(scenario, source, Path(name_or_path).parent)
-    _check_points(scenario, source)
+    if scenario.vary:
+        tried = {key: values[:COMBINATIONS_CHECKED] for key, values in scenario.vary.items()}
+        check_points(scenario, tried, lambda key: _at_vary(key, source))
     return scenario
 
 
-def _check_points(scenario: Scenario, source: Source) -> None:
-    """Whether the points of a scenario that varies can run: each value, so that the line names the one that is wrong,
-    and then the first combinations of two."""
-    for key, values in scenario.vary.items():
-        for value in itertools.islice(values, COMBINATIONS_CHECKED):
-            with_changes(scenario, {key: value}, _at_vary(key, source))
-    keys = list(scenario.vary)
-    for values in itertools.islice(itertools.product(*scenario.vary.values()), COMBINATIONS_CHECKED):
-        with_changes(
-            scenario, dict(zip(keys, values, strict=True)), _at_vary(keys[0], source) if keys else ""
-        )
+def check_points(
+    scenario: Scenario, grid: Mapping[str, Sequence[object]], where: Callable[[str], str]
+) -> None:
+    """Whether *scenario* can run with these values at dotted keys: with each alone, so that the line names the one that
+    is wrong, and with the first combinations. ScenarioError if not; *where* says what comes before a key."""
+    for key, values in grid.items():
+        for value in values:
+            with_changes(scenario, {key: value}, where(key))
+    if len(grid) != 1:  # else that was all
+        first = where(next(iter(grid), ""))
+        for combined in itertools.islice(itertools.product(*grid.values()), COMBINATIONS_CHECKED):
+            with_changes(scenario, dict(zip(grid, combined, strict=True)), first)
 
 
 def _at_vary(key: str, source: Source) -> str:

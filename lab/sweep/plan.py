@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from tradebft.lab.metrics import tradebft_version
 from tradebft.scenarios.errors import ScenarioError
-from tradebft.scenarios.loading import COMBINATIONS_CHECKED, with_changes
+from tradebft.scenarios.loading import check_points
 from tradebft.scenarios.schema import Scenario
 
 FORMAT: Final = "tradebft-sweep-1"
@@ -92,11 +92,7 @@ def planned(scenario: Scenario, grid: Sequence[tuple[str, list[str]]], seeds: in
     plan = Plan(scenario.single(), named, scenario.seed, seeds, tradebft_version())
     if plan.size > RUNS_MAX:
         raise ScenarioError(f"{plan.size:,} runs; a sweep has at most {RUNS_MAX:,}")
-    for key, values in grid:  # one by one, so that the line names the value that is wrong
-        for value in values:
-            with_changes(scenario, {key: value}, "--grid ")
-    for at in itertools.islice(plan.places(), COMBINATIONS_CHECKED):
-        with_changes(scenario, at, "--grid ")
+    check_points(scenario, dict(named), lambda key: "--grid ")
     return plan
 
 

@@ -247,7 +247,7 @@ def _depart(m: Numbers, at: int, r: int, size: int) -> int:
 
 
 @inner
-def _next_delay(m: Numbers, pair: int) -> int:
+def _next_drawn(m: Numbers, pair: int) -> int:
     """Where the next of what was drawn for a pair is. The loop has seen to it that there is one."""
     place = m[pair] * m[ALONE_ROW] + m[pair + 1]
     m[pair + 1] += 1
@@ -266,7 +266,7 @@ def alone(m: Numbers, now: int, r: int, to: int, what: int, about: int, size: in
         if cut:
             m[MISHAPS + cut] += 1
             return
-    place = _next_delay(m, m[AT_PAIR] + 3 * (r * m[NODES] + to))
+    place = _next_drawn(m, m[AT_PAIR] + 3 * (r * m[NODES] + to))
     arrival = _arrival(m, at, r, to, size, m[m[AT_ALONE] + place], m[AT_ALONE_LUCK] + place)
     if arrival < 0:
         return
@@ -305,7 +305,7 @@ def answer(m: Numbers, now: int, rid: int, seq: int) -> None:
     r = m[PRIMARY]
     if m[of_replica(m, R_MUTE, r)]:
         return
-    place = _next_delay(m, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + m[of_request(m, Q_CLIENT, rid)]))
+    place = _next_drawn(m, m[AT_PAIR] + 3 * (m[CLIENT_PAIRS] + m[of_request(m, Q_CLIENT, rid)]))
     _reply(m, now, r, rid, seq, m[m[AT_ALONE] + place], m[AT_ALONE_LUCK] + place)
 
 
