@@ -116,7 +116,7 @@ def mix(buffer: I64) -> Table:
     m[EVENTS] = 0
     others = m[NODES] - 1
     for i in range(m[ROWS]):
-        at = m[AT_LOG] + 5 * i
+        at = m[AT_LOG] + 6 * i
         high, low = _head(m, m[at], m[at + 1], m[at + 2], m[at + 2])
         keys = m[AT_LOG_KEYS] + others * i
         _deliveries(m, sums[0], high, low, keys, keys + m[at + 4], m[at + 3])

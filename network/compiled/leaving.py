@@ -218,10 +218,10 @@ def broadcast(m: Numbers, now: int, r: int, what: int, about: int, size: int) ->
     m[at_row] += 1
     if m[of_replica(m, R_WEATHER_END, r)] - m[at_row] < m[AHEAD if r == m[PRIMARY] else AHEAD_OTHERS]:
         m[DRY] = r + 1
-    head, log = m[AT_LOG] + 5 * m[ROWS], m[AT_LOG_KEYS] + others * m[ROWS]
+    head, log = m[AT_LOG] + 6 * m[ROWS], m[AT_LOG_KEYS] + others * m[ROWS]
     count = _copies(m, at, r, size, row, log) if m[ROUGH] else _all_copies(m, at, r, size, row, log)
     m[head], m[head + 1], m[head + 2], m[head + 3] = what, r, 0 if what == STATUS else about, at
-    m[head + 4] = count
+    m[head + 4], m[head + 5] = count, m[EVENTS]
     m[ROWS] += 1
     if not count:
         return

@@ -399,7 +399,7 @@ class Memory:
             "done": (endpoints, 2 * config.client_window),
             "top": (endpoints,),
             "reply_ns": (ring, n),
-            "log": (kept, 5),
+            "log": (kept, 6),
             "log_keys": (kept, others),
             "event": (events, 7),
             "heard": (n if n <= ASKERS else 1, n, 4),

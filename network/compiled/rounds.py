@@ -42,16 +42,19 @@ class Round:
         self.choose(m, recorder, scribe)
         if not self._seq:
             return
-        singles, closer = self._singles(m, scribe)
-        told = self._broadcasts(m, closer)
+        singles, last = self._singles(m, scribe)
+        told = self._broadcasts(m, last)
         recorder.defer(lambda: sorted([*told(), *singles], key=lambda row: (row[3], row[1])))
 
     def _singles(self, m: Memory, scribe: Scribe) -> tuple[list[Row], int]:
-        """What went to one receiver each, up to the last reply that is due; and whose that was (-1: not yet)."""
+        """What went to one receiver each, up to the last reply that is due; and which event that was, or how many there
+        are (not yet)."""
         found: list[Row] = []
         view = int(m.numbers[memory.VIEW])
         events = m.event[: m.numbers[memory.EVENTS]]
-        for kind, sender, _, about, to, at, sent in events[events[:, 2] == self._seq].tolist():
+        places = np.flatnonzero(events[:, 2] == self._seq)
+        for place, event in zip(places.tolist(), events[places].tolist(), strict=True):
+            kind, sender, _, about, to, at, sent = event
             if kind in _VOTES:
                 found.append((_VOTES[kind](view, self._seq, b"", sender), sender, to, sent, at))
             elif kind == memory.CHECKPOINT:
@@ -63,22 +66,22 @@ class Round:
                 self._due -= 1
                 if not self._due:
                     self._open = False
-                    return found, int(sender)
-        return found, -1
+                    return found, int(place)
+        return found, len(events)
 
-    def _broadcasts(self, m: Memory, closer: int) -> Callable[[], Iterator[Row]]:
-        """What went to all. Whoever sends the last reply votes for a checkpoint after it, where one is due."""
+    def _broadcasts(self, m: Memory, last: int) -> Callable[[], Iterator[Row]]:
+        """What went to all before the event *last*."""
         log = m.log[: m.numbers[memory.ROWS]]
-        places = np.flatnonzero(log[:, 2] == self._seq)
+        places = np.flatnonzero((log[:, 2] == self._seq) & (log[:, 5] <= last))
         heads, keys, seq = log[places], m.log_keys[places], self._seq  # the log is emptied soon
         view = int(m.numbers[memory.VIEW])
 
         def rows() -> Iterator[Row]:
-            for (kind, sender, _, sent, count), row in zip(heads.tolist(), keys.tolist(), strict=True):
+            for (kind, sender, _, sent, count, _), row in zip(heads.tolist(), keys.tolist(), strict=True):
                 message: Any
                 if kind in _VOTES:
                     message = _VOTES[kind](view, seq, b"", sender)
-                elif kind == memory.CHECKPOINT and sender != closer:
+                elif kind == memory.CHECKPOINT:
                     message = Checkpoint(seq, b"", sender)
                 else:
                     continue

@@ -164,6 +164,14 @@ def test_requests_that_clients_repeat_are_handled_alike():
     assert "request known or no room for it" in whys
 
 
+def test_the_picture_of_a_round_ends_with_the_last_reply_that_was_due():
+    """A reply was sent twice, so that one member votes for the checkpoint before the round is over and one after it."""
+    scenario = ties(860012)
+    assert differences(scenario, "compiled") == []
+    told = execute(scenario, silent, engine="compiled").round
+    assert [row[1] for row in told.rows() if row[0] == "Checkpoint"] == ["replica.0"]
+
+
 def test_a_rule_that_is_broken_is_found(monkeypatch):
     """The comparison can fail: one message that takes a nanosecond more."""
     from tradebft.network.delays import RepliesAhead
