@@ -258,7 +258,11 @@ class Config(msgspec.Struct, frozen=True):
 
 
 class Replica(Protocol):
-    """What a protocol provides. Name a class of your own in a scenario: ``protocol = "mylab.fastbft:Replica"``."""
+    """What a protocol provides. Name a class of your own in a scenario: ``protocol = "mylab.fastbft:Replica"``.
+
+    Its processor is charged for checking signatures. One that looks at messages lazily may say so: how many it would
+    check inside a message as it stands, its sender's apart, is ``checks_inside(message)``; None or no such method: all.
+    """
 
     me: int
     config: Config

@@ -61,12 +61,8 @@ class CpuCosts:
             if value < 0:
                 raise ValueError(f"{cost.name.removesuffix('_ns')} must be at least 0 ns, got {value} ns")
 
-    def receive(self, message: Message, length: int, seen: Container[bytes] = ()) -> int:
-        """Taking in a message of `length` bytes: handling, hashing, and every signature in it that must be checked.
-
-        *seen*: the signatures of ViewChanges and NewViews that came before; nobody looks into another copy.
-        """
-        checks = signature_checks(message, seen)
+    def receive(self, length: int, checks: int) -> int:
+        """Taking in a message of `length` bytes: handling, hashing, and so many signatures that must be checked."""
         return self.message_ns + length * self.kilobyte_ns // 1000 + checks * self.verify_ns
 
     def send(self, message: Message, length: int = 0) -> int:
@@ -98,10 +94,13 @@ PROFILES: Final[dict[str, CpuCosts | None]] = {"none": None, "measured": MEASURE
 """What a scenario's `nodes.cpu` may name; None: computing takes no time."""
 
 
-def signature_checks(message: Message, seen: Container[bytes] = ()) -> int:
+def signature_checks(message: Message, seen: Container[bytes] = (), receiver: Any = None) -> int:
     """Signatures that a receiver checks: the sender's, those of the clients whose requests it carries, those of the
     voters in its certificates. Of a ViewChange or NewView whose signature is in *seen* only the sender's, and of a
-    ViewChange inside a NewView that is in *seen* none.
+    ViewChange inside a NewView that is in *seen* or the receiver's own none.
+
+    *receiver*: the replica. One with a method ``checks_inside(message)`` says itself how many it would come to inside a
+    message, apart from the sender's, as it stands (`consensus.pbft.looking`); None: all of them.
     """
     inner = _INNER.get(type(message))
     if inner is None:
@@ -109,24 +108,24 @@ def signature_checks(message: Message, seen: Container[bytes] = ()) -> int:
     if isinstance(message, CHANGES_OF_VIEW) and message.signature in seen:
         return 1
     if isinstance(message, NewView):
-        return 1 + _in_new_view(message, seen)
-    return 1 + inner(message)
+        return 1 + _in_new_view(message, seen, getattr(receiver, "me", None))
+    asked = getattr(receiver, "checks_inside", None)
+    told = asked(message) if asked is not None else None
+    return 1 + (inner(message) if told is None else told)
 
 
 def _in_view_change(message: ViewChange) -> int:
     return _votes(message.checkpoint) + sum(1 + _votes(entry.prepares) for entry in message.prepared)
 
 
-def _in_new_view(message: NewView, seen: Container[bytes] = ()) -> int:
-    shown = sum(
-        1 + _in_view_change(change) for change in message.view_changes if change.signature not in seen
-    )
-    return shown + len(message.proposals)
+def _in_new_view(message: NewView, seen: Container[bytes] = (), me: int | None = None) -> int:
+    changes = (c for c in message.view_changes if c.signature not in seen and c.replica != me)
+    return sum(1 + _in_view_change(change) for change in changes) + len(message.proposals)
 
 
 def _in_fetch_reply(message: FetchReply) -> int:
-    decided = sum(_votes(block.certificate) + _requests(block.batch) for block in message.blocks)
-    return decided + sum(_requests(batch) for batch in message.bodies) + _votes(message.checkpoint)
+    """Certificates alone: they prove batches whose clients' signatures others have checked."""
+    return sum(_votes(block.certificate) for block in message.blocks) + _votes(message.checkpoint)
 
 
 def _in_epochs(proofs: tuple[EpochProof, ...]) -> int:

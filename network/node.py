@@ -50,7 +50,7 @@ from tradebft.consensus.messages import (
 )
 from tradebft.network.bus import Bus
 from tradebft.network.chronicle import Chronicle, History
-from tradebft.network.costs import CpuCosts
+from tradebft.network.costs import CpuCosts, signature_checks
 from tradebft.network.disk import Disk
 from tradebft.network.inbox import INBOX_PER_SENDER
 from tradebft.network.recorder import EXECUTE_EVENT, INSTALL_EVENT, TIMER_EVENT, Recorder
@@ -173,10 +173,14 @@ class ReplicaNode:
             self._recorder.dropped["inbox full"] += 1
             return
         self._inbox[sender] += 1
-        done = self.cpu.take(now, self.cpu.costs.receive(message, size(message), self._seen))
+        done = self.cpu.take(now, self.cpu.costs.receive(size(message), self._checks(message)))
         if isinstance(message, CHANGES_OF_VIEW):
             self._remember(message)
         self._bus.later(done, self.index, (self._epoch, message))
+
+    def _checks(self, message: Message) -> int:
+        """Signatures that it checks for *message*, as it stands now."""
+        return signature_checks(message, self._seen, self.replica)
 
     def _remember(self, message: ViewChange | NewView) -> None:
         """A copy of it need not be looked into again."""

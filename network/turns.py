@@ -320,8 +320,8 @@ class TurnNode(_InTurns, ReplicaNode):
             self._recorder.dropped["inbox full"] += 1
             return
         self._inbox[sender] += 1
-        length = size(message)
-        self._arrive(now, message, lambda cpu: cpu.receive(message, length, self._seen))
+        length, checks = size(message), self._checks(message)
+        self._arrive(now, message, lambda cpu: cpu.receive(length, checks))
 
     def turn(self, now: int) -> int:
         """Step through what waits; make it durable; seal what leaves."""

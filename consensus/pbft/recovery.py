@@ -142,6 +142,13 @@ class Recovery(State):
             slot.digest is not None or len(slot.commits) > self.faults for slot in self.unexecuted_slots()
         )
 
+    def _ask_alone(self, peer: int) -> Effect:
+        """A question to *peer* whose turn it is to answer it with blocks (`_is_helper`)."""
+        place = self.committee.position
+        turn = (place(peer) - place(self.me)) % self.committee.n
+        self.nonce += (turn - self.nonce - 1) % self.committee.n
+        return Send(peer, self._status())
+
     def _status(self) -> Status:
         self.nonce += 1
         held = self.view_changes.held(self.view) & HELD_BITS if self.changing else 0
@@ -280,7 +287,7 @@ class Recovery(State):
                 return [*effects, Evidence(reply.replica, "sent a checkpoint certificate that does not hold")]
             effects += [*self.stabilise(proof), *self.next_epoch(now)]
         if len(reply.blocks) >= BLOCKS_A_REPLY and self.executed > executed:
-            effects.append(self.broadcast(self._status()))  # there is more where this came from
+            effects.append(self._ask_alone(reply.replica))  # there is more where this came from
         if self.is_primary:
             effects += self.propose(now)
         return effects or (Ignored("nothing in it that this replica lacked"),)

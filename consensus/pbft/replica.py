@@ -41,6 +41,7 @@ from tradebft.consensus.messages import (
     Fetch,
     FetchChunk,
     FetchReply,
+    Message,
     NewView,
     Prepare,
     PrePrepare,
@@ -55,6 +56,7 @@ from tradebft.consensus.messages import (
 from tradebft.consensus.pbft.changing import Changing
 from tradebft.consensus.pbft.client_table import digest_of_executed
 from tradebft.consensus.pbft.epochs import Epochs
+from tradebft.consensus.pbft.looking import checks_inside
 from tradebft.consensus.pbft.recovery import Recovery
 from tradebft.consensus.pbft.slots import Slot
 from tradebft.consensus.pbft.snapshots import Snapshots
@@ -103,6 +105,10 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if self.several_keys and not self.signed_by_member(event):
             return (Ignored("signed with a key that is not in use"),)
         return handler(now, event)
+
+    def checks_inside(self, message: Message) -> int | None:
+        """How many signatures it checks inside *message* if it comes to it now; None: whatever is in it."""
+        return checks_inside(self, message)
 
     @property
     def is_primary(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tradebft.consensus.round_trip import LEAST_NS
 from tradebft.network.compiled.compiling import inner
-from tradebft.network.compiled.leaving import broadcast, set_timer
+from tradebft.network.compiled.leaving import alone, broadcast, set_timer
 from tradebft.network.compiled.memory import (
     ASKERS,
     AT_STATUS,
@@ -74,18 +74,33 @@ def ask_later(m: Numbers, now: int, r: int) -> None:
 
 
 @inner
-def tell(m: Numbers, now: int, r: int) -> None:
-    """Where *r* stands, to everybody."""
-    if m[NODES] > ASKERS:
-        m[WHY] = CROWD_ASKED
-        return
+def _status(m: Numbers, r: int) -> int:
+    """Where *r* stands, said as the last; bytes."""
     m[of_replica(m, R_NONCE, r)] += 1
     low, executed = m[of_replica(m, R_LOW, r)], m[of_replica(m, R_EXECUTED, r)]
     nonce, at = m[of_replica(m, R_NONCE, r)], m[AT_STATUS] + 3 * m[SAID]
     m[at], m[at + 1], m[at + 2] = low, executed, nonce
     m[SAID] += 1
-    size = m[STATUS_SIZE] + length(low) + length(executed) + length(nonce) + length(r)
+    return m[STATUS_SIZE] + length(low) + length(executed) + length(nonce) + length(r)
+
+
+@inner
+def tell(m: Numbers, now: int, r: int) -> None:
+    """Where *r* stands, to everybody."""
+    if m[NODES] > ASKERS:
+        m[WHY] = CROWD_ASKED
+        return
+    size = _status(m, r)
     broadcast(m, now, r, STATUS, m[SAID] - 1, size)
+
+
+@inner
+def ask_alone(m: Numbers, now: int, r: int, peer: int) -> None:
+    """`Recovery._ask_alone`."""
+    nonce = of_replica(m, R_NONCE, r)
+    m[nonce] += ((peer - r) % m[NODES] - m[nonce] - 1) % m[NODES]
+    size = _status(m, r)
+    alone(m, now, r, peer, STATUS, m[SAID] - 1, size)
 
 
 @inner

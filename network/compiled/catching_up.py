@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tradebft.network.compiled.asking import ask_later, tell
+from tradebft.network.compiled.asking import ask_alone, ask_later
 from tradebft.network.compiled.beyond import helps
 from tradebft.network.compiled.compiling import inner
 from tradebft.network.compiled.leaving import alone, proposal_size, vote_size
@@ -100,6 +100,15 @@ def answer_size(m: Numbers, number: int) -> int:
 
 
 @inner
+def certificates(m: Numbers, r: int, number: int) -> int:
+    """How many *r* would check in a FetchReply as it stands: of blocks that are next, of a later checkpoint."""
+    at, executed = m[AT_ANSWER] + 3 * number, m[of_replica(m, R_EXECUTED, r)]
+    first, last, proof = m[at], m[at + 1], m[at + 2]
+    blocks = max(0, last - executed) if first <= executed + 1 else 0
+    return blocks + (1 if proof > m[of_replica(m, R_LOW, r)] else 0)
+
+
+@inner
 def _history_after(m: Numbers, now: int, r: int, peer: int, executed: int) -> None:
     """`Recovery._history_after` and `ReplicaNode._send_blocks`."""
     mine, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
@@ -177,7 +186,7 @@ def on_status(m: Numbers, now: int, r: int, peer: int, number: int) -> None:
 
 
 @inner
-def on_fetch_reply(m: Numbers, now: int, r: int, number: int) -> None:
+def on_fetch_reply(m: Numbers, now: int, r: int, peer: int, number: int) -> None:
     """`Recovery.on_fetch_reply`."""
     at = m[AT_ANSWER] + 3 * number
     first, last, proof = m[at], m[at + 1], m[at + 2]
@@ -199,7 +208,7 @@ def on_fetch_reply(m: Numbers, now: int, r: int, number: int) -> None:
         stabilise(m, now, r, proof)
         done = True
     if last - first + 1 >= BLOCKS_A_REPLY and m[executed] > before:
-        tell(m, now, r)  # there is more where this came from
+        ask_alone(m, now, r, peer)  # there is more where this came from
     if r == m[PRIMARY]:
         done = propose(m, now) or done
     if not done:

@@ -155,11 +155,12 @@ def _inbox(m: Numbers, r: int, sender: int) -> int:
 
 
 @inner
-def _cost_of(m: Numbers, what: int, sender: int, about: int) -> int:
-    """`CpuCosts.receive`."""
+def _cost_of(m: Numbers, what: int, r: int, sender: int, about: int) -> int:
+    """`CpuCosts.receive`, and what *r* checks (`consensus.pbft.looking`)."""
     checks = 1
     if what == PRE_PREPARE:
-        checks, size = 1 + m[of_batch(m, B_COUNT, about)], proposal_size(m, about)
+        size = proposal_size(m, about)
+        checks += m[of_batch(m, B_COUNT, about)] if rules.is_news(m, r, about) else 0
     elif what == REQUEST:
         size = m[of_request(m, Q_SIZE, about)]
     elif what == STATUS:
@@ -168,9 +169,7 @@ def _cost_of(m: Numbers, what: int, sender: int, about: int) -> int:
     elif what == FETCH_REPLY:
         at = m[AT_ANSWER] + 3 * about
         size = catching_up.answer_size(m, about) + length(sender)
-        checks += m[QUORUM] if m[at + 2] else 0
-        for seq in range(m[at], m[at + 1] + 1):
-            checks += m[QUORUM] + m[of_batch(m, B_COUNT, seq)]
+        checks += m[QUORUM] * catching_up.certificates(m, r, about)
     else:
         size = vote_size(m, what, sender, about)
     return m[MESSAGE_NS] + size * m[KILOBYTE_NS] // 1000 + checks * m[VERIFY_NS]
@@ -180,7 +179,7 @@ def _cost_of(m: Numbers, what: int, sender: int, about: int) -> int:
 def _queue(m: Numbers, now: int, what: int, r: int, sender: int, about: int) -> None:
     """`ReplicaNode.queue`: the processor gets to it when it has done what came before."""
     m[_inbox(m, r, sender)] += 1
-    done = take(m, now, r, _cost_of(m, what, sender, about))
+    done = take(m, now, r, _cost_of(m, what, r, sender, about))
     lane.launch(m, done, lane.flight(m, what | PROCESS, sender, r, about, done))
 
 
@@ -202,7 +201,7 @@ def _receive(m: Numbers, now: int, what: int, r: int, sender: int, about: int) -
     elif what == STATUS:
         catching_up.on_status(m, now, r, sender, about)
     else:
-        catching_up.on_fetch_reply(m, now, r, about)
+        catching_up.on_fetch_reply(m, now, r, sender, about)
 
 
 @inner
@@ -307,6 +306,8 @@ def _needed(m: Numbers, what: int, r: int, sender: int, about: int) -> int:
         return ALONE if _dry(m, m[CLIENT_PAIRS] + sender, 1) else -1
     if what == STATUS:
         return ALONE if _dry(m, r * m[NODES] + sender, ALONE_NEEDED) else -1
+    if what == FETCH_REPLY:
+        return ALONE if _dry(m, r * m[NODES] + sender, 1) else -1
     return -1
 
 

@@ -332,6 +332,14 @@ def _fits(m: Numbers, now: int, r: int, seq: int) -> bool:
 
 
 @inner
+def is_news(m: Numbers, r: int, seq: int) -> bool:
+    """Whether *r* would look into the batch of this proposal as it stands."""
+    if seq <= max(m[of_replica(m, R_LOW, r)], m[of_replica(m, R_EXECUTED, r)]):
+        return False
+    return seq > _high(m, r) or not m[of_slot(m, S_ACCEPTED, r, seq & m[SLOT_MASK])]
+
+
+@inner
 def on_pre_prepare(m: Numbers, now: int, r: int, seq: int) -> None:
     """`Replica._on_pre_prepare` and `prepare`."""
     if not _fits(m, now, r, seq):

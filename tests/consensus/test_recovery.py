@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from replicas import Network, of, sent
-from tradebft.consensus.interface import Broadcast, Evidence, Idle, Start
+from tradebft.consensus.interface import Broadcast, Evidence, Idle, Send, SendBlocks, Start
 from tradebft.consensus.messages import (
     Checkpoint,
     Fetch,
@@ -253,6 +253,35 @@ def test_a_reply_that_is_full_makes_a_replica_ask_for_the_rest_at_once():
     assert not sent(Status, effects)
     effects = net.step(3, net.signed(FetchReply(blocks[1:], (), None, 1)))
     assert [status.executed for status in sent(Status, effects)] == [1 + BLOCKS_A_REPLY]
+
+
+@pytest.mark.parametrize(("n", "me", "helper"), [(4, 3, 1), (7, 2, 6), (7, 6, 0), (13, 12, 11)])
+def test_the_rest_is_asked_of_whoever_sent_what_came_so_far_and_it_is_its_turn_to_answer(n, me, helper):
+    """f+1 copies of all that was missed would drown whoever comes back under load."""
+    net = Network(n, running=[me, helper])
+    blocks = [net.decided(seq, net.batch(seq)) for seq in range(1, 2 * BLOCKS_A_REPLY + 3)]
+    for first in (0, BLOCKS_A_REPLY, 2 * BLOCKS_A_REPLY):
+        net.step(helper, net.signed(FetchReply(tuple(blocks[first:]), (), None, (helper + 1) % n)))
+    for part in (blocks[:BLOCKS_A_REPLY], blocks[BLOCKS_A_REPLY : 2 * BLOCKS_A_REPLY]):
+        effects = net.step(me, net.signed(FetchReply(tuple(part), (), None, helper)))
+        (asked,) = [e for e in effects if isinstance(e, Send) and isinstance(e.message, Status)]
+        assert asked.to == helper
+        assert not [e for e in effects if isinstance(e, Broadcast) and isinstance(e.message, Status)]
+        answer = [e.first for e in of(SendBlocks, net.step(helper, asked.message))]
+        assert answer == [part[-1].seq + 1]
+
+
+def test_nobody_waits_for_one_helper_for_ever():
+    """Whoever sent the first part says no more: the next question is to everybody."""
+    net = Network(running=[3])
+    blocks = tuple(net.decided(seq, net.batch(seq)) for seq in range(1, BLOCKS_A_REPLY + 1))
+    net.step(3, net.commit(0, b"d" * 32, seq=net.replicas[3].high + 1))
+    effects = net.step(3, net.signed(FetchReply(blocks, (), None, 1)))
+    (asked,) = sent(Status, effects)
+    net.fire(3, "status")
+    (again,) = [e.message for e in net.fire(3, "status") if isinstance(e, Broadcast)]
+    assert isinstance(again, Status)
+    assert again.nonce > asked.nonce
 
 
 def test_commits_by_f_plus_1_for_what_was_never_proposed_here_make_a_replica_ask():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tradebft.chain.crypto import QuorumCertificate
+from tradebft.chain.crypto import ModelledKeyring, QuorumCertificate
 from tradebft.consensus.messages import (
     KINDS,
     Batch,
@@ -15,7 +15,11 @@ from tradebft.consensus.messages import (
     Request,
     ViewChange,
 )
+from tradebft.consensus.pbft import Replica
 from tradebft.network.costs import MEASURED, PROFILES, CpuCosts, signature_checks
+from tradebft.network.node import ReplicaNode
+from tradebft.scenarios.run import execute
+from tradebft.scenarios.schema import load
 
 D = bytes(32)
 REQUESTS = tuple(Request("client", i, b"") for i in range(5))
@@ -38,12 +42,15 @@ COSTS = CpuCosts(message_ns=100, kilobyte_ns=2000, sign_ns=10_000, verify_ns=1_0
         (VIEW_CHANGE, 1 + 3 + 2 * (1 + 3)),
         (ViewChange(1, 0, None, (), 2), 1),
         (NewView(1, (VIEW_CHANGE, VIEW_CHANGE), (BARE,), 1), 1 + 2 * 12 + 1),
-        (FetchReply((Decided(1, BATCH, VOTES),), (BATCH,), VOTES, 1), 1 + (3 + 5) + 5 + 3),
+        (FetchReply((Decided(1, BATCH, VOTES),), (BATCH,), VOTES, 1), 1 + 3 + 3),
     ],
 )
 def test_every_signature_in_a_message_is_checked(message, checks):
     assert signature_checks(message) == checks
-    assert COSTS.receive(message, 500) == 100 + 1000 + checks * 1_000_000
+
+
+def test_receiving_costs_a_message_its_bytes_and_its_signatures():
+    assert COSTS.receive(500, 3) == 100 + 1000 + 3 * 1_000_000
 
 
 def test_sending_costs_one_signature_but_for_a_request_passed_on():
@@ -76,3 +83,52 @@ def test_profiles():
 def test_a_negative_cost_is_refused_by_name():
     with pytest.raises(ValueError, match="verify must be at least 0 ns, got -1 ns"):
         CpuCosts(verify_ns=-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "answers", "more"),
+    [
+        ({"workload.transactions": 12_000}, 100, 1.0),  # all of them are about what is in the queue already
+        ({"workload.transactions": 3_000, "network.loss": 0.05, "consensus.batch_size": 50}, 5, 1.05),
+    ],
+)
+def test_beyond_what_processors_can_do_they_are_charged_for_what_is_checked(
+    monkeypatch, given, answers, more
+):
+    """Where everybody is behind, questions and answers are many: a copy of what one has is no work. *more*: charged for
+    what came twice before either was looked at."""
+    asked = charged = 0
+    stepping = False
+    make, take_in, step = ModelledKeyring.__init__, ReplicaNode.queue, Replica.step
+
+    def counting(keyring, *arguments):
+        make(keyring, *arguments)
+        verify = keyring.verify
+
+        def counted(*what):
+            nonlocal asked
+            asked += stepping
+            return verify(*what)
+
+        keyring.verify = counted
+
+    def watched(replica, now, event):
+        nonlocal stepping
+        stepping = True
+        effects = step(replica, now, event)
+        stepping = False
+        return effects
+
+    def charging(node, now, message):
+        nonlocal charged
+        charged += node._checks(message) - 1
+        take_in(node, now, message)
+
+    monkeypatch.setattr(ModelledKeyring, "__init__", counting)
+    monkeypatch.setattr(Replica, "step", watched)
+    monkeypatch.setattr(ReplicaNode, "queue", charging)
+    beyond = {"nodes.cpu": "measured", "workload.rate": 40_000}
+    result = execute(load("stress", beyond | given, 1), lambda *_: None)
+    assert result.messages["FetchReply"] >= answers
+    assert asked >= 2 * given["workload.transactions"]
+    assert asked <= charged <= more * asked
