@@ -63,6 +63,12 @@ def test_a_proposal_is_looked_into_once(net: Counted) -> None:
     assert [culprit for _, (culprit, *_) in ((i, structs.astuple(e)) for i, e in net.evidence)] == [0]
 
 
+def test_a_proposal_that_votes_came_before_is_looked_into(net: Counted) -> None:
+    batch = net.batch(1, 2)
+    net.step(3, net.prepare(1, batch.digest))
+    assert net.looks(3, net.pre_prepare(batch)) == (2, 2)
+
+
 def test_a_proposal_of_what_was_executed_or_of_a_view_that_is_over_is_not_looked_into(net: Counted) -> None:
     batch = net.batch(1, 2)
     net.step(3, net.signed(FetchReply((net.decided(1, batch),), (), None, 1)))
