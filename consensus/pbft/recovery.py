@@ -108,7 +108,7 @@ class Recovery(State):
         self.asked_in_vain = min(self.asked_in_vain + 1, 20)
         self.asked_ns, self.left_behind, self.heard_of = now, False, 0
         effects: list[Effect] = [self.broadcast(self._status()), *self.ask_later()]
-        missing = [s for s in self.slots.values() if s.batch is None and s.digest is not None]
+        missing = [s for _, s in sorted(self.slots.items()) if s.batch is None and s.digest is not None]
         effects += (
             self.broadcast(self.fetch(slot.seq, slot.digest)) for slot in missing if slot.digest is not None
         )
@@ -310,7 +310,7 @@ class Recovery(State):
     def _take_body(self, now: int, batch: Any) -> list[Effect]:
         effects: list[Effect] = []
         digest = batch.digest
-        for slot in list(self.slots.values()):
+        for _, slot in sorted(self.slots.items()):
             if slot.digest == digest and slot.batch is None:
                 slot.batch = batch
                 self.keep_body(slot, batch)

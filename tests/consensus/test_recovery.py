@@ -246,6 +246,19 @@ def test_a_body_that_does_not_come_is_asked_for_again():
     assert [f.digest for f in sent(Fetch, net.fire(3, "status"))] == [batch.digest]
 
 
+def test_bodies_are_asked_for_lowest_first_whatever_was_heard_of_first():
+    """A replica that goes on where another engine stood knows what is in its log, not in which order that came there."""
+    net = Network(running=[3])
+    batches = [net.batch(seq) for seq in (1, 2, 3)]
+    for seq in (2, 3, 1):
+        net.step(3, net.prepare(1, batches[seq - 1].digest, seq))
+    carried = [net.prepared(seq, batch.digest, voters=[1, 2]) for seq, batch in enumerate(batches, 1)]
+    changes = [net.view_change(i, prepared=carried) for i in (0, 1, 2)]
+    net.step(3, net.new_view(changes))
+    net.fire(3, "status")
+    assert [fetch.seq for fetch in sent(Fetch, net.fire(3, "status"))] == [1, 2, 3]
+
+
 def test_a_reply_that_is_full_makes_a_replica_ask_for_the_rest_at_once():
     net = Network(running=[3])
     blocks = tuple(net.decided(seq, net.batch(seq)) for seq in range(1, BLOCKS_A_REPLY + 2))

@@ -212,8 +212,7 @@ def test_thousands_of_decisions_later(n, decisions):
 @pytest.mark.parametrize("n", [4, 7])
 def test_at_three_quarters_of_what_they_sustain_the_others_do_not_notice(n):
     with rare_collections():
-        cost = comes_back(n, 7000, 1, STATE, 3000, watch=5 * S, **LONG)
+        cost = comes_back(n, 7000, 1, STATE, 3000, watch=15 * S, **LONG)
     assert cost.installed >= 1
+    assert cost.seconds is not None
     assert cost.ratio >= 0.9
-    if cost.seconds is None:
-        pytest.xfail("fetched blocks come several times over, and not as fast as the others decide")
