@@ -65,6 +65,7 @@ VIEW_TIMER, BATCH_TIMER, STATUS_TIMER = "view-change", "batch", "status"
 _OLD_VOTE: Effects = (Ignored("vote at or below the low watermark"),)
 _SECOND_COPY: Effects = (Ignored("vote seen before"),)
 _NO_MEMBER: Effects = (Ignored("vote by no member"),)
+_NOT_ASKED: Effects = (Ignored("vote on which this replica has no say"),)
 _BY_PRIMARY: Effects = (Ignored("Prepare by the primary of its view"),)
 
 
@@ -453,6 +454,8 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
             return (Ignored("vote of an earlier view"),)
         if message.seq <= self.low:
             return _OLD_VOTE
+        if not self.member:
+            return _NOT_ASKED  # an answer tells it of more than it asked for: no reason to ask again
         # Beyond the high watermark: the sender's window moved first. It is asked for again once mine has moved.
         self.left_behind = True
         if message.seq <= self.high + self.config.log_window:

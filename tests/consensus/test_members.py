@@ -10,7 +10,7 @@ from left_behind import level
 from msgspec.structs import replace
 from replicas import Network, of, sent
 from tradebft.chain.crypto import Wallet
-from tradebft.consensus.interface import Broadcast, Committed, Evidence, Executed, Ignored
+from tradebft.consensus.interface import Broadcast, Committed, Evidence, Executed, Ignored, SetTimer
 from tradebft.consensus.membership import (
     Change,
     Committee,
@@ -30,6 +30,7 @@ from tradebft.consensus.messages import (
     FetchReply,
     Prepare,
     PrePrepare,
+    Status,
     ViewChange,
 )
 from tradebft.consensus.pbft import Replica
@@ -303,6 +304,17 @@ def test_who_was_retired_falls_silent():
     assert net.bag == []
     assert net.timers[0] == {}
     level(net, 1, 2, 3)
+
+
+def test_who_was_retired_asks_no_further_for_what_answers_tell_it_of():
+    """It asked once, for what it missed up to its end. Peers answer with votes for what comes after that, too."""
+    net = network()
+    agree(net, members(net, 1, 2, 3))
+    for seq in (7, 8, 100):
+        assert not of(SetTimer, net.step(0, net.prepare(1, b"d" * 32, seq, EPOCH)))
+    assert net.replicas[0].retired
+    assert not sent(Status, net.fire(0, "status"))
+    assert net.timers[0] == {}
 
 
 def test_who_was_retired_votes_for_nothing_and_suspects_nobody():

@@ -247,7 +247,7 @@ def test_a_body_that_does_not_come_is_asked_for_again():
 
 
 def test_bodies_are_asked_for_lowest_first_whatever_was_heard_of_first():
-    """A replica that goes on where another engine stood knows what is in its log, not in which order that came there."""
+    """A replica that goes on where another engine stood knows what is in its log, not in which order it came there."""
     net = Network(running=[3])
     batches = [net.batch(seq) for seq in (1, 2, 3)]
     for seq in (2, 3, 1):
