@@ -82,6 +82,18 @@ class Changing(State):
             )  # a change of members waits for the boundary: the primary must lead there
         return proposed
 
+    def on_view_timer(self, now: int) -> Effects:
+        """What was watched was not executed in time: the primary is suspected.
+
+        Not by whoever has not executed yet what a quorum has, for that says nothing about the primary: f+1 honest
+        replicas are level with every stable checkpoint, and whoever is behind follows them if they leave the view. Left
+        alone, it would be of no use in this one.
+        """
+        if not self.changing and self.executed < self.low:
+            return (SetTimer(VIEW_TIMER, self.config.view_change_timeout_ns),)
+        self.watched = None
+        return self.start_view_change(now, self.view + 1)
+
     # --- leaving a view (4.4) ---
 
     def start_view_change(self, now: int, view: int) -> Effects:

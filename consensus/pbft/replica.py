@@ -436,8 +436,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if timer.name == STATUS_TIMER:
             return self.on_status_timer(now)
         if timer.name == VIEW_TIMER:
-            self.watched = None
-            return self.start_view_change(now, self.view + 1)
+            return self.on_view_timer(now)
         raise ValueError(f"a replica has no timer called {timer.name!r}")
 
     # --- refusals ---

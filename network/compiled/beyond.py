@@ -92,4 +92,4 @@ def suspects(m: Numbers, due: int, what: int) -> bool:
     if timer != VIEW_TIMER or m[of_timer(m, T_ALARM_AT, r, timer)] != due:
         return False
     deadline = m[of_timer(m, T_DEADLINE, r, timer)]
-    return 0 <= deadline <= due
+    return 0 <= deadline <= due and m[of_replica(m, R_EXECUTED, r)] >= m[of_replica(m, R_LOW, r)]

@@ -6,7 +6,7 @@ from tradebft.network.compiled import catching_up, lane, rules
 from tradebft.network.compiled.asking import on_status_timer
 from tradebft.network.compiled.beyond import beyond, suspects
 from tradebft.network.compiled.compiling import compiled, inner
-from tradebft.network.compiled.leaving import note, proposal_size, take, vote_size
+from tradebft.network.compiled.leaving import note, proposal_size, set_timer, take, vote_size
 from tradebft.network.compiled.memory import (
     ALARMS,
     ALARMS_KEPT,
@@ -102,6 +102,8 @@ from tradebft.network.compiled.memory import (
     UNCOVERED,
     VERIFY_NS,
     VIEW_CHANGE,
+    VIEW_TIMEOUT,
+    VIEW_TIMER,
     WEATHER,
     WHY,
     WINDOW,
@@ -272,6 +274,8 @@ def _ring(m: Numbers, due: int, what: int) -> None:
     if timer == BATCH_TIMER:
         m[BATCH_SET], m[BATCH_DUE] = 0, 1
         rules.propose(m, due)
+    elif timer == VIEW_TIMER:  # of one that is behind: others would have gone to the reference (`suspects`)
+        set_timer(m, due, r, VIEW_TIMER, m[VIEW_TIMEOUT])
     else:
         on_status_timer(m, due, r)
 

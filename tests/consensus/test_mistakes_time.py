@@ -12,10 +12,12 @@ from tradebft.consensus.interface import (
     Ignored,
     Send,
     SetTimer,
+    TimerFired,
 )
 from tradebft.consensus.messages import (
     NULL_DIGEST,
     Commit,
+    FetchReply,
     NewView,
     Status,
     ViewChange,
@@ -51,6 +53,32 @@ def test_9_the_timer_stops_when_nothing_waits_and_moves_on_when_something_does()
     assert net.timers[me][VIEW] == 500 + net.config.view_change_timeout_ns
     prepare_and_commit(net, me, net.batch(2), 2)
     assert VIEW not in net.timers[me]
+
+
+def test_9_who_is_behind_a_stable_checkpoint_does_not_blame_the_primary_for_it():
+    """Mistake 9: a slow replica leaves a view alone in which a quorum decides, and is of no use until all leave it. It
+    waits on, suspects again when it is level, and goes with the others when f+1 of them leave."""
+    net, me = backup(4), 2
+    net.step(me, net.request())
+    blocks = [net.decided(seq, net.batch(100 + seq)) for seq in (1, 2)]
+    net.step(me, net.signed(FetchReply((), (), net.stable(2), 1)))
+    net.now = net.timers[me].pop(VIEW)
+    effects = net.step(me, TimerFired(VIEW))
+    assert [(e.name, e.delay_ns) for e in of(SetTimer, effects)] == [
+        (VIEW, net.config.view_change_timeout_ns)
+    ]
+    assert not sent(ViewChange, effects)
+    net.step(me, net.signed(FetchReply(tuple(blocks), (), None, 1)))
+    assert net.replicas[me].executed == net.replicas[me].low == 2
+    assert [c.view for c in sent(ViewChange, net.fire(me, VIEW))] == [1]
+
+
+def test_9_who_is_behind_follows_f_plus_1_out_of_the_view():
+    """Mistake 9: whoever is behind stays behind in a view that the others have left."""
+    net, me = backup(4), 2
+    net.step(me, net.signed(FetchReply((), (), net.stable(2), 1)))
+    net.step(me, net.view_change(1))
+    assert [c.view for c in sent(ViewChange, net.step(me, net.view_change(3)))] == [1]
 
 
 def test_9_the_timer_waits_for_a_quorum_of_view_changes_and_doubles():
