@@ -100,6 +100,7 @@ class Changing(State):
         """Ask for *view*: accept no normal-case message below it, and show what was prepared."""
         assert view > self.view, (view, self.view)
         self.view, self.changing, self.voting_view = view, True, None
+        self.moved_ns = now
         self.primary = self.committee.primary(view)
         effects: list[Effect] = []
         if self.watched is not None:
@@ -204,6 +205,7 @@ class Changing(State):
         timing = self.watched is NEW_VIEW and self.view == message.view
         effects: list[Effect] = [] if timing or self.watched is None else [CancelTimer(VIEW_TIMER)]
         self.view, self.changing, self.voting_view = message.view, False, message.view
+        self.moved_ns = now
         self.primary, self.new_view = message.replica, message
         self.left_behind = False
         self.watched = NEW_VIEW if timing else None

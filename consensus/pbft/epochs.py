@@ -115,6 +115,7 @@ class Epochs(State):
         committee = self.committee
         self.use_committee()
         self.view, self.changing, self.backoff = first_view(committee.epoch), False, 0
+        self.moved_ns = self.now
         self.voting_view = self.view if self.member else None
         self.primary = committee.primary(self.view)
         self.new_view, self.closing = None, None

@@ -61,10 +61,22 @@ class Recovery(State):
         """Start the status timer, if it does not run: something is outstanding from now on."""
         if self.asking:
             return NOTHING
-        self.asking, self.asked_at = True, self._standing()
-        # A primary waits a little longer: its own proposal has two hops more to go than a backup's vote.
+        return self._ask_in(self._patience())
+
+    def _ask_in(self, delay_ns: int) -> Effects:
+        self.asking, self.asked_at = True, self.now
+        return (SetTimer(STATUS_TIMER, delay_ns),)
+
+    def learnt(self, seq: int) -> None:
+        """This replica has something new of the batch at *seq*; if that is the next, it comes further."""
+        if seq == self.executed + 1:
+            self.moved_ns = self.now
+
+    def _patience(self) -> int:
+        """For how long this replica does without progress before it asks. A primary a little longer: its own proposal
+        has two hops more to go than a backup's vote."""
         interval = self._status_interval()
-        return (SetTimer(STATUS_TIMER, interval + interval // 3 if self.is_primary else interval),)
+        return interval + interval // 3 if self.is_primary else interval
 
     def _status_interval(self) -> int:
         """Twice what a decision usually takes, doubled with every question that brought no progress.
@@ -98,13 +110,19 @@ class Recovery(State):
         return [self.broadcast(self._status()), *self.ask_later()]
 
     def on_status_timer(self, now: int) -> Effects:
-        """Nothing outstanding: stop. Progress since: wait on. Stuck for a whole interval: ask everybody."""
+        """Nothing outstanding: stop. No progress for a whole interval: ask everybody. Else wait for the rest of it.
+
+        Progress is another view, an execution, a stable checkpoint, a chunk, or anything new of the batch that is next
+        (its proposal, a vote).
+        """
         self.asking = False
         if not self._outstanding():
             return NOTHING
-        if self.asked_at != self._standing():
+        if self.moved_ns > self.asked_at:
             self.asked_in_vain = 0
-            return self.ask_later()
+        stuck, patience = now - self.moved_ns, self._patience()
+        if stuck < patience:
+            return self._ask_in(patience - stuck)
         self.asked_in_vain = min(self.asked_in_vain + 1, 20)
         self.asked_ns, self.left_behind, self.heard_of = now, False, 0
         effects: list[Effect] = [self.broadcast(self._status()), *self.ask_later()]
@@ -119,17 +137,6 @@ class Recovery(State):
                 0, self.broadcast(mine)
             )  # no quorum for this view yet: somebody may have missed it
         return effects
-
-    def _standing(self) -> tuple[object, ...]:
-        chunks = len(self.download.have) if self.download is not None else 0
-        return self.view, self.changing, self.executed, self.low, chunks, self._known_of_next()
-
-    def _known_of_next(self) -> int:
-        """How much this replica has of the lowest sequence that it has not executed: its proposal, votes for it."""
-        slot = self.slots.get(self.executed + 1)
-        if slot is None:
-            return 0
-        return (slot.digest is not None) + len(slot.prepares) + len(slot.commits)
 
     def _outstanding(self) -> bool:
         if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind or self.pending:

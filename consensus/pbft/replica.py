@@ -98,6 +98,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
 
     def step(self, now: int, event: Any) -> Effects:
         """Take one input at time *now* (ns) and return what is to be done, in order."""
+        self.now = now
         handler = self._handlers.get(type(event))
         if handler is None:
             if isinstance(event, Reply):
@@ -164,6 +165,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         proposal = PrePrepare(self.view, seq, batch.digest, self.me, batch, signature)
         slot = self.slot(seq)
         slot.accept(proposal, batch)
+        self.learnt(seq)
         self.keep_body(slot, batch)
         self.accepted_ns[seq] = now
         return [Persist(proposal), self.broadcast(proposal), *self.ask_later(), *self.advance(now, slot)]
@@ -196,6 +198,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if fault := self._fault_of_batch(now, batch, proposal.digest):
             return (Ignored(fault),)
         slot.accept(proposal, batch)
+        self.learnt(proposal.seq)
         self.keep_body(slot, batch)
         self.accepted_ns[proposal.seq] = now
         self.note_proposed(batch)
@@ -249,6 +252,8 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if vote.replica in slot.prepares:
             return self._second_vote(slot.prepares[vote.replica], vote)
         slot.prepares[vote.replica] = vote
+        if vote.seq == self.executed + 1:
+            self.moved_ns = now
         if vote.digest != slot.digest:
             return NOTHING  # early, or for another batch: kept, counted if its proposal is accepted
         slot.prepare_count += 1
@@ -269,6 +274,8 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if vote.replica in slot.commits:
             return self._second_vote(slot.commits[vote.replica], vote)
         slot.commits[vote.replica] = vote
+        if vote.seq == self.executed + 1:
+            self.moved_ns = now
         if vote.digest != slot.digest:
             # Others commit what this replica was never shown: a lost proposal. Ask, if it does not come by itself.
             return self.ask_later() if len(slot.commits) > self.faults else NOTHING
@@ -328,7 +335,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
     def hand_out(self, decided: Decided) -> Committed:
         """The next batch in the order goes to the application; requests that it repeats are left out."""
         assert decided.seq == self.executed + 1, (decided.seq, self.executed)
-        self.executed = decided.seq
+        self.executed, self.moved_ns = decided.seq, self.now
         if self.executed <= self.low:
             self.move_window()
         fresh = []
@@ -413,7 +420,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if certificate.seq <= self.low:
             return NOTHING
         self.stable = certificate
-        self.low = certificate.seq
+        self.low, self.moved_ns = certificate.seq, self.now
         self.left_behind = False
         self.move_window()
         self.next_seq = max(self.next_seq, self.low + 1)

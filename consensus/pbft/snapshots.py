@@ -226,6 +226,7 @@ class Snapshots(State):
             what = f"sent a wrong chunk {chunk.index} of the snapshot at {chunk.seq}"
             return [Evidence(chunk.replica, what), *self._ask_for_chunks()]
         load.have[chunk.index] = chunk.data
+        self.moved_ns = now
         load.asked.discard(chunk.index)
         load.stalled = False
         return self._ask_for_chunks()
@@ -278,7 +279,7 @@ class Snapshots(State):
         self, manifest: Manifest, certificate: QuorumCertificate, table: Table, epochs: list[EpochProof]
     ) -> list[Effect]:
         """Stand at *manifest*'s sequence as if everything up to it had been executed here."""
-        self.executed = manifest.seq
+        self.executed, self.moved_ns = manifest.seq, self.now
         for change in epochs:
             self.follow(change)
         self.pending = manifest.standing.pending

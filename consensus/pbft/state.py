@@ -84,7 +84,9 @@ class State:
         self.batch_timer = self.batch_due = False
         # Catching up.
         self.asking = False  # the status timer runs
-        self.asked_at: tuple[object, ...] = ()  # where this replica stood when it was set
+        self.asked_at = 0  # when it was set
+        self.moved_ns = 0  # when this replica last came further (`Recovery.on_status_timer`)
+        self.now = 0  # of the input that it is about
         self.asked_ns = -1  # when anybody last asked what it misses
         self.asked_in_vain = 0  # how many since the last progress
         self.accepted_ns: dict[int, int] = {}  # when each proposal that is not decided was accepted

@@ -13,10 +13,8 @@ from tradebft.network.compiled.memory import (
     LONGEST_NS,
     NODES,
     PRIMARY,
-    R_ASKED_EXECUTED,
+    R_ASKED_AT,
     R_ASKED_IN_VAIN,
-    R_ASKED_KNOWN,
-    R_ASKED_LOW,
     R_ASKED_NS,
     R_ASKING,
     R_DEVIATION,
@@ -24,6 +22,7 @@ from tradebft.network.compiled.memory import (
     R_HEARD_OF,
     R_LEFT_BEHIND,
     R_LOW,
+    R_MOVED_NS,
     R_NONCE,
     R_SMOOTHED,
     R_SOONEST,
@@ -31,7 +30,6 @@ from tradebft.network.compiled.memory import (
     S_ACCEPTED,
     S_ACCEPTED_NS,
     S_COMMITS,
-    S_PREPARES,
     SAID,
     SLOT_MASK,
     STATUS,
@@ -47,30 +45,27 @@ from tradebft.network.compiled.places import length, of_replica, of_slot
 
 
 @inner
-def _known_of_next(m: Numbers, r: int) -> int:
-    """`Recovery._known_of_next`."""
-    executed = m[of_replica(m, R_EXECUTED, r)]
-    if executed < m[of_replica(m, R_LOW, r)] or executed >= m[of_replica(m, R_TOP, r)]:
-        return 0
-    slot = (executed + 1) & m[SLOT_MASK]
-    votes = m[of_slot(m, S_PREPARES, r, slot)] + m[of_slot(m, S_COMMITS, r, slot)]
-    return m[of_slot(m, S_ACCEPTED, r, slot)] + votes
+def _ask_in(m: Numbers, now: int, r: int, delay: int) -> None:
+    """`Recovery._ask_in`."""
+    m[of_replica(m, R_ASKING, r)], m[of_replica(m, R_ASKED_AT, r)] = 1, now
+    set_timer(m, now, r, STATUS_TIMER, delay)
+
+
+@inner
+def _patience(m: Numbers, r: int) -> int:
+    """`Recovery._patience`."""
+    interval, usual = m[STATUS_NS], m[of_replica(m, R_SMOOTHED, r)]
+    if not m[STATUS_FIXED] and usual:
+        patience = min(interval, max(LEAST_NS, 2 * (usual + 4 * m[of_replica(m, R_DEVIATION, r)])))
+        interval = min(interval, patience << m[of_replica(m, R_ASKED_IN_VAIN, r)])
+    return interval + interval // 3 if r == m[PRIMARY] else interval
 
 
 @inner
 def ask_later(m: Numbers, now: int, r: int) -> None:
     """`Recovery.ask_later`."""
-    if m[of_replica(m, R_ASKING, r)]:
-        return
-    m[of_replica(m, R_ASKING, r)] = 1
-    m[of_replica(m, R_ASKED_EXECUTED, r)] = m[of_replica(m, R_EXECUTED, r)]
-    m[of_replica(m, R_ASKED_LOW, r)] = m[of_replica(m, R_LOW, r)]
-    m[of_replica(m, R_ASKED_KNOWN, r)] = _known_of_next(m, r)
-    interval, usual = m[STATUS_NS], m[of_replica(m, R_SMOOTHED, r)]
-    if not m[STATUS_FIXED] and usual:
-        patience = min(interval, max(LEAST_NS, 2 * (usual + 4 * m[of_replica(m, R_DEVIATION, r)])))
-        interval = min(interval, patience << m[of_replica(m, R_ASKED_IN_VAIN, r)])
-    set_timer(m, now, r, STATUS_TIMER, interval + interval // 3 if r == m[PRIMARY] else interval)
+    if not m[of_replica(m, R_ASKING, r)]:
+        _ask_in(m, now, r, _patience(m, r))
 
 
 @inner
@@ -130,11 +125,11 @@ def on_status_timer(m: Numbers, now: int, r: int) -> None:
     m[of_replica(m, R_ASKING, r)] = 0
     if not _outstanding(m, r):
         return
-    executed, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
-    before, known = m[of_replica(m, R_ASKED_EXECUTED, r)], m[of_replica(m, R_ASKED_KNOWN, r)]
-    if before != executed or m[of_replica(m, R_ASKED_LOW, r)] != low or known != _known_of_next(m, r):
+    if m[of_replica(m, R_MOVED_NS, r)] > m[of_replica(m, R_ASKED_AT, r)]:
         m[of_replica(m, R_ASKED_IN_VAIN, r)] = 0
-        ask_later(m, now, r)
+    stuck, patience = now - m[of_replica(m, R_MOVED_NS, r)], _patience(m, r)
+    if stuck < patience:
+        _ask_in(m, now, r, patience - stuck)
         return
     m[of_replica(m, R_ASKED_IN_VAIN, r)] = min(m[of_replica(m, R_ASKED_IN_VAIN, r)] + 1, 20)
     m[of_replica(m, R_ASKED_NS, r)] = now

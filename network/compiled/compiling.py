@@ -48,6 +48,7 @@ _TYPES: Final = {
     "I64": "int64[::1]",
     "Numbers": "CPointer(int64)",
     "Square": "int64[:, ::1]",
+    "Cube": "int64[:, :, ::1]",
     "int": "int64",
     "float": "float64",
     "Floats": "float64[::1]",

@@ -229,9 +229,8 @@ STATUS_BURST: Final = 32
     R_ANSWERED,  # by the application
     R_TOP,
     R_ASKING,
-    R_ASKED_EXECUTED,
-    R_ASKED_LOW,
-    R_ASKED_KNOWN,
+    R_ASKED_AT,
+    R_MOVED_NS,
     R_ASKED_IN_VAIN,
     R_ASKED_NS,
     R_NONCE,
@@ -250,7 +249,7 @@ STATUS_BURST: Final = 32
     R_DOWN,
     R_MUTE,  # it says nothing to anybody
     REPLICA,
-) = range(26)
+) = range(25)
 
 # Of a slot.
 S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, S_CLOSED = range(7)

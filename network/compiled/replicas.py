@@ -231,8 +231,7 @@ class Replicas:
     def _recovery(self, replica: Replica) -> None:
         row = self._m.replica[replica.me].tolist()
         replica.asking = bool(row[memory.R_ASKING])
-        asked = row[memory.R_ASKED_EXECUTED], row[memory.R_ASKED_LOW], 0, row[memory.R_ASKED_KNOWN]
-        replica.asked_at = (replica.view, False, *asked)
+        replica.asked_at, replica.moved_ns = row[memory.R_ASKED_AT], row[memory.R_MOVED_NS]
         replica.asked_ns, replica.asked_in_vain = row[memory.R_ASKED_NS], row[memory.R_ASKED_IN_VAIN]
         replica.usual = RoundTrip(row[memory.R_SMOOTHED], row[memory.R_DEVIATION])
         replica.soonest_ns = row[memory.R_SOONEST]

@@ -293,12 +293,11 @@ class Returning:
             answered(one),
         )
         row[memory.R_TOP], row[memory.R_WATCHED] = one.top, one.watched or 0
-        row[memory.R_ASKING] = one.asking
-        if one.asking:
-            view, changing, executed, low, chunks, known = one.asked_at
-            same = (view, changing, chunks) == (self._now.view, False, 0)
-            row[memory.R_ASKED_EXECUTED], row[memory.R_ASKED_LOW] = executed if same else -1, low
-            row[memory.R_ASKED_KNOWN] = known
+        row[memory.R_ASKING], row[memory.R_ASKED_AT], row[memory.R_MOVED_NS] = (
+            one.asking,
+            one.asked_at,
+            one.moved_ns,
+        )
         row[memory.R_ASKED_IN_VAIN], row[memory.R_ASKED_NS] = one.asked_in_vain, one.asked_ns
         row[memory.R_NONCE] = one.nonce
         proofs = sorted(one.proofs)[-2:]

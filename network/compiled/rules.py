@@ -75,6 +75,7 @@ from tradebft.network.compiled.memory import (
     R_HEARD_OF,
     R_LEFT_BEHIND,
     R_LOW,
+    R_MOVED_NS,
     R_PROOF,
     R_PROOF_BEFORE,
     R_TOP,
@@ -136,9 +137,17 @@ def reach(m: Numbers, r: int, seq: int) -> None:
 
 
 @inner
+def _learnt(m: Numbers, now: int, r: int, seq: int) -> None:
+    """`Recovery.learnt`."""
+    if seq == m[of_replica(m, R_EXECUTED, r)] + 1:
+        m[of_replica(m, R_MOVED_NS, r)] = now
+
+
+@inner
 def _accept(m: Numbers, now: int, r: int, seq: int, slot: int) -> None:
     m[of_slot(m, S_ACCEPTED, r, slot)], m[of_slot(m, S_ACCEPTED_NS, r, slot)] = 1, now
     reach(m, r, seq)
+    _learnt(m, now, r, seq)
 
 
 @inner
@@ -165,6 +174,7 @@ def _committed(m: Numbers, now: int, r: int, seq: int) -> None:
 def hand_out(m: Numbers, now: int, r: int) -> None:
     """`Replica.hand_out` of the next in the order, and `ReplicaNode._execute`."""
     m[of_replica(m, R_EXECUTED, r)] += 1
+    m[of_replica(m, R_MOVED_NS, r)] = now
     seq = m[of_replica(m, R_EXECUTED, r)]
     count = m[of_batch(m, B_COUNT, seq)]
     if r == m[PRIMARY]:
@@ -376,6 +386,7 @@ def _counts(m: Numbers, now: int, r: int, sender: int, seq: int, voters: int) ->
         return False
     reach(m, r, seq)
     if newly(m, of_slot(m, voters, r, slot), sender):
+        _learnt(m, now, r, seq)
         return True
     m[IGNORED + SECOND_VOTE] += 1
     return False
@@ -435,7 +446,7 @@ def stabilise(m: Numbers, now: int, r: int, seq: int) -> None:
         m[first + S_ACCEPTED_NS] = -1
         votes = votes_for(m, r, gone)
         m[votes] = m[votes + 1] = m[votes + 2] = 0
-    m[of_replica(m, R_LOW, r)] = seq
+    m[of_replica(m, R_LOW, r)], m[of_replica(m, R_MOVED_NS, r)] = seq, now
     m[of_replica(m, R_LEFT_BEHIND, r)] = 0
     if r == m[PRIMARY]:
         m[NEXT_SEQ] = max(m[NEXT_SEQ], seq + 1)

@@ -197,7 +197,7 @@ class WavefrontCluster(ArrayCluster):
         told = self._book.execute(seq, batch)
         busy = made.noticed.copy()
         busy[0] = since  # the primary has something to do from the first request on
-        self._watch.over(busy, made.noticed, made.executed, made.accepted)
+        self._watch.over(busy, made.noticed, made.executed, made.accepted, made.votes)
         self._primary.free_at, self._before = int(made.executed[0]), made.executed
         receivers = [self.clients[request.client].index for request in batch.requests]
         replies = self._reply(seq, batch.requests, receivers, told.results, made.executed)
@@ -230,6 +230,7 @@ class WavefrontCluster(ArrayCluster):
         if (voted.stable < executed).any():
             raise Uncovered("a replica that is far behind the others")
         self._stable[entry.seq] = int(voted.stable[0]), int(voted.stable[self._members.stay].max())
+        self._watch.stable(voted.stable)
         self._log.agreed(entry, voted)
 
     def _reply(

@@ -1,7 +1,6 @@
 """When replicas would ask their peers what they miss: `consensus.recovery`'s timer, for all of them at once.
 
-Times in ns. Nobody asks here: a replica whose timer goes off twice in a batch is not covered, though votes that it got
-meanwhile may keep it from asking.
+Times in ns. Nobody asks here: a replica that comes no further for a whole interval is not covered.
 """
 
 from __future__ import annotations
@@ -20,51 +19,62 @@ from tradebft.network.wavefront import bulk
 from tradebft.network.wavefront.order import NEVER, Times
 
 Square = NDArray[np.int64]  # of two dimensions
+Cube = NDArray[np.int64]  # of three
 ASKS: Final = "a replica that asks its peers what it misses"
-TOGETHER: Final = 256  # rows that are mixed at once
-A_BATCH: Final = 3  # rows that a batch adds at most
-DUE, USUAL, DEVIATION, RUNS, PROGRESS, UNTIL = range(6)
+IN_ONE: Final = "a timer that goes off in the nanosecond of a proposal"
+TOGETHER: Final = 256  # times that each replica's timer rings, on average, before they are mixed
+A_BATCH: Final = 8  # times that it does in one batch at most
+DUE, USUAL, DEVIATION, RUNS, UNTIL, MOVED, STABLE, STABLE_BEFORE = range(
+    8
+)  # it came further: by the last batch, by checkpoints
 BUSY, NOTICED, EXECUTED, ACCEPTED = range(4)
 
 
-def over(clocks: Square, batch: Square, rang: Square, count: int, longest: int, fixed: bool) -> int:
-    """Take the timers *clocks* (6, n) through a *batch* (4, n); what is in the rows is said at `Watch.over`.
+def over(
+    clocks: Square, batch: Square, votes: Cube, rang: Square, count: int, longest: int, fixed: bool
+) -> int:
+    """Take the timers *clocks* (8, n) through a *batch* (4, n) and its *votes* (2, n, n), as `Watch.over` has them.
 
-    What rings goes to *rang*, a row for each time, from row *count* on; `NEVER` for those that do not. Returns the next
-    free row, or -1: somebody asks. Compiled where numba is there.
+    What rings goes to *rang* (2, ...), when and whose, from place *count* on. Returns the next free place; -1: somebody
+    asks; -2: nobody knows. Compiled where numba is there.
     """
     due, usual, deviation, until = clocks[DUE], clocks[USUAL], clocks[DEVIATION], clocks[UNTIL]
-    runs, progress = clocks[RUNS] > 0, clocks[PROGRESS] > 0
+    executed = batch[EXECUTED]
     # Of all or none: all of them execute the first batch before anybody hears of the second.
     known = usual[0] > 0
-    # Else nothing is due before the last thing that happens.
-    if (due < batch[EXECUTED]).any() or not runs.all():
-        interval = np.full_like(due, longest)
-        if not fixed and known:
-            interval = np.minimum(interval, np.maximum(2 * (usual + 4 * deviation), LEAST_NS))
-        interval[0] += interval[0] // 3  # the primary: others' questions come first
-        whose = runs & (due < batch[BUSY])  # nothing was outstanding
-        if whose.any():
-            rang[count] = np.where(whose & (due < until), due, NEVER)
-            count += 1
-            runs &= ~whose
-        for moment in (NOTICED, EXECUTED):  # something is: go on as long as there is progress
-            whose, idle = runs & (due < batch[moment]), ~runs
-            if (whose & ~progress & (due < until)).any():
+    interval = np.full_like(due, longest)
+    if not fixed and known:
+        interval = np.minimum(interval, np.maximum(2 * (usual + 4 * deviation), LEAST_NS))
+    interval[0] += interval[0] // 3  # the primary: others' questions come first
+    for r in np.flatnonzero(
+        (due < executed) | (clocks[RUNS] == 0)
+    ):  # else nothing is due before the last that happens
+        rings = 0
+        while True:
+            if not clocks[RUNS, r]:
+                clocks[RUNS, r], due[r] = 1, batch[NOTICED, r] + interval[r]
+            if due[r] >= min(executed[r], until[r]):
+                break
+            if rings == A_BATCH:
                 return -1
-            if whose.any():
-                rang[count] = np.where(whose & (due < until), due, NEVER)
-                count += 1
-            since = np.where(idle, batch[moment], due)
-            whose |= idle
-            due[:] = np.where(whose, since + interval, due)
-            runs |= idle
-            progress = ~whose  # whoever set it before this moment has heard of the batch since
-        if ((due < batch[EXECUTED]) & (due < until)).any():
-            return -1  # it goes off once more
-        clocks[RUNS] = 1
-    clocks[PROGRESS] = 1
-    sample = batch[EXECUTED] - batch[ACCEPTED]  # `RoundTrip.sample`
+            if due[r] == batch[NOTICED, r] == batch[ACCEPTED, 0]:
+                return -2  # at the primary; which of its two timers is first, nobody knows here
+            rings += 1
+            rang[0, count], rang[1, count] = due[r], r
+            count += 1
+            if due[r] < batch[BUSY, r]:
+                clocks[RUNS, r] = 0  # nothing was outstanding
+                continue
+            heard = votes[:, :, r]
+            further = max(clocks[MOVED, r], np.where(heard <= due[r], heard, 0).max())
+            for stable in (clocks[STABLE, r], clocks[STABLE_BEFORE, r]):
+                if stable <= due[r]:
+                    further = max(further, stable)
+            if further + interval[r] <= due[r]:
+                return -1
+            due[r] = further + interval[r]
+    clocks[MOVED] = executed
+    sample = executed - batch[ACCEPTED]  # `RoundTrip.sample`
     if known:
         error = sample - usual
         # By shifts, which round as // does and take a tenth of its time.
@@ -75,8 +85,7 @@ def over(clocks: Square, batch: Square, rang: Square, count: int, longest: int, 
         if not fixed:  # set anew, now that it is known for how long
             interval = np.minimum(longest, np.maximum(2 * (usual + 4 * deviation), LEAST_NS))
             interval[0] += interval[0] // 3
-            due[:] = batch[EXECUTED] + interval
-            clocks[PROGRESS] = 0
+            due[:] = executed + interval
     return count
 
 
@@ -86,26 +95,33 @@ class Watch:
     def __init__(self, config: Config, until: Times) -> None:
         n = config.nodes
         self._longest, self._fixed = config.status_ns, config.status_interval_ns > 0
-        self._clocks = np.zeros((6, n), dtype=np.int64)
+        self._clocks = np.zeros((8, n), dtype=np.int64)
         self._clocks[UNTIL] = until
         self._batch = np.empty((4, n), dtype=np.int64)
-        self._rang = np.empty((TOGETHER, n), dtype=np.int64)
-        self._count = 0  # rows of it
+        self._rang = np.empty((2, (TOGETHER + A_BATCH) * n), dtype=np.int64)
+        self._count = 0  # of it
         self._over = bulk.fast(over)
         self._sum = 0  # of those in the trace digest
 
-    def over(self, busy: Times, noticed: Times, executed: Times, accepted: Times) -> None:
+    def stable(self, times: Times) -> None:
+        """A checkpoint becomes stable at each replica."""
+        self._clocks[STABLE_BEFORE] = self._clocks[STABLE]
+        self._clocks[STABLE] = times
+
+    def over(self, busy: Times, noticed: Times, executed: Times, accepted: Times, votes: Cube) -> None:
         """A batch, at each replica: *busy*, something is outstanding; *noticed*, the timer is set if it does not run;
-        *executed*; *accepted*, from when a round trip counts."""
-        batch = self._batch
+        *executed*; *accepted*, from when a round trip counts; when it hears of *votes* (`Wave.votes`)."""
+        batch, n = self._batch, self._batch.shape[1]
         batch[BUSY], batch[NOTICED], batch[EXECUTED], batch[ACCEPTED] = busy, noticed, executed, accepted
-        self._count = self._over(self._clocks, batch, self._rang, self._count, self._longest, self._fixed)
-        if self._count < 0:
-            raise Uncovered(ASKS)
-        if self._count > len(self._rang) - A_BATCH:
+        if self._count > TOGETHER * n:
             self._mix(int(accepted[0]))  # now, at the primary: what is due later is not certain to happen
-        if self._count > len(self._rang) - A_BATCH:
-            self._rang = np.concatenate((self._rang, np.empty_like(self._rang)))
+        if self._count > TOGETHER * n:
+            self._rang = np.concatenate((self._rang, np.empty_like(self._rang)), axis=1)
+        self._count = self._over(
+            self._clocks, batch, votes, self._rang, self._count, self._longest, self._fixed
+        )
+        if self._count < 0:
+            raise Uncovered(ASKS if self._count == -1 else IN_ONE)
 
     def finish(self, end: int, waiting: int) -> int:
         """Nothing happens from *end* on; nothing is outstanding but requests at the primary, since *waiting*. What
@@ -113,17 +129,16 @@ class Watch:
         busy = np.full(self._batch.shape[1], end)
         ends = busy.copy()
         busy[0] = min(waiting, end)
-        self.over(busy, ends, ends, ends)
+        self.over(busy, ends, ends, ends, np.full((2, 1, len(ends)), NEVER))
         self._mix(end)
         return self._sum
 
     def _mix(self, before: int) -> None:
         """What rang before that instant."""
-        rang = self._rang[: self._count]
-        sure = rang < before
-        _, replicas = np.nonzero(sure)
-        self._sum += mixed(TIMER_EVENT, replicas, 0, 0, short(STATUS_TIMER.encode()), 0, rang[sure])
-        rang[sure] = NEVER
-        left = rang[(rang < NEVER).any(axis=1)]
-        self._count = len(left)
-        self._rang[: self._count] = left
+        rang = self._rang[:, : self._count]
+        sure = rang[0] < before
+        times, replicas = rang[:, sure]
+        self._sum += mixed(TIMER_EVENT, replicas, 0, 0, short(STATUS_TIMER.encode()), 0, times)
+        left = rang[:, ~sure]
+        self._count = left.shape[1]
+        self._rang[:, : self._count] = left

@@ -340,9 +340,13 @@ class Network:
         return self.snapshots[i][seq].manifest
 
     def fire(self, i: int, name: str) -> Effects:
-        """Timer *name* of replica *i* runs out; nothing happens if it does not run."""
-        if self.timers[i].pop(name, None) is None:
+        """Timer *name* of replica *i* runs out; nothing happens if it does not run. A status timer looks back: for it
+        time goes on to when it is due."""
+        due = self.timers[i].pop(name, None)
+        if due is None:
             return ()
+        if name == "status":
+            self.now = max(self.now, due)
         return self.step(i, TimerFired(name))
 
     def restart(self, i: int) -> Effects:

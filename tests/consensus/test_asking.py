@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistakes import STATUS, VIEW, backup, prepare_and_commit
 from replicas import Network, sent
-from tradebft.consensus.messages import Commit, Prepare, PrePrepare, Status
+from tradebft.consensus.messages import Commit, FetchReply, Prepare, PrePrepare, Status
 from tradebft.consensus.round_trip import LEAST_NS, RoundTrip
 
 MS = 1_000_000
@@ -119,9 +119,42 @@ def test_whoever_hears_more_of_the_next_batch_waits_on(news):
         "prepare": net.prepare(3, batch.digest),
         "commit": net.commit(3, batch.digest),
     }[news]
+    due = net.timers[me][STATUS]
+    net.now = due // 3
     net.step(me, message)
     assert sent(Status, net.fire(me, STATUS)) == []
+    assert net.timers[me][STATUS] == due + due // 3  # a whole interval after it
     assert len(sent(Status, net.fire(me, STATUS))) == 1
+
+
+def test_what_is_news_of_a_later_batch_does_not_keep_anybody_from_asking():
+    """While a pipeline fills up behind a batch that nobody completes, all of it stands still."""
+    net, me = backup(4), 2
+    net.step(me, net.pre_prepare(net.batch(1)))
+    net.now = net.timers[me][STATUS] // 2
+    net.step(me, net.pre_prepare(net.batch(2), 2))
+    net.step(me, net.prepare(3, net.batch(2).digest, 2))
+    assert [status.executed for status in sent(Status, net.fire(me, STATUS))] == [0]
+
+
+def execution(net, me):
+    prepare_and_commit(net, me, net.batch(1))
+
+
+def checkpoint(net, me):
+    net.step(me, net.signed(FetchReply((), (), net.stable(1), 1)))
+
+
+@pytest.mark.parametrize("progress", [execution, checkpoint])
+def test_progress_is_an_execution_or_a_stable_checkpoint(progress):
+    net, me = backup(4), 2
+    net.step(me, net.pre_prepare(net.batch(2), 2))
+    net.now += 100 * MS
+    progress(net, me)
+    since, interval = net.now, net.replicas[me]._status_interval()
+    while not any(status.executed or status.stable for status in sent(Status, net.fire(me, STATUS))):
+        pass
+    assert net.now == since + interval
 
 
 # --- what it is told ---
@@ -200,16 +233,17 @@ def test_between_views_questions_are_asked_as_seldom_as_the_timeouts_are_long():
     intervals = []
     net.step(me, net.request(1))
     for view in (1, 2, 3):
+        net.now += MS
         net.fire(me, VIEW)
         for other in range(4):
             net.step(me, net.view_change(other, view))
         gaps = []
         for _ in range(5):
-            gaps.append((net.timers[me][STATUS] - net.now) // LONGEST)
+            gaps.append(round((net.timers[me][STATUS] - net.now) / LONGEST))
             net.fire(me, STATUS)
         intervals.append(gaps)
-    # The first timer of a view was set before it, and what it finds is progress.
-    assert intervals == [[1, 1, 1, 1, 1], [1, 1, 2, 2, 2], [2, 1, 2, 4, 4]]
+    # The first timer of a view was set before it: what is then left of an interval since the view began is waited for.
+    assert intervals == [[1, 0, 1, 1, 1], [1, 0, 2, 2, 2], [2, 2, 4, 4, 4]]
 
 
 def test_of_what_is_decided_nobody_is_sent_single_votes_or_proposals():
