@@ -145,7 +145,11 @@ def checkpoint(net, me):
     net.step(me, net.signed(FetchReply((), (), net.stable(1), 1)))
 
 
-@pytest.mark.parametrize("progress", [execution, checkpoint])
+def block(net, me):
+    net.step(me, net.signed(FetchReply((net.decided(1, net.batch(1)),), (), None, 1)))
+
+
+@pytest.mark.parametrize("progress", [execution, checkpoint, block])
 def test_progress_is_an_execution_or_a_stable_checkpoint(progress):
     net, me = backup(4), 2
     net.step(me, net.pre_prepare(net.batch(2), 2))

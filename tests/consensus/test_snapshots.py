@@ -248,6 +248,17 @@ def test_sources_are_asked_in_turn_and_few_chunks_at_a_time():
     assert len(later) == CHUNKS - CHUNKS_AT_ONCE
 
 
+def test_each_chunk_is_progress_and_who_gets_no_more_of_them_asks_an_interval_later():
+    net = behind()
+    net.step(3, head(net, 1))
+    net.now += net.timers[3]["status"] // 2
+    net.step(3, net.signed(net.chunk(1, 20, 0)))
+    since = net.now
+    assert sent(Status, net.fire(3, "status")) == []
+    assert sent(Status, net.fire(3, "status"))
+    assert net.now == since + net.config.status_ns
+
+
 def test_what_does_not_come_is_asked_of_somebody_else():
     net = behind()
     net.step(3, net.request(23))
