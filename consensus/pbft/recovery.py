@@ -139,7 +139,9 @@ class Recovery(State):
         return effects
 
     def _outstanding(self) -> bool:
-        if self.changing or len(self.waiting) or self.executed < self.low or self.left_behind or self.pending:
+        if len(self.waiting) and not self.batch_timer:
+            return True  # while a batch fills up, nobody misses anything
+        if self.changing or self.executed < self.low or self.left_behind or self.pending:
             return True
         if self.download is not None:
             return True

@@ -8,6 +8,7 @@ from tradebft.network.compiled.leaving import alone, broadcast, set_timer
 from tradebft.network.compiled.memory import (
     ASKERS,
     AT_STATUS,
+    BATCH_SET,
     CROWD_ASKED,
     FAULTS,
     LONGEST_NS,
@@ -108,7 +109,7 @@ def ask(m: Numbers, now: int, r: int) -> None:
 @inner
 def _outstanding(m: Numbers, r: int) -> bool:
     executed, low = m[of_replica(m, R_EXECUTED, r)], m[of_replica(m, R_LOW, r)]
-    if (r == m[PRIMARY] and m[WAITING] > 0) or executed < low:
+    if (r == m[PRIMARY] and m[WAITING] > 0 and not m[BATCH_SET]) or executed < low:
         return True
     if m[of_replica(m, R_LEFT_BEHIND, r)] or m[of_replica(m, R_HEARD_OF, r)] > executed:
         return True

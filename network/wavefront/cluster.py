@@ -89,7 +89,7 @@ class WavefrontCluster(ArrayCluster):
         self._vote()
         if crashed := int((self._members.until < end).sum()):
             self.recorder.injected["crash"] += crashed
-        trace.add(self._watch.finish(end, self._primary.waiting_since))
+        trace.add(self._watch.finish(end))
         self._log.finish(end)
         self._round.finish(end)
         self._judge(self.recorder.last_commit_ns)
@@ -190,14 +190,12 @@ class WavefrontCluster(ArrayCluster):
 
     def _decide(self, now: int) -> None:
         """Propose a batch; all that comes of it."""
-        config, (batch, since) = self.config, self._primary.close(now)
+        config, batch = self.config, self._primary.close(now)
         seq = self._primary.seq
         made = wave(now, self._first(), self._weather.next(), self._members)
         self._covered(seq, made)
         told = self._book.execute(seq, batch)
-        busy = made.noticed.copy()
-        busy[0] = since  # the primary has something to do from the first request on
-        self._watch.over(busy, made.noticed, made.executed, made.accepted, made.votes)
+        self._watch.over(made.noticed, made.executed, made.accepted, made.votes)
         self._primary.free_at, self._before = int(made.executed[0]), made.executed
         receivers = [self.clients[request.client].index for request in batch.requests]
         replies = self._reply(seq, batch.requests, receivers, told.results, made.executed)

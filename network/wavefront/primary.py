@@ -9,7 +9,6 @@ from tradebft.consensus.messages import Batch, Request
 from tradebft.consensus.pbft.client_table import ClientTable
 from tradebft.consensus.pbft.waiting import Waiting
 from tradebft.network.engines import Uncovered
-from tradebft.network.wavefront.order import NEVER
 
 KNOWN: Final = "request known or no room for it"
 
@@ -21,7 +20,6 @@ class Primary:
         self._config = config
         self._waiting = Waiting(config.max_requests_waiting)
         self._clients = ClientTable(config.client_window)
-        self._arrived: dict[tuple[str, int], int] = {}  # of those not proposed
         self._last: tuple[Request, ...] = ()  # of the batch under way
         self.free_at = 0  # when the batch under way is executed here
         self.batch_due = self.batch_timer = False
@@ -39,7 +37,6 @@ class Primary:
             return False
         if not self._waiting.add(request):
             raise Uncovered("a primary with too many requests")
-        self._arrived[request.key] = now
         return True
 
     @property
@@ -48,25 +45,17 @@ class Primary:
         return self._waiting.fresh
 
     @property
-    def waiting_since(self) -> int:
-        """When the oldest request arrived that is in no batch yet; `NEVER` if there is none."""
-        return min(self._arrived.values(), default=NEVER)
-
-    @property
     def full(self) -> bool:
         """Whether they fill a batch."""
         config, waiting = self._config, self._waiting
         return waiting.fresh >= config.batch_size or waiting.fresh_bytes >= config.batch_bytes
 
-    def close(self, now: int) -> tuple[Batch, int]:
-        """The next batch, and since when its first request has waited."""
+    def close(self, now: int) -> Batch:
+        """The next batch."""
         self._executed(now)
         requests = self._waiting.take(self._config.batch_size, self._config.batch_bytes)
-        since = self._arrived[requests[0].key]
-        for request in requests:
-            del self._arrived[request.key]
         self._last, self.seq = tuple(requests), self.seq + 1
-        return Batch(now, self._last), since
+        return Batch(now, self._last)
 
     def _executed(self, now: int) -> None:
         if self._last and self.free_at <= now:

@@ -27,13 +27,13 @@ A_BATCH: Final = 8  # times that it does in one batch at most
 DUE, USUAL, DEVIATION, RUNS, UNTIL, MOVED, STABLE, STABLE_BEFORE = range(
     8
 )  # it came further: by the last batch, by checkpoints
-BUSY, NOTICED, EXECUTED, ACCEPTED = range(4)
+NOTICED, EXECUTED, ACCEPTED = range(3)
 
 
 def over(
     clocks: Square, batch: Square, votes: Cube, rang: Square, count: int, longest: int, fixed: bool
 ) -> int:
-    """Take the timers *clocks* (8, n) through a *batch* (4, n) and its *votes* (2, n, n), as `Watch.over` has them.
+    """Take the timers *clocks* (8, n) through a *batch* (3, n) and its *votes* (2, n, n), as `Watch.over` has them.
 
     What rings goes to *rang* (2, ...), when and whose, from place *count* on. Returns the next free place; -1: somebody
     asks; -2: nobody knows. Compiled where numba is there.
@@ -62,7 +62,7 @@ def over(
             rings += 1
             rang[0, count], rang[1, count] = due[r], r
             count += 1
-            if due[r] < batch[BUSY, r]:
+            if due[r] < batch[NOTICED, r]:
                 clocks[RUNS, r] = 0  # nothing was outstanding
                 continue
             heard = votes[:, :, r]
@@ -97,7 +97,7 @@ class Watch:
         self._longest, self._fixed = config.status_ns, config.status_interval_ns > 0
         self._clocks = np.zeros((8, n), dtype=np.int64)
         self._clocks[UNTIL] = until
-        self._batch = np.empty((4, n), dtype=np.int64)
+        self._batch = np.empty((3, n), dtype=np.int64)
         self._rang = np.empty((2, (TOGETHER + A_BATCH) * n), dtype=np.int64)
         self._count = 0  # of it
         self._over = bulk.fast(over)
@@ -108,11 +108,11 @@ class Watch:
         self._clocks[STABLE_BEFORE] = self._clocks[STABLE]
         self._clocks[STABLE] = times
 
-    def over(self, busy: Times, noticed: Times, executed: Times, accepted: Times, votes: Cube) -> None:
-        """A batch, at each replica: *busy*, something is outstanding; *noticed*, the timer is set if it does not run;
+    def over(self, noticed: Times, executed: Times, accepted: Times, votes: Cube) -> None:
+        """A batch, at each replica: *noticed*, something is outstanding, and the timer is set if it does not run;
         *executed*; *accepted*, from when a round trip counts; when it hears of *votes* (`Wave.votes`)."""
         batch, n = self._batch, self._batch.shape[1]
-        batch[BUSY], batch[NOTICED], batch[EXECUTED], batch[ACCEPTED] = busy, noticed, executed, accepted
+        batch[NOTICED], batch[EXECUTED], batch[ACCEPTED] = noticed, executed, accepted
         if self._count > TOGETHER * n:
             self._mix(int(accepted[0]))  # now, at the primary: what is due later is not certain to happen
         if self._count > TOGETHER * n:
@@ -123,13 +123,10 @@ class Watch:
         if self._count < 0:
             raise Uncovered(ASKS if self._count == -1 else IN_ONE)
 
-    def finish(self, end: int, waiting: int) -> int:
-        """Nothing happens from *end* on; nothing is outstanding but requests at the primary, since *waiting*. What
-        rang, as the trace digest has it."""
-        busy = np.full(self._batch.shape[1], end)
-        ends = busy.copy()
-        busy[0] = min(waiting, end)
-        self.over(busy, ends, ends, ends, np.full((2, 1, len(ends)), NEVER))
+    def finish(self, end: int) -> int:
+        """Nothing is outstanding any more, nor happens from *end* on. What rang, as the trace digest has it."""
+        ends = np.full(self._batch.shape[1], end)
+        self.over(ends, ends, ends, np.full((2, 1, len(ends)), NEVER))
         self._mix(end)
         return self._sum
 

@@ -127,6 +127,24 @@ def test_whoever_hears_more_of_the_next_batch_waits_on(news):
     assert len(sent(Status, net.fire(me, STATUS))) == 1
 
 
+def test_a_primary_whose_batch_fills_up_misses_nothing():
+    """Its timer still runs from the batch before, and long ago it came further."""
+    net = Network(4, running=[0], batch_size=2, batch_timeout_ns=10 * T)
+    net.step(0, net.request(1))
+    net.step(0, net.request(2))
+    assert STATUS in net.timers[0]
+    batch = net.replicas[0].slots[1].batch
+    for vote in (net.prepare, net.commit):
+        for voter in (1, 2):
+            net.step(0, vote(voter, batch.digest))
+    assert net.replicas[0].executed == 1
+    net.now = net.timers[0][STATUS] - MS
+    net.step(0, net.request(3))
+    assert sent(Status, net.fire(0, STATUS)) == []
+    net.step(0, net.request(4))  # proposed, and nobody answers
+    assert len(sent(Status, net.fire(0, STATUS))) == 1
+
+
 def test_what_is_news_of_a_later_batch_does_not_keep_anybody_from_asking():
     """While a pipeline fills up behind a batch that nobody completes, all of it stands still."""
     net, me = backup(4), 2
