@@ -252,7 +252,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if vote.replica in slot.prepares:
             return self._second_vote(slot.prepares[vote.replica], vote)
         slot.prepares[vote.replica] = vote
-        if vote.seq == self.executed + 1:
+        if vote.seq == self.executed + 1:  # `learnt`, without the call: votes are most of all inputs
             self.moved_ns = now
         if vote.digest != slot.digest:
             return NOTHING  # early, or for another batch: kept, counted if its proposal is accepted
@@ -274,7 +274,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if vote.replica in slot.commits:
             return self._second_vote(slot.commits[vote.replica], vote)
         slot.commits[vote.replica] = vote
-        if vote.seq == self.executed + 1:
+        if vote.seq == self.executed + 1:  # as for a Prepare
             self.moved_ns = now
         if vote.digest != slot.digest:
             # Others commit what this replica was never shown: a lost proposal. Ask, if it does not come by itself.

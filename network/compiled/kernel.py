@@ -19,7 +19,6 @@ from tradebft.network.compiled.memory import (
     ANSWERS,
     ARRIVALS,
     AT_ALARM,
-    AT_ANSWER,
     AT_INBOX,
     AT_LANE,
     AT_PAIR,
@@ -169,7 +168,6 @@ def _cost_of(m: Numbers, what: int, r: int, sender: int, about: int) -> int:
         at = m[AT_STATUS] + 3 * about
         size = m[STATUS_SIZE] + length(m[at]) + length(m[at + 1]) + length(m[at + 2]) + length(sender)
     elif what == FETCH_REPLY:
-        at = m[AT_ANSWER] + 3 * about
         size = catching_up.answer_size(m, about) + length(sender)
         checks += m[QUORUM] * catching_up.certificates(m, r, about)
     else:

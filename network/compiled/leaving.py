@@ -150,11 +150,17 @@ def _full(m: Numbers, at: int, r: int) -> bool:
 
 
 @inner
+def _sending_ns(m: Numbers, size: int) -> int:
+    """`Wire.sending_ns`."""
+    return size * 8 * 1_000_000_000 // m[BANDWIDTH] if m[BANDWIDTH] else 0
+
+
+@inner
 def _copies(m: Numbers, at: int, r: int, size: int, row: int, keys: int) -> int:
     """How many copies of a broadcast arrive, and their *keys*, where messages are meddled with. *row*: of its draws."""
     others = m[NODES] - 1
     drawn, luck = m[AT_WEATHER] + row * others, m[AT_BROADCAST_LUCK] + row * others
-    copy = size * 8 * 1_000_000_000 // m[BANDWIDTH] if m[BANDWIDTH] else 0
+    copy = _sending_ns(m, size)
     free = of_replica(m, R_INTERFACE_FREE, r)
     depart, full = max(at, m[free]) if m[BANDWIDTH] else at, _full(m, at, r)
     count = 0
@@ -191,7 +197,7 @@ def _all_copies(m: Numbers, at: int, r: int, size: int, row: int, keys: int) -> 
     if m[BANDWIDTH]:
         free = of_replica(m, R_INTERFACE_FREE, r)
         depart = max(at, m[free])
-        copy = size * 8 * 1_000_000_000 // m[BANDWIDTH]
+        copy = _sending_ns(m, size)
         m[free] = depart + copy * others
         for i in range(others):  # the interface sends copy after copy, by the receivers' numbers
             depart += copy
@@ -242,7 +248,7 @@ def _depart(m: Numbers, at: int, r: int, size: int) -> int:
     if not m[BANDWIDTH]:
         return at
     free = of_replica(m, R_INTERFACE_FREE, r)
-    m[free] = max(at, m[free]) + size * 8 * 1_000_000_000 // m[BANDWIDTH]
+    m[free] = max(at, m[free]) + _sending_ns(m, size)
     return m[free]
 
 

@@ -24,9 +24,8 @@ ASKS: Final = "a replica that asks its peers what it misses"
 IN_ONE: Final = "a timer that goes off in the nanosecond of a proposal"
 TOGETHER: Final = 256  # times that each replica's timer rings, on average, before they are mixed
 A_BATCH: Final = 8  # times that it does in one batch at most
-DUE, USUAL, DEVIATION, RUNS, UNTIL, MOVED, STABLE, STABLE_BEFORE = range(
-    8
-)  # it came further: by the last batch, by checkpoints
+# The last three are when it came further: with the batch before, with checkpoints.
+DUE, USUAL, DEVIATION, RUNS, UNTIL, MOVED, STABLE, STABLE_BEFORE = range(8)
 NOTICED, EXECUTED, ACCEPTED = range(3)
 
 
@@ -46,9 +45,8 @@ def over(
     if not fixed and known:
         interval = np.minimum(interval, np.maximum(2 * (usual + 4 * deviation), LEAST_NS))
     interval[0] += interval[0] // 3  # the primary: others' questions come first
-    for r in np.flatnonzero(
-        (due < executed) | (clocks[RUNS] == 0)
-    ):  # else nothing is due before the last that happens
+    # Of the others nothing is due before the last thing that happens.
+    for r in np.flatnonzero((due < executed) | (clocks[RUNS] == 0)):
         rings = 0
         while True:
             if not clocks[RUNS, r]:
