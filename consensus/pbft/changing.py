@@ -89,10 +89,23 @@ class Changing(State):
         replicas are level with every stable checkpoint, and whoever is behind follows them if they leave the view. Left
         alone, it would be of no use in this one.
         """
-        if not self.changing and self.executed < self.low:
+        if not self.changing and (self.executed < self.low or self._spares()):
             return (SetTimer(VIEW_TIMER, self.config.view_change_timeout_ns),)
         self.watched = None
         return self.start_view_change(now, self.view + 1)
+
+    def _spares(self) -> bool:
+        """Whether the primary has done its part: what comes next here is committed by a quorum, and lacks nothing but
+        what was lost or slow on its way to this replica.
+
+        Once for whatever is watched. Else a primary could keep each of them one batch behind the others, every one at
+        another sequence, and starve a client all the while.
+        """
+        slot = self.slots.get(self.executed + 1)
+        if self.spared == self.watched or slot is None or not slot.committed_by(self.quorum):
+            return False
+        self.spared = self.watched
+        return True
 
     # --- leaving a view (4.4) ---
 
@@ -208,7 +221,7 @@ class Changing(State):
         self.moved_ns = now
         self.primary, self.new_view = message.replica, message
         self.left_behind = False
-        self.watched = NEW_VIEW if timing else None
+        self.watched, self.spared = NEW_VIEW if timing else None, None
         for slot in self.slots.values():
             slot.next_view()
         effects += self._adopt_checkpoint(message, low)

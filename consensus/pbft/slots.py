@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from tradebft.chain.crypto import QuorumCertificate
@@ -85,6 +86,10 @@ class Slot:
         found = tuple(sorted([(member, vote.signature) for member, vote in votes.items()])[:needed])
         assert len(found) == needed, (len(found), needed)
         return found
+
+    def committed_by(self, quorum: int) -> bool:
+        """Whether so many Commits agree, though the proposal or Prepares may be missing."""
+        return max(Counter(vote.digest for vote in self.commits.values()).values(), default=0) >= quorum
 
     def decide(self, decided: Decided) -> None:
         """Final: the certificate is kept."""

@@ -66,6 +66,7 @@ class State:
         self.watched: object = (
             None  # what the view-change timer waits for: a request's key, a seq, or NEW_VIEW
         )
+        self.spared: object = None  # what it was set for a second time (`Changing._spares`)
         # The log between the watermarks h and h + L, and what proves h.
         self.low, self.high = 0, config.log_window
         self.stable: QuorumCertificate | None = None

@@ -19,12 +19,18 @@ from tradebft.network.compiled.memory import (
     Q_ARRIVED,
     Q_CLIENT,
     Q_SEQUENCE,
+    QUORUM,
     R_EXECUTED,
     R_LOW,
     R_PROOF,
     R_PROOF_BEFORE,
+    R_SPARED,
+    R_TOP,
+    R_WATCHED,
     REQUEST,
     REQUESTS_WAITING,
+    S_COMMITS,
+    SLOT_MASK,
     STATUS,
     T_ALARM_AT,
     T_DEADLINE,
@@ -33,7 +39,7 @@ from tradebft.network.compiled.memory import (
     K,
     Numbers,
 )
-from tradebft.network.compiled.places import of_replica, of_request, of_timer
+from tradebft.network.compiled.places import of_replica, of_request, of_slot, of_timer
 
 CHECKPOINTS_AHEAD = 4  # that a replica may be behind: more would push votes out (`CheckpointVotes`)
 
@@ -86,10 +92,21 @@ def beyond(m: Numbers, what: int, r: int, sender: int, about: int) -> int:
 
 
 @inner
+def _spares(m: Numbers, r: int) -> bool:
+    """`Changing._spares`, before anything is changed."""
+    seq = m[of_replica(m, R_EXECUTED, r)] + 1
+    if m[of_replica(m, R_SPARED, r)] == m[of_replica(m, R_WATCHED, r)] or seq > m[of_replica(m, R_TOP, r)]:
+        return False
+    return m[of_slot(m, S_COMMITS, r, seq & m[SLOT_MASK])] >= m[QUORUM]
+
+
+@inner
 def suspects(m: Numbers, due: int, what: int) -> bool:
     """Whether that alarm is of a replica that wants another view."""
     r, timer = what // 3, what % 3
     if timer != VIEW_TIMER or m[of_timer(m, T_ALARM_AT, r, timer)] != due:
         return False
     deadline = m[of_timer(m, T_DEADLINE, r, timer)]
-    return 0 <= deadline <= due and m[of_replica(m, R_EXECUTED, r)] >= m[of_replica(m, R_LOW, r)]
+    if not 0 <= deadline <= due or m[of_replica(m, R_EXECUTED, r)] < m[of_replica(m, R_LOW, r)]:
+        return False
+    return not _spares(m, r)

@@ -82,6 +82,10 @@ from tradebft.network.compiled.memory import (
     Q_TOLD,
     QUORUM,
     R_DOWN,
+    R_EXECUTED,
+    R_LOW,
+    R_SPARED,
+    R_WATCHED,
     REPLY,
     REQUEST,
     RID,
@@ -273,6 +277,8 @@ def _ring(m: Numbers, due: int, what: int) -> None:
         m[BATCH_SET], m[BATCH_DUE] = 0, 1
         rules.propose(m, due)
     elif timer == VIEW_TIMER:  # of one that is behind: others would have gone to the reference (`suspects`)
+        if m[of_replica(m, R_EXECUTED, r)] >= m[of_replica(m, R_LOW, r)]:
+            m[of_replica(m, R_SPARED, r)] = m[of_replica(m, R_WATCHED, r)]
         set_timer(m, due, r, VIEW_TIMER, m[VIEW_TIMEOUT])
     else:
         on_status_timer(m, due, r)

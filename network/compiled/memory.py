@@ -240,6 +240,7 @@ STATUS_BURST: Final = 32
     R_DEVIATION,
     R_SOONEST,
     R_WATCHED,  # the sequence that the view-change timer waits for; 0: none
+    R_SPARED,  # that it was set for a second time
     R_LEFT_BEHIND,
     R_HEARD_OF,
     R_FREE_AT,  # the processor
@@ -249,7 +250,7 @@ STATUS_BURST: Final = 32
     R_DOWN,
     R_MUTE,  # it says nothing to anybody
     REPLICA,
-) = range(25)
+) = range(26)
 
 # Of a slot.
 S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, S_CLOSED = range(7)

@@ -130,6 +130,7 @@ class Replicas:
                 replica.accepted_ns[seq] = at
         replica.top = int(row[memory.R_TOP])
         replica.watched = int(row[memory.R_WATCHED]) or None
+        replica.spared = int(row[memory.R_SPARED]) or replica.spared
         last = replica.low + memory.CHECKPOINTS_COUNTED * self._every
         for seq in checkpoints(self._every, replica.low, last):
             words = self._m.votes[replica.me, seq // self._every % memory.CHECKPOINTS_COUNTED, 1:]

@@ -73,6 +73,44 @@ def test_9_who_is_behind_a_stable_checkpoint_does_not_blame_the_primary_for_it()
     assert [c.view for c in sent(ViewChange, net.fire(me, VIEW))] == [1]
 
 
+@pytest.mark.parametrize("proposed", [False, True], ids=["the proposal", "Prepares"])
+def test_9_who_lacks_what_a_quorum_committed_does_not_blame_the_primary_for_it(proposed):
+    """Mistake 9: a lost proposal, or lost Prepares, make a replica leave a view alone in which a quorum decides. It
+    waits once more, and no longer: a primary could keep each one in turn a batch behind, and starve a client."""
+    net, me = backup(4), 2
+    batch = net.batch(100)
+    net.step(me, net.request())
+    if proposed:
+        net.step(me, net.pre_prepare(batch))
+    for voter in (0, 1, 3):
+        net.step(me, net.commit(voter, batch.digest))
+    effects = net.fire(me, VIEW)
+    assert [(e.name, e.delay_ns) for e in of(SetTimer, effects)] == [
+        (VIEW, net.config.view_change_timeout_ns)
+    ]
+    assert not sent(ViewChange, effects)
+    assert [c.view for c in sent(ViewChange, net.fire(me, VIEW))] == [1]
+
+
+def test_9_fewer_commits_than_a_quorum_spare_no_primary():
+    """Mistake 9: f members and a slow one hold a silent primary's view."""
+    net, me = backup(4), 2
+    net.step(me, net.request())
+    for voter in (0, 1):
+        net.step(me, net.commit(voter, net.batch(100).digest))
+    net.step(me, net.commit(3, net.batch(101).digest))
+    assert [c.view for c in sent(ViewChange, net.fire(me, VIEW))] == [1]
+
+
+def test_9_commits_of_what_comes_later_spare_no_primary():
+    """Mistake 9: of what comes next here nobody knows whether it is decided."""
+    net, me = backup(4), 2
+    net.step(me, net.request())
+    for voter in (0, 1, 3):
+        net.step(me, net.commit(voter, net.batch(100).digest, seq=2))
+    assert [c.view for c in sent(ViewChange, net.fire(me, VIEW))] == [1]
+
+
 def test_9_who_is_behind_follows_f_plus_1_out_of_the_view():
     """Mistake 9: whoever is behind stays behind in a view that the others have left."""
     net, me = backup(4), 2

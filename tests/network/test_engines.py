@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from drawn_scenarios import SLOW_CPU, calm, drawn, led, rough, ties, wild
 from tradebft.consensus.interface import Config
+from tradebft.consensus.pbft.changing import Changing
 from tradebft.lab import metrics
 from tradebft.lab.engine_option import ENGINES as OFFERED
 from tradebft.network import engines
@@ -357,6 +358,33 @@ def test_the_reference_goes_on_where_the_compiled_engine_stops(timeouts, why):
     for engine in ("compiled", "auto"):
         records = execute(scenario, silent, engine=engine)
         assert (records.engine, records.engine_why) == ("compiled", why)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 5])
+def test_a_heavy_tail_alone_changes_no_view(seed, monkeypatch):
+    """One message in two hundred takes 50 times what half of them take. Whoever waits for a proposal that a quorum has
+    committed meanwhile does not blame the primary for it, with either engine."""
+    given = {
+        "seed": seed,
+        "network": {"nodes": 7, "links": {"model": "lognormal", "median": "20 ms", "sigma": 1.5}},
+        "consensus": {"batch_size": 10, "client_timeout": "1 min"},
+        "workload": {
+            "kind": "synthetic", "transactions": 500, "arrival": "open", "rate": 200, "clients": 5,
+        },
+    }  # fmt: skip
+    scenario = Scenario.model_validate(given)
+    spares, spared = Changing._spares, []
+
+    def counted(replica):
+        spared.append(spares(replica))
+        return spared[-1]
+
+    monkeypatch.setattr(Changing, "_spares", counted)
+    assert differences(scenario, "compiled") == []
+    assert any(spared)
+    records = execute(scenario, silent, engine="compiled")
+    assert records.engine_why == ""
+    assert "ViewChange" not in records.messages
 
 
 def test_with_many_members_it_begins_again(monkeypatch):
