@@ -95,14 +95,14 @@ class Changing(State):
         return self.start_view_change(now, self.view + 1)
 
     def _spares(self) -> bool:
-        """Whether the primary has done its part: what comes next here is committed by a quorum, and lacks nothing but
-        what was lost or slow on its way to this replica.
+        """Whether the primary has done its part: f+1 members commit what comes next here, and the honest one among them
+        has the votes of a quorum for it. What is missing was lost or is slow on its way to this replica.
 
         Once for whatever is watched. Else a primary could keep each of them one batch behind the others, every one at
         another sequence, and starve a client all the while.
         """
         slot = self.slots.get(self.executed + 1)
-        if self.spared == self.watched or slot is None or not slot.committed_by(self.quorum):
+        if self.spared == self.watched or slot is None or not slot.committed_by(self.faults + 1):
             return False
         self.spared = self.watched
         return True

@@ -87,9 +87,9 @@ class Slot:
         assert len(found) == needed, (len(found), needed)
         return found
 
-    def committed_by(self, quorum: int) -> bool:
-        """Whether so many Commits agree, though the proposal or Prepares may be missing."""
-        return max(Counter(vote.digest for vote in self.commits.values()).values(), default=0) >= quorum
+    def committed_by(self, members: int) -> bool:
+        """Whether the Commits of so many *members* agree, though the proposal or Prepares may be missing."""
+        return max(Counter(vote.digest for vote in self.commits.values()).values(), default=0) >= members
 
     def decide(self, decided: Decided) -> None:
         """Final: the certificate is kept."""

@@ -19,7 +19,6 @@ from tradebft.network.compiled.memory import (
     Q_ARRIVED,
     Q_CLIENT,
     Q_SEQUENCE,
-    QUORUM,
     R_EXECUTED,
     R_LOW,
     R_PROOF,
@@ -97,7 +96,7 @@ def _spares(m: Numbers, r: int) -> bool:
     seq = m[of_replica(m, R_EXECUTED, r)] + 1
     if m[of_replica(m, R_SPARED, r)] == m[of_replica(m, R_WATCHED, r)] or seq > m[of_replica(m, R_TOP, r)]:
         return False
-    return m[of_slot(m, S_COMMITS, r, seq & m[SLOT_MASK])] >= m[QUORUM]
+    return m[of_slot(m, S_COMMITS, r, seq & m[SLOT_MASK])] > m[FAULTS]
 
 
 @inner

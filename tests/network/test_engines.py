@@ -362,7 +362,7 @@ def test_the_reference_goes_on_where_the_compiled_engine_stops(timeouts, why):
 
 @pytest.mark.parametrize("seed", [1, 3, 5])
 def test_a_heavy_tail_alone_changes_no_view(seed, monkeypatch):
-    """One message in two hundred takes 50 times what half of them take. Whoever waits for a proposal that a quorum has
+    """One message in two hundred takes 50 times what half of them take. Whoever waits for a proposal that others have
     committed meanwhile does not blame the primary for it, with either engine."""
     given = {
         "seed": seed,
