@@ -153,9 +153,7 @@ class Recovery(State):
 
     def _ask_alone(self, peer: int) -> Effect:
         """A question to *peer* whose turn it is to answer it with blocks (`_is_helper`)."""
-        place = self.committee.position
-        turn = (place(peer) - place(self.me)) % self.committee.n
-        self.nonce += (turn - self.nonce - 1) % self.committee.n
+        self.nonce += (self._rank(peer, self.me) - self.nonce - 1) % max(1, self.committee.n - 1)
         return Send(peer, self._status())
 
     def _status(self) -> Status:
@@ -216,11 +214,13 @@ class Recovery(State):
 
     def _is_helper(self, status: Status) -> bool:
         """f+1 peers send blocks, others in turn with every new nonce: one of them is honest."""
-        committee = self.committee
-        distance = (
-            committee.position(self.me) - committee.position(status.replica) - status.nonce
-        ) % committee.n
-        return distance <= self.faults or committee.n <= 3
+        others = self.committee.n - 1
+        return others <= 2 or (self._rank(self.me, status.replica) - status.nonce) % others <= self.faults
+
+    def _rank(self, peer: int, asker: int) -> int:
+        """Which of the others *peer* is to *asker*, from 1."""
+        place = self.committee.position
+        return (place(peer) - place(asker)) % self.committee.n
 
     def _votes_above(self, now: int, peer: int, seq: int) -> list[Effect]:
         """My own proposal, Prepare and Commit for every slot that *peer* has not executed and I have not closed."""

@@ -94,7 +94,7 @@ def tell(m: Numbers, now: int, r: int) -> None:
 def ask_alone(m: Numbers, now: int, r: int, peer: int) -> None:
     """`Recovery._ask_alone`."""
     nonce = of_replica(m, R_NONCE, r)
-    m[nonce] += ((peer - r) % m[NODES] - m[nonce] - 1) % m[NODES]
+    m[nonce] += ((peer - r) % m[NODES] - m[nonce] - 1) % (m[NODES] - 1)
     size = _status(m, r)
     alone(m, now, r, peer, STATUS, m[SAID] - 1, size)
 

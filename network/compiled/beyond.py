@@ -46,7 +46,7 @@ CHECKPOINTS_AHEAD = 4  # that a replica may be behind: more would push votes out
 @inner
 def helps(m: Numbers, r: int, peer: int, nonce: int) -> bool:
     """`Recovery._is_helper`."""
-    return (r - peer - nonce) % m[NODES] <= m[FAULTS] or m[NODES] <= 3
+    return m[NODES] <= 3 or ((r - peer) % m[NODES] - nonce) % (m[NODES] - 1) <= m[FAULTS]
 
 
 @inner

@@ -268,6 +268,22 @@ def test_a_reply_that_is_full_makes_a_replica_ask_for_the_rest_at_once():
     assert [status.executed for status in sent(Status, effects)] == [1 + BLOCKS_A_REPLY]
 
 
+@pytest.mark.parametrize("n", [4, 5, 7, 10])
+def test_each_question_is_answered_by_f_plus_1_others_and_soon_by_all(n):
+    """One of them is honest. With the asker's own place in the row f liars would now and then be all who answer."""
+    net = Network(n)
+    block = net.decided(1, net.batch(1))
+    for replica in range(n):
+        net.step(replica, net.signed(FetchReply((block,), (), None, (replica + 1) % n)))
+    for asker in range(n):
+        helped = []
+        for nonce in range(1, n):
+            question = net.signed(Status(0, False, 0, 0, 0, nonce, asker))
+            helped.append({r for r in range(n) if r != asker and of(SendBlocks, net.step(r, question))})
+        assert {len(helpers) for helpers in helped} == {net.replicas[0].faults + 1}
+        assert set.union(*helped) == set(range(n)) - {asker}
+
+
 @pytest.mark.parametrize(("n", "me", "helper"), [(4, 3, 1), (7, 2, 6), (7, 6, 0), (13, 12, 11)])
 def test_the_rest_is_asked_of_whoever_sent_what_came_so_far_and_it_is_its_turn_to_answer(n, me, helper):
     """f+1 copies of all that was missed would drown whoever comes back under load."""
