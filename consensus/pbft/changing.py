@@ -95,8 +95,8 @@ class Changing(State):
         return self.start_view_change(now, self.view + 1)
 
     def _spares(self) -> bool:
-        """Whether the primary has done its part: f+1 members commit what comes next here, and the honest one among them
-        has the votes of a quorum for it. What is missing was lost or is slow on its way to this replica.
+        """Whether the primary gets a second timeout, for it has done its part: f+1 members commit what comes next here,
+        and the honest one among them has the votes of a quorum for it. What is missing was lost or is slow on its way.
 
         Once for whatever is watched. Else a primary could keep each of them one batch behind the others, every one at
         another sequence, and starve a client all the while.

@@ -276,7 +276,7 @@ def _ring(m: Numbers, due: int, what: int) -> None:
     if timer == BATCH_TIMER:
         m[BATCH_SET], m[BATCH_DUE] = 0, 1
         rules.propose(m, due)
-    elif timer == VIEW_TIMER:  # of one that is behind: others would have gone to the reference (`suspects`)
+    elif timer == VIEW_TIMER:  # of one that waits on: others would have gone to the reference (`suspects`)
         if m[of_replica(m, R_EXECUTED, r)] >= m[of_replica(m, R_LOW, r)]:
             m[of_replica(m, R_SPARED, r)] = m[of_replica(m, R_WATCHED, r)]
         set_timer(m, due, r, VIEW_TIMER, m[VIEW_TIMEOUT])

@@ -293,6 +293,7 @@ class Returning:
             answered(one),
         )
         row[memory.R_TOP], row[memory.R_WATCHED] = one.top, one.watched or 0
+        # Anything else was watched before the engine had the run, and is not again.
         row[memory.R_SPARED] = one.spared if isinstance(one.spared, int) else 0
         row[memory.R_ASKING], row[memory.R_ASKED_AT], row[memory.R_MOVED_NS] = (
             one.asking,

@@ -300,6 +300,15 @@ def test_the_rest_is_asked_of_whoever_sent_what_came_so_far_and_it_is_its_turn_t
         assert answer == [part[-1].seq + 1]
 
 
+def test_who_is_to_join_a_single_member_asks_it_for_the_rest():
+    """There is nobody who could take turns with it."""
+    net = Network(1, running=[1], spare=1)
+    blocks = tuple(net.decided(seq, net.batch(seq)) for seq in range(1, BLOCKS_A_REPLY + 1))
+    effects = net.step(1, net.signed(FetchReply(blocks, (), None, 0)))
+    (asked,) = [e for e in effects if isinstance(e, Send) and isinstance(e.message, Status)]
+    assert asked.to == 0
+
+
 def test_nobody_waits_for_one_helper_for_ever():
     """Whoever sent the first part says no more: the next question is to everybody."""
     net = Network(running=[3])
