@@ -71,6 +71,10 @@ def mixed(*fields: Any) -> int:
     return _total(*lanes)
 
 
+def _sum_of(events: list[tuple[int, ...]]) -> int:
+    return mixed(*np.array(events, dtype=np.uint64).T) if events else 0
+
+
 def total(parts: U64) -> int:
     """The sum, to be taken modulo 2^128, of which *parts* has the high halves and the two quarters of the low ones."""
     high, upper, lower = (int(part) for part in parts)
@@ -83,6 +87,7 @@ class TraceDigest:
     def __init__(self, replicas: int) -> None:
         self._sum = 0
         self._events: list[tuple[int, ...]] = []
+        self._withdrawn: list[tuple[int, ...]] = []
         self._heads: list[tuple[int, int, int, int, int]] = []
         self._starts: list[int] = []
         self._rows: list[NDArray[np.int64]] = []
@@ -112,7 +117,9 @@ class TraceDigest:
         self, kind: int, sender: int, view: int, seq: int, digest: int, receiver: int, time: int
     ) -> None:
         """A delivery that was announced and did not happen."""
-        self._sum -= event_value(kind, sender, view, seq, digest, receiver, time)
+        self._withdrawn.append((kind, sender, view, seq, digest, receiver, time))
+        if len(self._withdrawn) >= _FLUSH_AT:
+            self._flush_events()
 
     def add(self, value: int) -> None:
         """The sum over events that were mixed elsewhere."""
@@ -125,11 +132,8 @@ class TraceDigest:
         return f"{self._sum % (1 << 128):032x}"
 
     def _flush_events(self) -> None:
-        if not self._events:
-            return
-        columns = np.array(self._events, dtype=np.uint64).T
-        self._events = []
-        self._sum += mixed(*columns)
+        self._sum += _sum_of(self._events) - _sum_of(self._withdrawn)
+        self._events, self._withdrawn = [], []
 
     def _flush_broadcasts(self) -> None:
         if not self._heads or not self._rows[0].size:

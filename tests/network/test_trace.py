@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from tradebft.network import trace as trace_module
 from tradebft.network.trace import TraceDigest, event_value
 
 FIELDS = st.tuples(*[st.integers(0, 2**63)] * 7)
@@ -28,11 +29,29 @@ def test_a_broadcast_is_its_deliveries_one_by_one(sender, start, delays):
     assert together.hex() == apart.hex()
 
 
-def test_a_withdrawn_delivery_never_happened():
-    trace = TraceDigest(2)
-    trace.event(1, 0, 0, 1, 5, 1, 100)
-    trace.withdraw(1, 0, 0, 1, 5, 1, 100)
-    assert trace.hex() == TraceDigest(2).hex()
+@given(st.lists(FIELDS, max_size=30), st.lists(FIELDS, max_size=30))
+def test_a_withdrawn_delivery_never_happened(happened, withdrawn):
+    trace, without = TraceDigest(4), TraceDigest(4)
+    for event in withdrawn + happened:
+        trace.event(*event)
+    for event in withdrawn:
+        trace.withdraw(*event)
+    for event in happened:
+        without.event(*event)
+    assert trace.hex() == without.hex()
+
+
+def test_no_more_than_a_few_thousand_events_wait_to_be_mixed(monkeypatch):
+    monkeypatch.setattr(trace_module, "_FLUSH_AT", 3)
+    trace = TraceDigest(4)
+    for time in range(10):
+        trace.event(1, 0, 0, 1, 5, 1, time)
+        trace.withdraw(1, 0, 0, 1, 5, 2, time)
+        assert len(trace._events) < 3 and len(trace._withdrawn) < 3
+    for time in range(10):
+        trace.event(1, 0, 0, 1, 5, 2, time)
+        trace.withdraw(1, 0, 0, 1, 5, 1, time)
+    assert trace.hex() == TraceDigest(4).hex()
 
 
 def test_every_field_counts():
