@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import simpy
 from simpy.events import Event
@@ -18,6 +18,10 @@ DATABASE_CALL_NS: Final = 5_000_000
 """One call to the central database, network included: 5 ms (assumption; a call within a province is of that order)."""
 
 
+Posted: TypeAlias = Callable[[Any], Any]
+"""What is called once with whatever stands for the receipt."""
+
+
 class LedgerService(Protocol):
     """Takes transactions."""
 
@@ -25,8 +29,8 @@ class LedgerService(Protocol):
         """Hand in *transaction* at the counter of *gateway*; the event succeeds with its receipt."""
         ...
 
-    def post(self, gateway: str, transaction: Transaction) -> None:
-        """The same where nobody waits for the receipt."""
+    def post(self, gateway: str, transaction: Transaction, executed: Posted | None = None) -> None:
+        """The same where nobody waits for the receipt; *executed* is called when it is there."""
         ...
 
 
@@ -41,9 +45,11 @@ class DatabaseLedger:
         """Execute at once, answer after the call's time."""
         return self._env.timeout(DATABASE_CALL_NS, self._executed(transaction))
 
-    def post(self, gateway: str, transaction: Transaction) -> None:
+    def post(self, gateway: str, transaction: Transaction, executed: Posted | None = None) -> None:
         """Execute at once."""
-        self._executed(transaction)
+        receipt = self._executed(transaction)
+        if executed is not None:
+            executed(receipt)
 
     def _executed(self, transaction: Transaction) -> Receipt:
         ledger = self.ledger
@@ -65,9 +71,9 @@ class ChainLedger:
         self._send(gateway, transaction, lambda record: event.succeed(decode(record.result, Receipt)))
         return event
 
-    def post(self, gateway: str, transaction: Transaction) -> None:
+    def post(self, gateway: str, transaction: Transaction, executed: Posted | None = None) -> None:
         """Send the request; its answer is on record like any other."""
-        self._send(gateway, transaction, _noted)
+        self._send(gateway, transaction, executed or _noted)
 
     def _send(self, gateway: str, transaction: Transaction, answered: Callable[[RequestRecord], Any]) -> None:
         now, kind = self._cluster.env.time, transaction.body.type

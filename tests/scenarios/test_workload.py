@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from math import erf, exp, log, sqrt
 
@@ -21,8 +22,9 @@ from tradebft.scenarios.schema import Scenario, load
 from tradebft.scenarios.trade.firms import bank_names, on_platform
 from tradebft.scenarios.trade.ledger_arm import LedgerArm
 from tradebft.scenarios.trade.office import Office
-from tradebft.scenarios.trade.services import DatabaseLedger, receipt_of
-from tradebft.scenarios.trade.workload import Application, Workload, generate
+from tradebft.scenarios.trade.services import DatabaseLedger, Posted, receipt_of
+from tradebft.scenarios.trade.workload import FEED_NS, Application, Workload, generate
+from tradebft.scenarios.units import DAY_NS, MILLISECOND_NS
 
 SEEDS = range(1, 9)
 # Written out once more: a test that reads the workload's own figures would follow them into any mistake.
@@ -160,6 +162,54 @@ def test_where_nobody_cheats_the_ledger_refuses_nothing() -> None:
     assert service.noted["FIN_CLOSE", "OK"] > 5
     assert service.noted["FIN_DISBURSE", "OK"] == len(honest.applications) > 200
     assert arm.false_alarms() == 0
+
+
+class BehindWithTheFeed(DatabaseLedger):
+    """A ledger that has what customs sends, and nobody waits for, a day late."""
+
+    def post(self, gateway: str, transaction: Transaction, executed: Posted | None = None) -> None:
+        """As the database does, a day later."""
+
+        def later() -> Iterator[Event]:
+            yield self._env.timeout(DAY_NS)
+            super(BehindWithTheFeed, self).post(gateway, transaction, executed)
+
+        self._env.process(later())
+
+
+def test_who_asks_for_money_before_the_declaration_is_there_waits_for_it() -> None:
+    """A ledger that stood still leaves customs behind with its feed; nobody is refused for that, and frauds are caught for
+    what they are. The wait is the application's for the ledger; one after another, an exporter looks each quarter of an
+    hour."""
+    month = workload(1, days=12)
+    env, office = simpy.Environment(initial_time=0), Office(month)
+    arm = LedgerArm(
+        "database",
+        env,
+        month,
+        office,
+        BehindWithTheFeed(env, Ledger(office.genesis(), office.keyring), month.epoch_ns),
+    )
+    arm.start()
+    env.run()
+    assert arm.false_alarms() == 0
+    assert all(row["missed"] == 0 for row in arm.frauds().values() if row["in_scope"])
+    anchored = {d.token: -(-d.anchored_ns // FEED_NS) * FEED_NS + DAY_NS for d in month.feed}
+    waited = 0
+    picked = {
+        number: (end, waiting) for _, number, stage, _, end, waiting in arm.rows.stages if stage == "D2"
+    }
+    for a in month.applications:
+        if a.number not in picked:
+            continue  # a fraud that picks nothing
+        end, waiting = picked[a.number]
+        there = max(anchored[d.token] for d in a.declarations)
+        assert end >= there
+        if waiting:
+            waited += 1
+            assert waiting % FEED_NS == 0 and end - FEED_NS <= there
+            assert arm.rows.applications[a.number][-1] >= waiting / MILLISECOND_NS
+    assert waited > 20
 
 
 def test_a_wider_coverage_keeps_every_bank_of_a_narrower_one() -> None:
