@@ -81,7 +81,9 @@ class LedgerArm:
                 now = int(self.env.now)
                 anchor = self.office.transaction(anchor_of(declaration, epoch), "customs", now=now)
                 token = declaration.token
-                self.service.post("customs", anchor, partial(self._anchored, token) if token in wanted else None)
+                self.service.post(
+                    "customs", anchor, partial(self._anchored, token) if token in wanted else None
+                )
                 self.anchored += 1
 
     def _anchored(self, token: bytes, _: Any) -> None:

@@ -178,9 +178,8 @@ class BehindWithTheFeed(DatabaseLedger):
 
 
 def test_who_asks_for_money_before_the_declaration_is_there_waits_for_it() -> None:
-    """A ledger that stood still leaves customs behind with its feed; nobody is refused for that, and frauds are caught for
-    what they are. The wait is the application's for the ledger; one after another, an exporter looks each quarter of an
-    hour."""
+    """A ledger that stood still leaves customs behind with its feed. Nobody is refused for that, and frauds are caught
+    for what they are; the exporter looks each quarter of an hour, and the wait counts as one for the ledger."""
     month = workload(1, days=12)
     env, office = simpy.Environment(initial_time=0), Office(month)
     arm = LedgerArm(
@@ -207,7 +206,8 @@ def test_who_asks_for_money_before_the_declaration_is_there_waits_for_it() -> No
         assert end >= there
         if waiting:
             waited += 1
-            assert waiting % FEED_NS == 0 and end - FEED_NS <= there
+            assert waiting % FEED_NS == 0
+            assert end - FEED_NS <= there
             assert arm.rows.applications[a.number][-1] >= waiting / MILLISECOND_NS
     assert waited > 20
 
