@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -279,14 +280,18 @@ def tuned(found: Tuned, folder: Path) -> None:
     """Print what the scenario's own settings show, and what the best that were found do."""
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
     keys = [one.key for one in found.dimensions]
     figures = list(found.figures(0))
-    for heading in (*keys, *figures):
-        table.add_column(heading, justify="right", overflow="fold")
-    for number in dict.fromkeys((0, *found.best[:POINTS_SHOWN])):
+    table.add_column("", no_wrap=True)
+    for key in keys:
+        section, _, last = key.rpartition(".")
+        table.add_column(f"{section}.\n{last}", justify="right", no_wrap=True)
+    for key in figures:
+        table.add_column(wording.figure(key), justify="right", overflow="fold")
+    for name, number in {"as it is": 0, **dict(islice(found.files.items(), POINTS_SHOWN))}.items():
         setting, row = found.setting(number), found.trials.row(number, named=True)
-        name = "as it is" if number == 0 else f"trial {number + 1}"
         table.add_row(name, *(setting[key] for key in keys), *(_figure(row[key]) for key in figures))
     console.print(table)
-    console.print(f"\nbest settings: {folder / 'best*.toml'}", markup=False, soft_wrap=True)
+    if len(found.files) > POINTS_SHOWN:
+        console.print(f"... and {len(found.files) - POINTS_SHOWN} more", markup=False)
+    console.print(f"\nbest settings and all trials: {folder}", markup=False, soft_wrap=True)

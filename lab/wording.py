@@ -148,7 +148,7 @@ def figure(key: str) -> str:
     parts = key.split(".")[1:] or [key]
     for ending, unit in (("_ms", "ms"), ("_days", "days")):
         for place, part in enumerate(parts):
-            if part.endswith(ending):
+            if part.endswith(ending) and not part.startswith("within_"):  # within_7_days is a share
                 parts[place] = part.removesuffix(ending)
                 return f"{', '.join(parts).replace('_', ' ')} ({unit})"
     return ", ".join(parts).replace("_per_second", " a second").replace("_", " ")

@@ -73,7 +73,13 @@ def _front(axes: Axes, tuned: Tuned, rows: list[dict[str, Any]]) -> None:
         axes, [(found[one.key], found[other.key], found) for found in rows if found[other.key] is not None]
     )
     best = sorted((tuned.trials[one.key][number], tuned.trials[other.key][number]) for number in tuned.best)
-    axes.plot(*zip(*best, strict=True), color=ORANGE, marker="D", markersize=4, linewidth=1.4, zorder=4)
+    # Steps: between two of them nothing is found that has the better value of each. Of three goals and more two are
+    # drawn, and who is beaten by no other need not lie on their front.
+    axes.plot(
+        *zip(*best, strict=True), color=ORANGE, marker="D", markersize=4, linewidth=1.4, zorder=4,
+        linestyle="-" if len(tuned.goals) == 2 else "",
+        drawstyle="steps-pre" if one.maximise else "steps-post",
+    )  # fmt: skip
     _axis(axes, "x", one.key, [found[one.key] for found in rows])
     _axis(axes, "y", other.key, [found[other.key] for found in rows if found[other.key] is not None])
 

@@ -57,6 +57,13 @@ class Tuned:
         return {one.key: str(found[f"at.{one.key}"]) for one in self.dimensions}
 
     @property
+    def files(self) -> dict[str, int]:
+        """Names of the files that `save` writes the best settings to -> numbers of the trials."""
+        if len(self.goals) == 1:
+            return {"best.toml": self.best[0]}
+        return {f"best-{place}.toml": number for place, number in enumerate(self.best, start=1)}
+
+    @property
     def document(self) -> dict[str, Any]:
         """Everything, JSON-ready."""
         return {
@@ -253,9 +260,10 @@ def save(tuned: Tuned, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tuned.trials.write_parquet(folder / "trials.parquet")
-        for place, number in enumerate(tuned.best, start=1):
+        for earlier in (*folder.glob("best.toml"), *folder.glob("best-*.toml")):
+            earlier.unlink()  # of a search before this one, which may have had more of them
+        for name, number in tuned.files.items():
             best = with_changes(tuned.scenario, tuned.setting(number))
-            name = "best.toml" if len(tuned.goals) == 1 else f"best-{place}.toml"
             (folder / name).write_text(to_toml(best.resolved()), encoding="utf-8")
         with figure_style.style():
             figure = draw(tuned)

@@ -224,6 +224,19 @@ def test_rates_have_the_unit_a_person_would_choose(per_second: float, text: str)
     assert wording.rate(per_second) == text
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("consensus.client_ms.p99", "client, p99 (ms)"),
+        ("processes.chain.existing_customer_days.p50", "chain, existing customer, p50 (days)"),
+        ("processes.chain.within_7_days", "chain, within 7 days"),  # a share, not days
+        ("throughput.committed_per_second", "committed a second"),
+    ],
+)
+def test_figures_have_names_in_words(key: str, text: str) -> None:
+    assert wording.figure(key) == text
+
+
 def test_what_is_put_on_a_figure_after_it_was_laid_out_is_written_too() -> None:
     """Labels of a map are placed on a page that no longer moves; some lie beside it."""
     widths = []

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tradebft.lab.run import run
 from tradebft.lab.sweep import planned, sweep
 from tradebft.lab.tune import Dimension, Goal, dimensions, goal_of, limit_of, save, tune
+from tradebft.lab.tune.figure import draw
 from tradebft.lab.tune.goals import dominates
 from tradebft.lab.tune.study import _best
 from tradebft.scenarios import units
@@ -93,6 +94,25 @@ def test_what_is_saved_runs_again(found, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000
 
 
+@pytest.mark.parametrize(("maximise", "style"), [(False, "steps-post"), (True, "steps-pre")])
+def test_the_front_is_drawn_as_what_was_attained(maximise: bool, style: str) -> None:
+    """Fewest messages for a latency: those of the setting that is at least as fast, not of one in between."""
+    goals = [Goal(P99, maximise), Goal("consensus.messages.total", False)]
+    found = tune(small(), goals, dimensions(small(), KEYS), 4, workers=1)
+    (front,) = (line for line in draw(found).axes[0].lines if line.get_drawstyle() != "default")
+    assert front.get_drawstyle() == style
+    assert len(front.get_xdata()) == len(found.best)
+
+
+def test_files_of_an_earlier_search_do_not_stay(found, tmp_path: Path) -> None:
+    for name in ("best-7.toml", "best.toml"):
+        (tmp_path / name).write_text("from before")
+    (tmp_path / "mine.toml").write_text("kept")
+    save(found, tmp_path)
+    assert {one.name for one in tmp_path.glob("*.toml")} == {"best.toml", "mine.toml"}
+    assert "from before" not in (tmp_path / "best.toml").read_text()
+
+
 # --- the front ---
 
 
@@ -126,6 +146,22 @@ def test_two_goals_make_a_front(tmp_path: Path, capsys) -> None:
     assert [one[SPEED] for one in best] == sorted(one[SPEED] for one in best)
     assert (tmp_path / "best-1.toml").exists()
     assert len(document["trials"]) == 8
+
+
+def test_the_table_names_files_settings_and_figures(tmp_path: Path, capsys) -> None:
+    settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    code, out, _ = left(
+        capsys, "tune", "stress", "--minimise", P99, "--trials", "4", *settings,
+        "--key", KEYS[0], "--key", KEYS[1], "--out", str(tmp_path),
+    )  # fmt: skip
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split() == ["consensus.", "consensus."]
+    assert lines[1].split() == ["batch_size", "window", "client,", "p99", "(ms)"]
+    assert lines[2].startswith("as it is")
+    best = load(tmp_path / "best.toml").consensus
+    assert lines[3].split()[:3] == ["best.toml", str(best.batch_size), str(best.window)]
+    assert lines[-1].endswith(str(tmp_path))
 
 
 # --- the space ---
