@@ -209,12 +209,36 @@ class Case:
         receipt = yield from self.do(FinReserve(financing), bank or self.bank)
         return financing, receipt
 
-    def reserved(self, shares: tuple[InvoiceShare, ...]) -> Steps:
-        """`reserve` of the application's own declarations, which has to succeed; returns the financing's id."""
-        financing, receipt = yield from self.reserve(self.parts(), invoices=shares)
+    def reserved(self, parts: Sequence[tuple[bytes, int]], **changes: Any) -> Steps:
+        """`reserve`, which has to succeed; returns the financing's id."""
+        financing, receipt = yield from self.reserve(parts, **changes)
         if not receipt.ok:
             raise Refused(receipt)
         return financing
+
+    def paid(
+        self,
+        financing: bytes,
+        parts: Sequence[tuple[bytes, int]],
+        stages: Collection[str] = LENDING,
+        **changes: Any,
+    ) -> Steps:
+        """`lend` on a reservation of *parts*, until the money is there; returns the financing's id, perhaps another.
+
+        Where a long holiday lies between, the reservation lapses: the firm withdraws, before others release it, and
+        applies once more, as often as the ledger lets them (`lapse_limit`, `probe_limit`). Nobody works through the
+        file again.
+        """
+        while True:
+            try:
+                yield from self.lend(financing, sum(amount for _, amount in parts), stages)
+                return financing
+            except Refused as refused:
+                if refused.code != "E_TTL":
+                    raise
+                stages = ("D6",) if refused.type == "FIN_APPROVE" else ()
+            yield from self.must(FinWithdraw(financing), self.firm.id)
+            financing = yield from self.reserved(parts, **changes)
 
     def honest(self) -> Steps:
         """The whole course of an honest application, to the money. Returns the financing's id."""
@@ -228,21 +252,10 @@ class Case:
             raise Refused(receipt)
         shares = (InvoiceShare(invoice, a.amount),)
         begun = self.now
-        financing = yield from self.reserved(shares)
+        financing = yield from self.reserved(self.parts(), invoices=shares)
         self.arm.note_stage(self, "D3", begun, self.now, 0)
-        stages: Collection[str] = LENDING
-        while True:
-            try:
-                yield from self.lend(financing, a.amount, stages)
-                return financing
-            except Refused as refused:
-                if refused.code != "E_TTL":
-                    raise
-                stages = ("D6",) if refused.type == "FIN_APPROVE" else ()
-            # A long holiday lay between, and the reservation lapsed: the firm withdraws, before others release it, and
-            # applies once more. Nobody works through the file again.
-            yield from self.must(FinWithdraw(financing), self.firm.id)
-            financing = yield from self.reserved(shares)
+        self.arm.secured.add(a.number)
+        return (yield from self.paid(financing, self.parts(), invoices=shares))
 
 
 def anchor_of(declaration: Declaration, epoch_ns: int) -> DeclAnchor:

@@ -59,13 +59,20 @@ def _small_loan(case: Case) -> Steps:
     part = case.parts()[0]
     financing, receipt = yield from case.reserve([part])
     if receipt.ok:
-        yield from case.lend(financing, part[1], stages=())
+        financing = yield from case.paid(financing, [part], stages=())
     return financing, part[1]
 
 
+def _at_most(case: Case, ttl_ns: int) -> int:
+    """How long a reservation may last, where that much is asked for."""
+    return min(ttl_ns, case.arm.workload.demand.policy.reservation_ttl_ns)
+
+
 def f1_second_bank(case: Case) -> Steps:
-    """Declarations that another bank has financed already."""
+    """Declarations that another bank has financed already, or is about to where the ledger stood still."""
     yield from case.stage("D2")
+    if case.application.second_bank in case.arm.workload.members:
+        yield from case.arm.until_secured(case.application.repeats)
     _, receipt = yield from case.reserve(case.parts())
     return receipt.code
 
@@ -172,7 +179,7 @@ def f9_amended_down(case: Case) -> Steps:
     financing, receipt = yield from case.reserve([(name, amount)])
     if not receipt.ok:
         return receipt.code
-    yield from case.lend(financing, amount)
+    yield from case.paid(financing, [(name, amount)])
     receipt = yield from case.do(DeclAmend(name, 1, max(1, value // 4)), "customs")
     return "SHORTFALL" if "SHORTFALL" in receipt.alerts else receipt.code
 
@@ -260,7 +267,7 @@ def f15_fake_repayment(case: Case) -> Steps:
     financing, receipt = yield from case.reserve([(name, cap)])
     if not receipt.ok:
         return receipt.code
-    yield from case.lend(financing, cap)
+    financing = yield from case.paid(financing, [(name, cap)])
     yield from case.must(Repay(financing, cap, "OWN_FUNDS", financing.hex()), case.bank)
     _, receipt = yield from case.reserve([(name, cap)])
     return receipt.code
@@ -270,8 +277,9 @@ def f16_squatting(case: Case) -> Steps:
     """Headroom reserved and never used: after its time anybody may release it."""
     yield from case.stage("D2")
     financing = yield from case.verified([case.parts()[0]])
-    yield from case.must(FinReserve(financing, ttl_ns=SQUATTED_NS), case.bank)
-    yield case.env.timeout(SQUATTED_NS + HOUR_NS)
+    ttl_ns = _at_most(case, SQUATTED_NS)
+    yield from case.must(FinReserve(financing, ttl_ns=ttl_ns), case.bank)
+    yield case.env.timeout(ttl_ns + HOUR_NS)
     receipt = yield from case.do(ReserveExpire(financing), "administrator")
     return "RESERVATION_LAPSED" if receipt.ok else receipt.code
 
@@ -292,7 +300,7 @@ def f22_late(case: Case) -> Steps:
     """An approval after the reservation's end, with a client clock set back: block time decides."""
     yield from case.stage("D2")
     financing = yield from case.verified([case.parts()[0]])
-    yield from case.must(FinReserve(financing, ttl_ns=HOUR_NS), case.bank)
+    yield from case.must(FinReserve(financing, ttl_ns=_at_most(case, HOUR_NS)), case.bank)
     then = case.block_now
     yield case.env.timeout(2 * HOUR_NS)
     receipt = yield from case.do(FinApprove(financing), case.bank, checker_of(case.bank), time_ns=then)

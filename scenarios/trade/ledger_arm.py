@@ -41,6 +41,7 @@ class LedgerArm:
         self.office, self.service = office, service
         self.rows = Rows(name, workload.members)
         self.extra_declarations = 0
+        self.secured: set[int] = set()  # honest applications that have had a reservation
         self._awaited: set[bytes] = set()  # declarations that somebody asks for money against, until anchored
         self.horizon_ns = workload.scenario.duration_ns
         self.done = self.anchored = 0
@@ -171,6 +172,11 @@ class LedgerArm:
             yield self.env.timeout(FEED_NS)
         case.ledger_ns += case.now - begin
         return case.now - begin
+
+    def until_secured(self, application: int) -> Steps:
+        """Wait until an honest application has its reservation, or will never have one."""
+        while application not in self.secured and application not in self.rows.applications:
+            yield self.env.timeout(FEED_NS)
 
     def note_stage(self, case: Case, name: str, begin_ns: int, end_ns: int, waiting_ns: int) -> None:
         """One row of the stages table."""

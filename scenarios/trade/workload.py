@@ -76,6 +76,7 @@ class Application:
     allocations: tuple[int, ...]
     tenor_days: int
     kind: str = ""
+    repeats: int = -1  # F1: the application whose declarations these are
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,7 @@ class _Applications:
             amount=first.amount,
             declarations=first.declarations,
             allocations=first.allocations,
+            repeats=first.number,
         )
 
 

@@ -116,6 +116,27 @@ def test_whose_reservation_lapses_over_night_applies_once_more():
     assert reviews.is_unique().all()
 
 
+def test_who_cheats_is_caught_for_it_where_reservations_lapse_within_hours():
+    """A fraud that ends for another reason than its own would be missed: they, too, apply once more."""
+    records = run(
+        days=7, workload__arms=["database"], workload__default_fraud=False,
+        workload__fraud=dict.fromkeys(FRAUD_CASES, 0.03), workload__policy__reservation_ttl="4 h",
+    )  # fmt: skip
+    assert records.ledger["rejected"]["E_TTL"] >= 5
+    assert records.false_alarms == 0
+    assert all(row["missed"] == 0 for row in records.fraud.values() if row["in_scope"]), records.fraud
+
+
+def test_an_application_whose_reservations_last_too_short_to_be_used_is_given_up():
+    records = run(
+        days=1, workload__arms=["database"], workload__default_fraud=False,
+        workload__policy__reservation_ttl="1 ms",
+    )  # fmt: skip
+    assert records.false_alarms == records.applications.height > 10
+    assert set(records.applications["code"]) == {"E_TTL"}
+    assert records.ledger["rejected"]["E_TTL"] < 10 * records.applications.height
+
+
 def test_two_concurrent_financings_of_one_declaration_commit_exactly_one(everything):
     reserves = everything.requests.filter(pl.col("type") == "FIN_RESERVE")
     races = reserves.group_by("intended_ns").agg(pl.col("code").sort(), pl.len().alias("count"))

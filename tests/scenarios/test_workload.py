@@ -22,7 +22,7 @@ from tradebft.scenarios.schema import Scenario, load
 from tradebft.scenarios.trade.firms import bank_names, on_platform
 from tradebft.scenarios.trade.ledger_arm import LedgerArm
 from tradebft.scenarios.trade.office import Office
-from tradebft.scenarios.trade.services import DatabaseLedger, Posted, receipt_of
+from tradebft.scenarios.trade.services import DATABASE_CALL_NS, DatabaseLedger, Posted, receipt_of
 from tradebft.scenarios.trade.workload import FEED_NS, Application, Workload, generate
 from tradebft.scenarios.units import DAY_NS, MILLISECOND_NS
 
@@ -212,6 +212,55 @@ def test_who_asks_for_money_before_the_declaration_is_there_waits_for_it() -> No
     assert waited > 20
 
 
+class StoodStill(DatabaseLedger):
+    """A ledger that does nothing for three days, and then the last first."""
+
+    FROM_NS, TO_NS = 5 * DAY_NS, 8 * DAY_NS  # Monday to Wednesday
+
+    def __init__(self, env: simpy.Environment, ledger: Ledger, epoch_ns: int) -> None:
+        super().__init__(env, ledger, epoch_ns)
+        self.held: list[Event] = []
+        env.process(self._go_on())
+
+    def _go_on(self) -> Iterator[Event]:
+        yield self._env.timeout(self.TO_NS)
+        for event in reversed(self.held):
+            event.succeed()
+
+    def submit(self, gateway: str, transaction: Transaction) -> Event:
+        """As the database does, sooner or later."""
+        return self._env.process(self._sooner_or_later(transaction))
+
+    def post(self, gateway: str, transaction: Transaction, executed: Posted | None = None) -> None:
+        """As the database does, sooner or later."""
+        self._env.process(self._sooner_or_later(transaction, executed))
+
+    def _sooner_or_later(self, transaction: Transaction, executed: Posted | None = None) -> Iterator[Event]:
+        if self.FROM_NS <= self._env.now < self.TO_NS:
+            self.held.append(self._env.event())
+            yield self.held[-1]
+        yield self._env.timeout(DATABASE_CALL_NS)
+        receipt = self._executed(transaction)
+        if executed is not None:
+            executed(receipt)
+        return receipt
+
+
+def test_whoever_cheats_is_caught_and_nobody_else_is_refused_where_the_ledger_stood_still_for_days() -> None:
+    """What is sent meanwhile is executed in whatever order: a second financing may overtake the first one."""
+    month = workload(1, days=12, workload__fraud={"duplicate_cross_bank": 0.3})
+    env, office = simpy.Environment(initial_time=0), Office(month)
+    service = StoodStill(env, Ledger(office.genesis(), office.keyring), month.epoch_ns)
+    arm = LedgerArm("database", env, month, office, service)
+    arm.start()
+    env.run()
+    assert len(service.held) > 100
+    assert arm.false_alarms() == 0
+    frauds = arm.frauds()
+    assert frauds["F1"]["injected"] > 20
+    assert all(row["missed"] == 0 for row in frauds.values() if row["in_scope"]), frauds
+
+
 def test_a_wider_coverage_keeps_every_bank_of_a_narrower_one() -> None:
     loaded = load("guizhou", LEAN, 1)
     banks = bank_names(loaded, demand(loaded))
@@ -238,8 +287,11 @@ def test_a_second_financing_brings_another_banks_papers() -> None:
     for second in seconds:
         earlier = first[second.declarations]
         assert earlier.at_ns < second.at_ns
+        assert second.repeats == earlier.number
         assert (second.bank, second.second_bank) == (earlier.second_bank, earlier.bank)
-        same = dataclasses.replace(earlier, number=0, at_ns=0, bank="", second_bank="", kind="", tenor_days=0)
+        same = dataclasses.replace(
+            earlier, number=0, at_ns=0, bank="", second_bank="", kind="", tenor_days=0, repeats=0
+        )
         assert same == dataclasses.replace(
-            second, number=0, at_ns=0, bank="", second_bank="", kind="", tenor_days=0
+            second, number=0, at_ns=0, bank="", second_bank="", kind="", tenor_days=0, repeats=0
         )
