@@ -6,6 +6,7 @@ fetched proves itself (commit certificates, digests), so a lying peer costs time
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from tradebft.chain.crypto import QuorumCertificate, vote_payload
@@ -35,6 +36,7 @@ from tradebft.consensus.messages import (
     Status,
     ViewChange,
 )
+from tradebft.consensus.pbft.slots import Slot
 from tradebft.consensus.pbft.state import STATUS_TIMER, State
 from tradebft.consensus.snapshot import Snapshot
 
@@ -131,12 +133,33 @@ class Recovery(State):
             self.broadcast(self.fetch(slot.seq, slot.digest)) for slot in missing if slot.digest is not None
         )
         effects += self.ask_for_chunks_again()
+        effects += self._propose_again(now)
         mine = self.view_changes.of(self.me)
         if self.changing and self.watched is None and mine is not None:
             effects.insert(
                 0, self.broadcast(mine)
             )  # no quorum for this view yet: somebody may have missed it
         return effects
+
+    def _propose_again(self, now: int) -> Iterator[Effect]:
+        """A stuck primary's next proposal, to each backup that has not voted: whoever was never shown it, and has heard
+        of too few votes, does not know that there is anything to ask for.
+        """
+        slot = self.slots.get(self.executed + 1)
+        if not self.is_primary or slot is None or slot.pre_prepare is None:
+            return
+        for peer in sorted(self.members - {self.me}):
+            if self._overdue(now, self.repeated_ns.get(peer, 0)) and self._missed(now, peer, slot):
+                self.repeated_ns[peer] = now
+                yield Send(peer, slot.pre_prepare)
+
+    def _missed(self, now: int, peer: int, slot: Slot) -> bool:
+        """Whether *peer* should have voted on my proposal by now, and has not. Whoever voted has it, even after a
+        restart."""
+        proposal = slot.pre_prepare
+        if proposal is None or proposal.batch is None or peer in slot.prepares or peer in slot.commits:
+            return False
+        return self._overdue(now, self.accepted_ns.get(slot.seq, 0))
 
     def _outstanding(self) -> bool:
         if len(self.waiting) and not self.batch_timer:
@@ -148,7 +171,8 @@ class Recovery(State):
         if self.heard_of > self.executed or not (self.member or self.retired):
             return True  # votes were missed; or to be admitted it must first be level
         return any(
-            slot.digest is not None or len(slot.commits) > self.faults for slot in self.unexecuted_slots()
+            slot.digest is not None or max(len(slot.prepares), len(slot.commits)) > self.faults
+            for slot in self.unexecuted_slots()
         )
 
     def _ask_alone(self, peer: int) -> Effect:
@@ -230,13 +254,9 @@ class Recovery(State):
             slot = self.slots[number]
             if slot.closed:
                 continue  # it is decided: blocks say so
-            proposal = slot.pre_prepare
-            # Whoever voted has the proposal, even after a restart.
-            voted = peer in slot.prepares or peer in slot.commits
-            repeat = repeats and not voted and self._overdue(now, self.accepted_ns.get(number, 0))
-            if repeat and proposal is not None and proposal.batch is not None:
+            if repeats and slot.pre_prepare is not None and self._missed(now, peer, slot):
                 self.repeated_ns[peer] = now
-                effects.append(Send(peer, proposal))
+                effects.append(Send(peer, slot.pre_prepare))
             if self.me in slot.prepares:
                 effects.append(Send(peer, slot.prepares[self.me]))
             if self.me in slot.commits:

@@ -255,7 +255,8 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if vote.seq == self.executed + 1:  # `learnt`, without the call: votes are most of all inputs
             self.moved_ns = now
         if vote.digest != slot.digest:
-            return NOTHING  # early, or for another batch: kept, counted if its proposal is accepted
+            # Early, or for another batch: kept, counted if its proposal is accepted.
+            return self.ask_later() if len(slot.prepares) > self.faults else NOTHING
         slot.prepare_count += 1
         if slot.prepare_count != self.prepares_needed:
             return NOTHING

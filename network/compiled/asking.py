@@ -31,6 +31,7 @@ from tradebft.network.compiled.memory import (
     S_ACCEPTED,
     S_ACCEPTED_NS,
     S_COMMITS,
+    S_PREPARES,
     SAID,
     SLOT_MASK,
     STATUS,
@@ -115,27 +116,29 @@ def _outstanding(m: Numbers, r: int) -> bool:
         return True
     for seq in range(executed + 1, m[of_replica(m, R_TOP, r)] + 1):
         slot = seq & m[SLOT_MASK]
-        if m[of_slot(m, S_ACCEPTED, r, slot)] or m[of_slot(m, S_COMMITS, r, slot)] > m[FAULTS]:
+        votes = max(m[of_slot(m, S_PREPARES, r, slot)], m[of_slot(m, S_COMMITS, r, slot)])
+        if m[of_slot(m, S_ACCEPTED, r, slot)] or votes > m[FAULTS]:
             return True
     return False
 
 
 @inner
-def on_status_timer(m: Numbers, now: int, r: int) -> None:
-    """`Recovery.on_status_timer`."""
+def on_status_timer(m: Numbers, now: int, r: int) -> bool:
+    """`Recovery.on_status_timer`, up to `_propose_again`. Whether *r* is stuck."""
     m[of_replica(m, R_ASKING, r)] = 0
     if not _outstanding(m, r):
-        return
+        return False
     if m[of_replica(m, R_MOVED_NS, r)] > m[of_replica(m, R_ASKED_AT, r)]:
         m[of_replica(m, R_ASKED_IN_VAIN, r)] = 0
     stuck, patience = now - m[of_replica(m, R_MOVED_NS, r)], _patience(m, r)
     if stuck < patience:
         _ask_in(m, now, r, patience - stuck)
-        return
+        return False
     m[of_replica(m, R_ASKED_IN_VAIN, r)] = min(m[of_replica(m, R_ASKED_IN_VAIN, r)] + 1, 20)
     m[of_replica(m, R_ASKED_NS, r)] = now
     m[of_replica(m, R_LEFT_BEHIND, r)] = m[of_replica(m, R_HEARD_OF, r)] = 0
     ask(m, now, r)
+    return True
 
 
 @inner

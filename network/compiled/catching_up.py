@@ -134,6 +134,34 @@ def _overdue(m: Numbers, now: int, r: int, sent: int) -> bool:
 
 
 @inner
+def _missed(m: Numbers, now: int, r: int, peer: int, seq: int) -> bool:
+    """`Recovery._missed`."""
+    slot = seq & m[SLOT_MASK]
+    if not m[of_slot(m, S_ACCEPTED, r, slot)] or _voted(m, r, slot, peer):
+        return False
+    return _overdue(m, now, r, m[of_slot(m, S_ACCEPTED_NS, r, slot)])
+
+
+@inner
+def owed(m: Numbers, now: int, r: int, peer: int) -> bool:
+    """Whether the primary *r*, if it is stuck, sends its next proposal to *peer* once more."""
+    seq = m[of_replica(m, R_EXECUTED, r)] + 1
+    if peer == r or seq > m[of_replica(m, R_TOP, r)]:
+        return False
+    return _overdue(m, now, r, m[_heard(m, r, peer) + 3]) and _missed(m, now, r, peer, seq)
+
+
+@inner
+def propose_again(m: Numbers, now: int, r: int) -> None:
+    """`Recovery._propose_again`."""
+    seq = m[of_replica(m, R_EXECUTED, r)] + 1
+    for peer in range(m[NODES]):
+        if owed(m, now, r, peer):
+            m[_heard(m, r, peer) + 3] = now
+            alone(m, now, r, peer, PRE_PREPARE, seq, proposal_size(m, seq))
+
+
+@inner
 def _votes_above(m: Numbers, now: int, r: int, peer: int, seq: int) -> None:
     """`Recovery._votes_above`."""
     shown, repeated = 0, _heard(m, r, peer) + 3
@@ -151,8 +179,7 @@ def _votes_above(m: Numbers, now: int, r: int, peer: int, seq: int) -> None:
         shown += 1
         if m[of_slot(m, S_CLOSED, r, slot)]:
             continue
-        sent = m[of_slot(m, S_ACCEPTED_NS, r, slot)]
-        if repeats and accepted and not _voted(m, r, slot, peer) and _overdue(m, now, r, sent):
+        if repeats and _missed(m, now, r, peer, number):
             m[repeated] = now
             alone(m, now, r, peer, PRE_PREPARE, number, proposal_size(m, number))
         if r != m[PRIMARY] and accepted:

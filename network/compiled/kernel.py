@@ -98,6 +98,7 @@ from tradebft.network.compiled.memory import (
     SHOWN,
     STATUS,
     STATUS_SIZE,
+    STATUS_TIMER,
     STATUSES,
     T_ALARM_AT,
     T_DEADLINE,
@@ -280,8 +281,8 @@ def _ring(m: Numbers, due: int, what: int) -> None:
         if m[of_replica(m, R_EXECUTED, r)] >= m[of_replica(m, R_LOW, r)]:
             m[of_replica(m, R_SPARED, r)] = m[of_replica(m, R_WATCHED, r)]
         set_timer(m, due, r, VIEW_TIMER, m[VIEW_TIMEOUT])
-    else:
-        on_status_timer(m, due, r)
+    elif on_status_timer(m, due, r) and r == m[PRIMARY]:
+        catching_up.propose_again(m, due, r)
 
 
 @inner
@@ -338,6 +339,20 @@ def _before(m: Numbers, made: int) -> int:
     return UNCOVERED if m[WHY] else _needed(m, kind, r, sender, about)
 
 
+@inner
+def _owes(m: Numbers, due: int, what: int) -> bool:
+    """Whether too few delays are at hand for what the primary would send if that alarm is its status timer's."""
+    r = m[PRIMARY]
+    if what != 3 * r + STATUS_TIMER:
+        return False
+    for peer in range(m[NODES]):
+        if not catching_up.owed(m, due, r, peer):
+            continue
+        if _dry(m, r * m[NODES] + peer, 1):
+            return True
+    return False
+
+
 @compiled
 def take_request(buffer: I64, sender: int, rid: int, at: int, arrival: int) -> None:
     """The request of that number left *sender* at *at* and will be at the primary at *arrival*."""
@@ -383,5 +398,7 @@ def run(buffer: I64, until: int, number: int) -> int:
             if suspects(m, due, what):
                 m[WHY] = VIEW_CHANGE
                 return UNCOVERED
+            if _owes(m, due, what):
+                return ALONE
             lane.quieten(m)
             _ring(m, due, what)

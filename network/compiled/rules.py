@@ -407,7 +407,10 @@ def on_prepare(m: Numbers, now: int, r: int, sender: int, seq: int) -> None:
     slot = seq & m[SLOT_MASK]
     prepares = of_slot(m, S_PREPARES, r, slot)
     m[prepares] += 1
-    if m[of_slot(m, S_ACCEPTED, r, slot)] and m[prepares] == m[QUORUM] - 1:
+    if not m[of_slot(m, S_ACCEPTED, r, slot)]:
+        if m[prepares] > m[FAULTS]:
+            ask_later(m, now, r)
+    elif m[prepares] == m[QUORUM] - 1:
         _go_on(m, now, r, seq, slot)
 
 

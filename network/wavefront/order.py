@@ -73,7 +73,9 @@ class Wave:
     votes: Times  # (2, n, n): of both rounds
     accepted: Times  # when each has the proposal, and says Prepare
     prepared: Times  # when each says Commit
-    noticed: Times  # when each first hears of it: the proposal, or f+1 Commits that come before it
+    noticed: (
+        Times  # when each first hears of it: the proposal, or f+1 Prepares or Commits that come before it
+    )
     executed: Times
 
     @property
@@ -96,12 +98,12 @@ def wave(proposed: int, first: Times, second: Times, members: Members) -> Wave:
     np.add(accepted[:, None], first, out=votes[0])
     members.hush(votes[0])
     # All but the primary say Prepare, and quorum - 1 of these are enough: the proposal stands for the primary's.
-    (prepares,) = earliest(votes[0, 1:], quorum - 1)
+    heard, prepares = earliest(votes[0, 1:], faults + 1, quorum - 1)
     prepared = present(np.maximum(accepted, prepares))
     commits = np.add(prepared[:, None], second, out=votes[1])
     members.hush(commits)
     more, enough = earliest(commits, faults + 1, quorum)
-    noticed, executed = np.minimum(accepted, more), np.maximum(prepared, enough)
+    noticed, executed = np.minimum(accepted, np.minimum(heard, more)), np.maximum(prepared, enough)
     return Wave(proposed, votes, accepted, prepared, present(noticed), present(executed))
 
 

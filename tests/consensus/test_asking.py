@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistakes import STATUS, VIEW, backup, prepare_and_commit
 from replicas import Network, sent
+from tradebft.consensus.interface import Send
 from tradebft.consensus.messages import Commit, FetchReply, Prepare, PrePrepare, Status
 from tradebft.consensus.round_trip import LEAST_NS, RoundTrip
 
@@ -179,7 +180,54 @@ def test_progress_is_an_execution_or_a_stable_checkpoint(progress):
     assert net.now == since + interval
 
 
+@pytest.mark.parametrize("vote", ["prepare", "commit"])
+def test_f_plus_one_votes_on_a_proposal_that_was_never_seen_make_a_replica_ask(vote):
+    """One of them is honest. Else the proposal, lost to several, would be missed by those alone who do not know of it."""
+    net, me = backup(7, me=6), 6
+    digest = net.batch(1).digest
+    for voter in (1, 2):
+        net.step(me, getattr(net, vote)(voter, digest))
+        assert STATUS not in net.timers[me]  # f of them may have made it up
+    net.step(me, getattr(net, vote)(3, digest))
+    assert [status.executed for status in sent(Status, net.fire(me, STATUS))] == [0]
+    assert STATUS in net.timers[me]  # and once more, later
+
+
 # --- what it is told ---
+
+
+def test_a_stuck_primary_sends_its_next_proposal_again_to_whoever_has_not_voted():
+    """Of six backups four were never shown it: the two who were do not make f+1, and nobody else can know."""
+    net = Network(7, running=[0])
+    (proposal,) = sent(PrePrepare, net.step(0, net.request(1)))
+    (later,) = sent(PrePrepare, net.step(0, net.request(2)))
+    net.step(0, net.prepare(1, proposal.digest))
+    net.step(0, net.commit(5, proposal.digest))
+    again = [e for e in net.fire(0, STATUS) if isinstance(e, Send)]
+    assert [(e.to, e.message) for e in again] == [(peer, proposal) for peer in (2, 3, 4, 6)]
+    assert later not in sent(PrePrepare, net.fire(0, STATUS))  # it waits for the first
+
+
+def test_a_stuck_primary_does_not_put_into_a_queue_what_waits_in_it():
+    net, (proposal,) = busy_primary([30 * MS, *[2000 * MS] * 20])
+    net.step(0, net.prepare(1, proposal.digest, 22))
+    assert sent(PrePrepare, net.fire(0, STATUS)) == []
+    net.now = net.timers[0][STATUS] + 2000 * MS
+    assert sent(PrePrepare, net.step(0, status(net, 3, executed=21))) == [proposal]
+    again = [e for e in net.fire(0, STATUS) if isinstance(e, Send)]
+    assert [(e.to, e.message) for e in again] == [(2, proposal)]  # 3 has just been sent it
+
+
+def test_who_leads_no_open_view_repeats_no_proposal():
+    net = Network(4, running=[0, 2])
+    net.step(0, net.request(1))
+    (proposal,) = {m for _, m in net.bag if isinstance(m, PrePrepare)}
+    net.step(2, proposal)
+    assert sent(PrePrepare, net.fire(2, STATUS)) == []
+    for other in (1, 2):
+        net.step(0, net.view_change(other))  # f+1: it joins them
+    assert net.replicas[0].changing
+    assert sent(PrePrepare, net.fire(0, STATUS)) == []
 
 
 def test_whoever_voted_for_a_proposal_is_not_sent_it_again():
