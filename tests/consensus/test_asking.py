@@ -182,7 +182,7 @@ def test_progress_is_an_execution_or_a_stable_checkpoint(progress):
 
 @pytest.mark.parametrize("vote", ["prepare", "commit"])
 def test_f_plus_one_votes_on_a_proposal_that_was_never_seen_make_a_replica_ask(vote):
-    """One of them is honest. Else the proposal, lost to several, would be missed by those alone who do not know of it."""
+    """One of them is honest. Else a proposal, lost to several, would be missed by those alone who do not know of it."""
     net, me = backup(7, me=6), 6
     digest = net.batch(1).digest
     for voter in (1, 2):
