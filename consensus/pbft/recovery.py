@@ -143,10 +143,10 @@ class Recovery(State):
 
     def _propose_again(self, now: int) -> Iterator[Effect]:
         """A stuck primary's next proposal, to each backup that has not voted: whoever was never shown it, and has heard
-        of too few votes, does not know that there is anything to ask for.
+        of too few votes, does not know that there is anything to ask for. Of later proposals one would tell it.
         """
         slot = self.slots.get(self.executed + 1)
-        if not self.is_primary or slot is None or slot.pre_prepare is None:
+        if not self.is_primary or slot is None or slot.pre_prepare is None or self.next_seq > slot.seq + 1:
             return
         for peer in sorted(self.members - {self.me}):
             if self._overdue(now, self.repeated_ns.get(peer, 0)) and self._missed(now, peer, slot):

@@ -19,6 +19,7 @@ from tradebft.network.compiled.memory import (
     FETCH_REPLY,
     IGNORED,
     MANY_STATUSES,
+    NEXT_SEQ,
     NODES,
     NOTHING_NEW,
     PRE_PREPARE,
@@ -146,7 +147,7 @@ def _missed(m: Numbers, now: int, r: int, peer: int, seq: int) -> bool:
 def owed(m: Numbers, now: int, r: int, peer: int) -> bool:
     """Whether the primary *r*, if it is stuck, sends its next proposal to *peer* once more."""
     seq = m[of_replica(m, R_EXECUTED, r)] + 1
-    if peer == r or seq > m[of_replica(m, R_TOP, r)]:
+    if peer == r or seq > m[of_replica(m, R_TOP, r)] or m[NEXT_SEQ] > seq + 1:
         return False
     return _overdue(m, now, r, m[_heard(m, r, peer) + 3]) and _missed(m, now, r, peer, seq)
 
