@@ -73,9 +73,7 @@ class Wave:
     votes: Times  # (2, n, n): of both rounds
     accepted: Times  # when each has the proposal, and says Prepare
     prepared: Times  # when each says Commit
-    noticed: (
-        Times  # when each first hears of it: the proposal, or f+1 Prepares or Commits that come before it
-    )
+    noticed: Times  # when each first hears of it: the proposal, or f+1 votes of a kind that come before it
     executed: Times
 
     @property
