@@ -7,6 +7,7 @@ they were made: the same scenario, seed and number of trials give the same resul
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 TOGETHER: Final = 4
 RANDOM_SHARE: Final = 0.3  # of the trials, at the beginning: before there is anything to learn from
 RANDOM_MAX: Final = 16
+_OURS: Final = re.compile(r"best(-\d+)?\.toml")
 LIMITS: Final = "limits"  # under which a trial keeps by how much it breaks each
 
 
@@ -260,11 +262,12 @@ def save(tuned: Tuned, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tuned.trials.write_parquet(folder / "trials.parquet")
-        for earlier in (*folder.glob("best.toml"), *folder.glob("best-*.toml")):
-            earlier.unlink()  # of a search before this one, which may have had more of them
         for name, number in tuned.files.items():
             best = with_changes(tuned.scenario, tuned.setting(number))
             (folder / name).write_text(to_toml(best.resolved()), encoding="utf-8")
+        for path in folder.glob("best*.toml"):
+            if _OURS.fullmatch(path.name) and path.name not in tuned.files:
+                path.unlink()  # of a search before this one, which had more of them
         with figure_style.style():
             figure = draw(tuned)
             figure_style.write(figure, folder / "tune")

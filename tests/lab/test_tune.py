@@ -107,9 +107,10 @@ def test_the_front_is_drawn_as_what_was_attained(maximise: bool, style: str) -> 
 def test_files_of_an_earlier_search_do_not_stay(found, tmp_path: Path) -> None:
     for name in ("best-7.toml", "best.toml"):
         (tmp_path / name).write_text("from before")
-    (tmp_path / "mine.toml").write_text("kept")
+    for name in ("mine.toml", "best-of-mine.toml"):
+        (tmp_path / name).write_text("kept")
     save(found, tmp_path)
-    assert {one.name for one in tmp_path.glob("*.toml")} == {"best.toml", "mine.toml"}
+    assert {one.name for one in tmp_path.glob("*.toml")} == {"best.toml", "mine.toml", "best-of-mine.toml"}
     assert "from before" not in (tmp_path / "best.toml").read_text()
 
 
