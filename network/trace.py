@@ -19,30 +19,11 @@ from tradebft.consensus.messages import KINDS
 
 GOLDEN: Final = 0x9E3779B97F4A7C15
 LANES: Final = (0x243F6A8885A308D3, 0x13198A2E03707344)  # the first digits of pi
-_MASK: Final = (1 << 64) - 1
 _FLUSH_AT: Final = 4096
 
 CODES: Final = {kind: code for code, kind in enumerate(KINDS, start=1)}  # of messages, as fields of events
 
 U64 = NDArray[np.uint64]
-
-
-def mix64(x: int) -> int:
-    """SplitMix64's finaliser on a Python integer (64 bit)."""
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
-
-
-def event_value(*fields: int) -> int:
-    """The 128-bit value of one event."""
-    value = 0
-    for lane in LANES:
-        h = lane
-        for field in fields:
-            h = mix64(((h ^ (field & _MASK)) + GOLDEN) & _MASK)
-        value = value << 64 | h
-    return value
 
 
 def _fold(h: U64, field: U64) -> U64:
@@ -60,7 +41,7 @@ def _total(high: U64, low: U64) -> int:
 
 
 def mixed(*fields: Any) -> int:
-    """The sum of `event_value` over events given as the seven fields, arrays that are broadcast to one shape."""
+    """The sum of the values of events given as the seven fields, arrays that are broadcast to one shape."""
     lanes = []
     with np.errstate(over="ignore"):
         for lane in LANES:

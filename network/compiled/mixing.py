@@ -22,7 +22,7 @@ _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 @inner
 def mix(x: Word) -> Word:
-    """`trace.mix64`."""
+    """SplitMix64's finaliser."""
     x = (x ^ (x >> _30)) * _A
     x = (x ^ (x >> _27)) * _B
     return x ^ (x >> _31)

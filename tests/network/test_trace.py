@@ -1,10 +1,11 @@
 """The trace digest: bulk mixing equals the definition, and order does not matter."""
 
 import numpy as np
+from event_values import event_value
 from hypothesis import given
 from hypothesis import strategies as st
 from tradebft.network import trace as trace_module
-from tradebft.network.trace import TraceDigest, event_value
+from tradebft.network.trace import TraceDigest
 
 FIELDS = st.tuples(*[st.integers(0, 2**63)] * 7)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from event_values import event_value
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -9,7 +10,6 @@ from tradebft.consensus.membership import sizes
 from tradebft.network.chance import Chance
 from tradebft.network.delays import Broadcasts
 from tradebft.network.links import Constant, Lognormal
-from tradebft.network.trace import event_value
 from tradebft.network.wavefront import bulk
 from tradebft.network.wavefront.order import NEVER, Members, agreement, wave
 from tradebft.network.wavefront.weather import Weather
