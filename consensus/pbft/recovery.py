@@ -146,20 +146,22 @@ class Recovery(State):
         of too few votes, does not know that there is anything to ask for. Of later proposals one would tell it.
         """
         slot = self.slots.get(self.executed + 1)
-        if not self.is_primary or slot is None or slot.pre_prepare is None or self.next_seq > slot.seq + 1:
+        if not self.is_primary or slot is None or self.next_seq > slot.seq + 1:
             return
         for peer in sorted(self.members - {self.me}):
-            if self._overdue(now, self.repeated_ns.get(peer, 0)) and self._missed(now, peer, slot):
-                self.repeated_ns[peer] = now
-                yield Send(peer, slot.pre_prepare)
+            if self._overdue(now, self.repeated_ns.get(peer, 0)):
+                yield from self._repeat(now, peer, slot)
 
-    def _missed(self, now: int, peer: int, slot: Slot) -> bool:
-        """Whether *peer* should have voted on my proposal by now, and has not. Whoever voted has it, even after a
-        restart."""
+    def _repeat(self, now: int, peer: int, slot: Slot) -> Effects:
+        """My proposal once more, if *peer* should have voted on it by now and has not. Whoever voted has it, even after
+        a restart."""
         proposal = slot.pre_prepare
         if proposal is None or proposal.batch is None or peer in slot.prepares or peer in slot.commits:
-            return False
-        return self._overdue(now, self.accepted_ns.get(slot.seq, 0))
+            return NOTHING
+        if not self._overdue(now, self.accepted_ns.get(slot.seq, 0)):
+            return NOTHING
+        self.repeated_ns[peer] = now
+        return (Send(peer, proposal),)
 
     def _outstanding(self) -> bool:
         if len(self.waiting) and not self.batch_timer:
@@ -254,9 +256,8 @@ class Recovery(State):
             slot = self.slots[number]
             if slot.closed:
                 continue  # it is decided: blocks say so
-            if repeats and slot.pre_prepare is not None and self._missed(now, peer, slot):
-                self.repeated_ns[peer] = now
-                effects.append(Send(peer, slot.pre_prepare))
+            if repeats:
+                effects += self._repeat(now, peer, slot)
             if self.me in slot.prepares:
                 effects.append(Send(peer, slot.prepares[self.me]))
             if self.me in slot.commits:

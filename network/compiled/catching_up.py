@@ -136,7 +136,7 @@ def _overdue(m: Numbers, now: int, r: int, sent: int) -> bool:
 
 @inner
 def _missed(m: Numbers, now: int, r: int, peer: int, seq: int) -> bool:
-    """`Recovery._missed`."""
+    """Whether `Recovery._repeat` sends anything."""
     slot = seq & m[SLOT_MASK]
     if not m[of_slot(m, S_ACCEPTED, r, slot)] or _voted(m, r, slot, peer):
         return False
