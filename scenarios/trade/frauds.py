@@ -176,9 +176,7 @@ def f9_amended_down(case: Case) -> Steps:
     value = case.application.declarations[0].value
     amount = max(1, value * case.arm.workload.demand.policy.ratio_bp // 10_000)
     yield from case.stage("D2")
-    financing, receipt = yield from case.reserve([(name, amount)])
-    if not receipt.ok:
-        return receipt.code
+    financing = yield from case.reserved([(name, amount)])
     yield from case.paid(financing, [(name, amount)])
     receipt = yield from case.do(DeclAmend(name, 1, max(1, value // 4)), "customs")
     return "SHORTFALL" if "SHORTFALL" in receipt.alerts else receipt.code
@@ -264,9 +262,7 @@ def f15_fake_repayment(case: Case) -> Steps:
     value = case.application.declarations[0].value
     cap = max(1, value * case.arm.workload.demand.policy.ratio_bp // 10_000)
     yield from case.stage("D2")
-    financing, receipt = yield from case.reserve([(name, cap)])
-    if not receipt.ok:
-        return receipt.code
+    financing = yield from case.reserved([(name, cap)])
     financing = yield from case.paid(financing, [(name, cap)])
     yield from case.must(Repay(financing, cap, "OWN_FUNDS", financing.hex()), case.bank)
     _, receipt = yield from case.reserve([(name, cap)])
