@@ -12,6 +12,7 @@ are later views, and every rule that compares views goes on to hold.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -78,6 +79,7 @@ class EpochProof(msgspec.Struct, frozen=True, array_like=True):
     standing: Standing
 
 
+@lru_cache(maxsize=8)
 def genesis(nodes: int) -> Membership:
     """The replicas 0 .. nodes-1 with the keys that they were registered with."""
     return Membership(0, 0, tuple((index, b"") for index in range(nodes)))
@@ -109,14 +111,20 @@ def scheduled(
     return (*earlier, Change(boundary, members))
 
 
+@lru_cache(maxsize=8)
+def _indices(members: Members) -> tuple[tuple[int, ...], frozenset[int]]:
+    """In order, and as a set: n replicas that simulate one another hold them once, not n times."""
+    indices = tuple(index for index, _ in members)
+    return indices, frozenset(indices)
+
+
 class Committee:
     """The members of one epoch, and what they can prove: sizes, primaries, signatures, certificates."""
 
     def __init__(self, membership: Membership, chain_id: bytes, keyring: Keyring) -> None:
         self.membership, self.chain_id = membership, chain_id
         self.epoch = membership.epoch
-        self.indices = tuple(index for index, _ in membership.members)
-        self._known = frozenset(self.indices)
+        self.indices, self.known = _indices(membership.members)
         self.n = len(self.indices)
         self.faults, self.quorum = sizes(self.n)
         changed: dict[MemberId, bytes] = {index: key for index, key in membership.members if key}
@@ -124,11 +132,11 @@ class Committee:
         self.keyring: Keyring = Rekeyed(keyring, changed) if changed else keyring
 
     def __contains__(self, index: object) -> bool:
-        return index in self._known
+        return index in self.known
 
     def position(self, index: int) -> int:
         """Where in the order of the members *index* stands, or would stand."""
-        return self.indices.index(index) if index in self._known else self.n
+        return self.indices.index(index) if index in self.known else self.n
 
     def primary(self, view: int) -> int:
         """The member that leads *view*."""
@@ -138,7 +146,7 @@ class Committee:
         """Whether at least *quorum* members of this epoch signed *certificate*, and no signature in it fails."""
         return (
             epoch_of(certificate.view) == self.epoch
-            and all(isinstance(member, int) and member in self._known for member, _ in certificate.votes)
+            and all(isinstance(member, int) and member in self.known for member, _ in certificate.votes)
             and certificate.valid(self.chain_id, self.keyring, quorum)
         )
 

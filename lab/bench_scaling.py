@@ -80,6 +80,8 @@ def figure(found: list[dict[str, Any]]) -> Figure:
         nodes = list(dict.fromkeys(one["nodes"] for one in found))
         _labelled(rates, "Delivered, million messages/s", nodes)
         _labelled(memory, "Peak memory, MB", nodes)
+        logarithmic(rates, "y")
+        memory.set_ylim(bottom=0)
         legend_below(drawn, rates.get_lines(), 5)
         settle(drawn)
     return drawn
@@ -98,7 +100,6 @@ def _labelled(axes: Axes, title: str, nodes: list[int]) -> None:
     axes.set_title(title)
     axes.set_xlabel("Members")
     logarithmic(axes, "x")
-    logarithmic(axes, "y")
     axes.set_xticks(nodes[::2], [f"{n:,}" for n in nodes[::2]])
     light_grid(axes, "both")
 

@@ -50,6 +50,7 @@ class Broadcasts:
         "_lossy",
         "_most",
         "_orders",
+        "_places",
         "_sender",
         "_sorted",
         "receivers",
@@ -66,10 +67,12 @@ class Broadcasts:
     ) -> None:
         self._chance, self._link, self._sender, self._lossy = chance, link, sender, lossy
         self.receivers = np.array(receivers, dtype=np.int64)
+        self._places = np.array(receivers, dtype=object)  # whose integers all rows share
         lanes = max(1, len(receivers))
         self._most = max(1, min(_BLOCK_DRAWS // lanes, _ALL_DRAWS // lanes**2))
         self._at, self._drawn = 0, start  # of this block, and in all
-        self._delays = self._sorted = self._orders = np.empty((0, 0), dtype=np.int64)
+        self._delays = self._sorted = np.empty((0, 0), dtype=np.int64)
+        self._orders = np.empty((0, 0), dtype=object)
         self._losses: NDArray[np.float64] | None = None
 
     @property
@@ -93,7 +96,7 @@ class Broadcasts:
         self._delays = self._link.delays(self._sender, self.receivers, u)
         order = np.argsort(self._delays, axis=1, kind="stable")
         self._sorted = np.take_along_axis(self._delays, order, axis=1)
-        self._orders = self.receivers[order]
+        self._orders = self._places[order]
         if self._lossy:
             self._losses = self._chance.stream("loss", self._sender).uniform_block(start, rows, lanes)
         self._at, self._drawn = 0, start + rows

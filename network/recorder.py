@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tradebft.consensus.interface import Committed, Config, Evidence
 from tradebft.consensus.membership import Membership, epoch_of, first_view, sizes
 from tradebft.consensus.messages import Message, NewView, PrePrepare, Reply, Request
@@ -62,8 +65,7 @@ class Recorder:
         self._views: dict[int, int] = {}
         self.last_commit_ns = 0
         self.installed = 0  # snapshots that replicas took over
-        self._round: list[Row] = []
-        self._unmade: list[Callable[[], Iterable[Row]]] = []  # what else belongs to it
+        self._round: list[Row | Callable[[], Iterable[Row]]] = []  # and what makes more of them
         self._proposals: dict[int, tuple[bytes, int, int]] = {}
         self.round_open = True  # whether messages are still wanted one by one
         self.round_seq = 0  # the decision whose messages are kept; 0 until one is chosen
@@ -149,19 +151,19 @@ class Recorder:
     @property
     def round(self) -> list[Row]:
         """The messages of one decision, as far as they are known by now."""
-        while self._unmade:
-            self._round += self._unmade.pop(0)()
-        return self._round
+        made = [row for one in self._round for row in (one() if callable(one) else (one,))]
+        self._round = [*made]
+        return made
 
     def resume(self, replies_due: int, round_open: bool) -> None:
         """Go on where another engine stood: so many replies of the round are still to be sent."""
-        self._round = self.round  # what comes now comes after it
+        self._round = [*self.round]  # made while what they are made of is as it was
         self._replies_due, self.round_open = replies_due, round_open
 
     def defer(self, rows: Callable[[], Iterable[Row]]) -> None:
         """More messages of the round, to be made when somebody looks: with many members that takes longer than it took
         to simulate them."""
-        self._unmade.append(rows)
+        self._round.append(rows)
 
     def keep(self, message: Message, sender: int, receiver: int, sent: int, arrived: int) -> None:
         """One message, for the space-time diagram of one round from its requests to its last reply."""
@@ -173,3 +175,27 @@ class Recorder:
             if isinstance(message, Reply):
                 self._replies_due -= 1
                 self.round_open = self._replies_due > 0
+
+    def keep_broadcast(
+        self,
+        message: Message,
+        sender: int,
+        sent: int,
+        receivers: NDArray[np.int64],
+        delays: NDArray[np.int64],
+    ) -> None:
+        """One message to several, *delays* (ns) after it was sent, of which as many are kept as `keep` would: nearest
+        receiver first."""
+        if isinstance(message, Request | Reply):
+            for place in np.argsort(delays, kind="stable").tolist():
+                self.keep(message, sender, int(receivers[place]), sent, sent + int(delays[place]))
+        elif self.round_seq and getattr(message, "seq", 0) == self.round_seq:
+            self.defer(partial(_copies, message, sender, sent, receivers, delays.copy()))
+
+
+def _copies(
+    message: Message, sender: int, sent: int, receivers: NDArray[np.int64], delays: NDArray[np.int64]
+) -> Iterator[Row]:
+    order = np.argsort(delays, kind="stable")
+    for receiver, delay in zip(receivers[order].tolist(), delays[order].tolist(), strict=True):
+        yield message, sender, receiver, sent, sent + delay

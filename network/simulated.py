@@ -235,13 +235,13 @@ class SimulatedBus:
             self._scatter(at, sender, message, length, receivers, together=to is None)
             return
         self.recorder.bytes_sent += length * count
-        row = self._broadcasts_of(sender).next()
+        draws = self._broadcasts_of(sender)
+        row = draws.next()
         self.env.launch(Flight(at, message, row.places, row.sorted, sender))
         view, seq, digest = _trace_fields(message)
         self.recorder.trace.broadcast(code, sender, view, seq, digest, at, row.delays)
         if self.recorder.round_open:
-            for place, delay in zip(row.places, row.sorted, strict=True):
-                self.recorder.keep(message, sender, place, at, at + delay)
+            self.recorder.keep_broadcast(message, sender, at, draws.receivers, row.delays)
 
     def send(self, at: int, sender: int, to: Address, message: Message) -> None:
         """To one replica or client."""

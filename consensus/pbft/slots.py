@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.messages import Batch, Commit, Decided, Prepare, Prepared, PrePrepare
+
+
+@lru_cache(maxsize=1 << 14)
+def _signed(member: int, signature: bytes) -> tuple[int, bytes]:
+    """As a certificate holds it. Replicas that simulate one another share it: of n there are 2n certificates a slot."""
+    return member, signature
 
 
 class Slot:
@@ -83,7 +90,7 @@ class Slot:
         """(member, signature) of those *needed* votes for the accepted proposal whose members are lowest."""
         if len(votes) > needed:  # else all match: so many do, or there would be no certificate
             votes = {member: vote for member, vote in votes.items() if vote.digest == self.digest}
-        found = tuple(sorted([(member, vote.signature) for member, vote in votes.items()])[:needed])
+        found = tuple([_signed(member, votes[member].signature) for member in sorted(votes)[:needed]])
         assert len(found) == needed, (len(found), needed)
         return found
 

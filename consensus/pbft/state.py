@@ -118,7 +118,7 @@ class State:
         committee = self.committee
         self.quorum, self.faults, self.keyring = committee.quorum, committee.faults, committee.keyring
         self.prepares_needed = committee.quorum - 1
-        self.members = frozenset(committee.indices)
+        self.members = committee.known
         self.member = self.me in self.members
         self.to = committee.indices if committee.epoch else None
         self.several_keys = self.config.rekeying or bool(committee.rekeyed)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from tradebft.consensus.interface import Address, Committed, Evidence
 from tradebft.consensus.messages import FetchReply, Message, NewView, Request, Status, ViewChange
 from tradebft.network.cluster import Cluster
@@ -62,6 +64,7 @@ class Notes:
         self._committed, self._accuse = recorder.committed, recorder.accuse
         bus.broadcast, bus.send = self.broadcast, self.send
         recorder.round_open, recorder.keep = True, self.keep
+        recorder.keep_broadcast = self.keep_broadcast
         recorder.committed, recorder.accuse = self.committed, self.accuse
 
     # --- what the simulation calls ---
@@ -69,6 +72,18 @@ class Notes:
     def keep(self, message: Message, sender: int, receiver: int, sent: int, arrived: int) -> None:
         """A copy that will arrive."""
         self._arriving.append(Copy(receiver, arrived))
+
+    def keep_broadcast(
+        self,
+        message: Message,
+        sender: int,
+        sent: int,
+        receivers: NDArray[np.int64],
+        delays: NDArray[np.int64],
+    ) -> None:
+        """A copy to each of *receivers*, nearest first."""
+        for place in np.argsort(delays, kind="stable").tolist():
+            self.keep(message, sender, int(receivers[place]), sent, sent + int(delays[place]))
 
     def broadcast(self, at: int, sender: int, message: Message, to: tuple[int, ...] | None = None) -> None:
         """A message to every member but its sender, or to those that *to* names."""
