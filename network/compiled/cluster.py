@@ -14,6 +14,7 @@ from tradebft.network.cluster import Cluster, Settings
 from tradebft.network.compiled import digest, kernel, memory
 from tradebft.network.compiled.ahead import Ahead
 from tradebft.network.compiled.continued import Continued
+from tradebft.network.compiled.fixed import numbers_of
 from tradebft.network.compiled.memory import Memory
 from tradebft.network.compiled.mishaps import Mishaps
 from tradebft.network.compiled.returning import Returning
@@ -58,7 +59,7 @@ class CompiledCluster(ArrayCluster):
 
     def _memory(self, rows: list[int]) -> Memory:
         settings, config, n = self.settings, self.config, self.config.nodes
-        known = memory.rules_of(config, settings.costs, self._book.checks)
+        known = numbers_of(config, settings.costs, self._book.checks)
         known |= {
             getattr(memory, f"{name.upper()}_SIZE"): value
             for name, value in message_sizes(config)._asdict().items()
@@ -134,8 +135,7 @@ class CompiledCluster(ArrayCluster):
             m.request[rid, memory.Q_OPERATION] = len(message.operation)
         self._round.choose(m, self.recorder, self._scribe)  # of what was asked before a proposal it is made
         self.recorder.keep(message, sender, self.primary, at, arrival)
-        if m.numbers[memory.LANE] + 1 > len(m.flight):
-            self._more_flights()
+        self._more_flights(1)
         kernel.take_request(m.numbers, sender, rid, at, arrival)
 
     # --- the kernel, and whom it needs ---
@@ -187,8 +187,7 @@ class CompiledCluster(ArrayCluster):
     def _more_room(self) -> None:
         m, proposals = self._m, self.config.window + 4
         margin = int(m.numbers[memory.ROOM_NEEDED])
-        if m.numbers[memory.LANE] + margin > len(m.flight):
-            self._more_flights()
+        self._more_flights(margin)
         before, room = len(m.arrivals), int(m.numbers[memory.ROWS_USED]) + proposals
         if room > before:
             m.grow("arrivals", room)
@@ -200,11 +199,14 @@ class CompiledCluster(ArrayCluster):
         m.grow("answer", int(m.numbers[memory.SHOWN]) + 4)
         m.grow("alarm", int(m.numbers[memory.ALARMS]) + margin)
 
-    def _more_flights(self) -> None:
+    def _more_flights(self, count: int) -> None:
         m, before = self._m, len(self._m.flight)
-        m.grow("flight", max(int(m.numbers[memory.LANE] + m.numbers[memory.ROOM_NEEDED]), before + 1))
-        m.grow("lane", len(m.flight))
-        m.flight[before:, memory.F_PLACE] = np.arange(before + 1, len(m.flight) + 1)
+        flying = int(m.numbers[memory.FLYING]) + count
+        if flying > memory.ITEMS:
+            raise Uncovered("more messages under way than it has numbers for")
+        m.grow("lane", int(m.numbers[memory.LANE]) + count)
+        m.grow("flight", flying)
+        m.free_flights(before)
 
     # --- where the reference goes on ---
 
@@ -302,7 +304,7 @@ class CompiledCluster(ArrayCluster):
     def _earliest_on_its_way(self) -> int:
         """The lowest sequence that a message or a processor is busy with, if only for a member that is down."""
         m = self._m
-        flights = m.flight[m.lane[: m.numbers[memory.LANE], 1] & memory.ITEMS]
+        flights = m.flight[m.flight[:, memory.F_WHAT] >= 0]
         kind, about = flights[:, memory.F_WHAT] & ~memory.PROCESS, flights[:, memory.F_ABOUT]
         fetched = m.answer[about[kind == memory.FETCH_REPLY], 0]
         voted = about[np.isin(kind, (memory.PRE_PREPARE, memory.PREPARE, memory.COMMIT, memory.EXECUTED))]

@@ -95,7 +95,7 @@ class Continued(Cluster):
             self._resume_timer(timers, *alarm)
         free = [*m.replica[:, memory.R_INTERFACE_FREE].tolist(), *interfaces]
         self.bus.resume(timers, free, said, alone)
-        lane = [self._on_its_way(time, order) for time, order in m.lane[: m.numbers[memory.LANE]].tolist()]
+        lane = [self._on_its_way(time, order) for time, order in [*self._flights(), *self._work()]]
         counts = int(m.numbers[memory.DELIVERED]), int(m.numbers[memory.LAUNCHED])
         self.env.resume(max(self.env.time, int(m.numbers[memory.NOW])), *counts, lane)
         self._resume_records()
@@ -155,6 +155,21 @@ class Continued(Cluster):
         deadline, alarm_at = self._m.timer[r, timer].tolist()
         if alarm_at == time:
             timers.resume(r, memory.TIMERS[timer], deadline, alarm_at, order >> ITEM_BITS)
+
+    def _flights(self) -> list[list[int]]:
+        """Messages that are under way: when each arrives next, and its order in the lane."""
+        entries = self._m.lane[: self._m.numbers[memory.LANE]]
+        found: list[list[int]] = entries[
+            self._m.flight[entries[:, 1] & ITEMS, memory.F_WHAT] < PROCESS
+        ].tolist()
+        return found
+
+    def _work(self) -> list[list[int]]:
+        """What processors are busy with, in the lane or in line."""
+        flights = self._m.flight
+        work = flights[flights[:, memory.F_WHAT] >= PROCESS]
+        found: list[list[int]] = work[:, [memory.F_START, memory.F_ORDER]].tolist()
+        return found
 
     def _on_its_way(self, time: int, order: int) -> tuple[int, int, Flight]:
         m = self._m

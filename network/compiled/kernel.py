@@ -53,7 +53,9 @@ from tradebft.network.compiled.memory import (
     FAULTS,
     FETCH_REPLY,
     FLIGHTS,
+    FLIGHTS_IN_LANE,
     FLUSH,
+    FLYING,
     I64,
     IGNORED,
     INBOX,
@@ -137,7 +139,8 @@ def _inputs(m: Numbers) -> int:
     flush = min((m[EVENTS_KEPT] - m[EVENTS]) // margin, (m[BROADCASTS_KEPT] - m[ROWS]) // proposals)
     if flush < 1:
         return -FLUSH
-    flights, arrivals = (m[FLIGHTS] - m[LANE]) // margin, (m[ARRIVALS] - m[ROWS_USED]) // proposals
+    flights = min(m[FLIGHTS] - m[FLYING], m[FLIGHTS_IN_LANE] - m[LANE]) // margin
+    arrivals = (m[ARRIVALS] - m[ROWS_USED]) // proposals
     asked = min((m[STATUSES] - m[SAID]) >> 2, (m[ANSWERS] - m[SHOWN]) >> 2)
     batches, alarms = (m[BATCHES] - m[NEXT_SEQ]) // proposals, (m[ALARMS_KEPT] - m[ALARMS]) // margin
     room = min(min(flights, arrivals), min(asked, min(batches, alarms)))
@@ -185,7 +188,7 @@ def _queue(m: Numbers, now: int, what: int, r: int, sender: int, about: int) -> 
     """`ReplicaNode.queue`: the processor gets to it when it has done what came before."""
     m[_inbox(m, r, sender)] += 1
     done = take(m, now, r, _cost_of(m, what, r, sender, about))
-    lane.launch(m, done, lane.flight(m, what | PROCESS, sender, r, about, done))
+    lane.line_up(m, done, what, sender, r, about)
 
 
 @inner
@@ -235,7 +238,9 @@ def _arrive(m: Numbers, now: int, made: int) -> bool:
     if row >= 0:
         key = row_of(m, row) + place
         r = m[key] & _MASK
-    if place + 1 < m[of_flight(m, F_COUNT, made)]:
+    if what >= PROCESS:
+        lane.work_done(m, r, made)
+    elif place + 1 < m[of_flight(m, F_COUNT, made)]:
         m[of_flight(m, F_PLACE, made)] = place + 1
         lane.move_on(m, m[of_flight(m, F_START, made)] + (m[key + 1] >> KEY_BITS))
     else:

@@ -14,12 +14,15 @@ from tradebft.network.compiled.memory import (
     AT_LANE,
     F_ABOUT,
     F_COUNT,
+    F_NEXT,
+    F_ORDER,
     F_PLACE,
     F_ROW,
     F_SENDER,
     F_START,
     F_TO,
     F_WHAT,
+    FLYING,
     FREE_FLIGHT,
     FREE_ROW,
     ITEM_BITS,
@@ -27,10 +30,12 @@ from tradebft.network.compiled.memory import (
     LANE,
     LAUNCHED,
     NUMBER,
+    PROCESS,
+    R_LINE,
     ROWS_USED,
     Numbers,
 )
-from tradebft.network.compiled.places import of_flight
+from tradebft.network.compiled.places import of_flight, of_replica
 
 
 @inner
@@ -105,8 +110,10 @@ def free(m: Numbers, flight: int) -> None:
         m[m[AT_FREE] + row] = m[FREE_ROW]
         m[FREE_ROW] = row
         m[ROWS_USED] -= 1
+    m[of_flight(m, F_WHAT, flight)] = -1
     m[of_flight(m, F_PLACE, flight)] = m[FREE_FLIGHT]
     m[FREE_FLIGHT] = flight
+    m[FLYING] -= 1
 
 
 @inner
@@ -123,6 +130,7 @@ def flight(m: Numbers, what: int, sender: int, to: int, about: int, start: int) 
     """A flight with one receiver."""
     made = m[FREE_FLIGHT]
     m[FREE_FLIGHT] = m[of_flight(m, F_PLACE, made)]
+    m[FLYING] += 1
     m[of_flight(m, F_WHAT, made)] = what
     m[of_flight(m, F_SENDER, made)] = sender
     m[of_flight(m, F_TO, made)] = to
@@ -132,6 +140,36 @@ def flight(m: Numbers, what: int, sender: int, to: int, about: int, start: int) 
     m[of_flight(m, F_COUNT, made)] = 1
     m[of_flight(m, F_ROW, made)] = -1
     return made
+
+
+@inner
+def line_up(m: Numbers, time: int, what: int, sender: int, r: int, about: int) -> None:
+    """`VirtualTime.line_up`: the processor of *r* is done with that at *time*, and with all else before. Only the first
+    in line is in the lane: a processor that has more to do than it can has a long one."""
+    made, last = flight(m, what | PROCESS, sender, r, about, time), m[of_replica(m, R_LINE, r)]
+    m[LAUNCHED] += 1
+    order = m[LAUNCHED] << ITEM_BITS | made
+    m[of_flight(m, F_NEXT, made)], m[of_flight(m, F_ORDER, made)] = -1, order
+    m[of_replica(m, R_LINE, r)] = made
+    if last >= 0:
+        m[of_flight(m, F_NEXT, last)] = made
+    else:
+        push(m, m[AT_LANE], m[LANE], time, order)
+        m[LANE] += 1
+
+
+@inner
+def work_done(m: Numbers, r: int, made: int) -> None:
+    """The first in the lane was work for the processor of *r*: whatever stood in line behind it is there now."""
+    following = m[of_flight(m, F_NEXT, made)]
+    if following < 0:
+        if m[of_replica(m, R_LINE, r)] == made:
+            m[of_replica(m, R_LINE, r)] = -1
+        leave(m)
+        return
+    time, order = m[of_flight(m, F_START, following)], m[of_flight(m, F_ORDER, following)]
+    _sink(m, m[AT_LANE], m[LANE], time, order)
+    free(m, made)
 
 
 @inner

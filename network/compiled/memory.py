@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tradebft.consensus.interface import Config
 from tradebft.consensus.pbft import state
-from tradebft.network.costs import CpuCosts
 from tradebft.network.engines import HANDED_OVER
 
 I64 = NDArray[np.int64]
@@ -30,7 +29,8 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     NOW,
     LAUNCHED,
     NUMBER,  # of SimPy's next event: alarms and events at one instant go by it
-    LANE,
+    LANE,  # flights in the lane
+    FLYING,  # and with those that wait behind them, in line for a processor
     ALARMS,
     DELIVERED,
     NEXT_SEQ,
@@ -106,6 +106,7 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     ROOM_NEEDED,  # flights and events that one input may need
     # How much room there is.
     FLIGHTS,
+    FLIGHTS_IN_LANE,
     ALARMS_KEPT,
     ARRIVALS,
     BATCHES,
@@ -147,7 +148,7 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     AT_ALONE_LUCK,
     AT_REPLY_LUCK,
     NUMBERS,
-) = range(117)
+) = range(119)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
@@ -244,13 +245,14 @@ STATUS_BURST: Final = 32
     R_LEFT_BEHIND,
     R_HEARD_OF,
     R_FREE_AT,  # the processor
+    R_LINE,  # the last flight in line for it
     R_INTERFACE_FREE,
     R_WEATHER_AT,  # the next row of delays, and how many there are
     R_WEATHER_END,
     R_DOWN,
     R_MUTE,  # it says nothing to anybody
     REPLICA,
-) = range(26)
+) = range(27)
 
 # Of a slot.
 S_ACCEPTED, S_ACCEPTED_NS, S_PREPARES, S_COMMITS, S_PREPARED, S_DECIDED, S_CLOSED = range(7)
@@ -259,8 +261,10 @@ S_PREPARES_OF, S_COMMITS_OF, SLOT = 7, 9, 11  # whose votes are counted: two wor
 T_DEADLINE, T_ALARM_AT = range(2)  # of a timer
 
 # Of a flight: *about* is a sequence or a request; *place* the next receiver's in the row of arrivals, and
-# of a free flight the next free one.
+# of a free flight, whose *what* is -1, the next free one. What a processor is busy with has instead: the next in line,
+# and its order in the lane.
 F_WHAT, F_SENDER, F_TO, F_ABOUT, F_START, F_PLACE, F_COUNT, F_ROW, FLIGHT = range(9)
+F_NEXT, F_ORDER = F_PLACE, F_COUNT
 
 # Of a batch, by sequence. Digests are their first 8 bytes, as the trace has them.
 (
@@ -423,9 +427,14 @@ class Memory:
     def begin(self) -> None:
         """What is not zero where nothing has happened."""
         self.numbers[ANSWERER] = self.timer[:] = -1
-        self.slot[:, :, S_ACCEPTED_NS] = self.replica[:, R_ASKED_NS] = -1
-        self.flight[:, F_PLACE] = np.arange(1, len(self.flight) + 1)  # each is free, and names the next
+        self.slot[:, :, S_ACCEPTED_NS] = self.replica[:, [R_ASKED_NS, R_LINE]] = -1
+        self.free_flights(0)
         self.free[:] = np.arange(1, len(self.free) + 1)
+
+    def free_flights(self, first: int) -> None:
+        """From that on each is free, and names the next."""
+        self.flight[first:, F_WHAT] = -1
+        self.flight[first:, F_PLACE] = np.arange(first + 1, len(self.flight) + 1)
 
     def grow(self, name: str, room: int) -> None:
         """At least *room* entries in that region, what it holds kept."""
@@ -453,6 +462,7 @@ class Memory:
 
 _ROOM: Final = {
     FLIGHTS: "flight",
+    FLIGHTS_IN_LANE: "lane",
     ALARMS_KEPT: "alarm",
     ARRIVALS: "arrivals",
     BATCHES: "batch",
@@ -462,39 +472,3 @@ _ROOM: Final = {
     STATUSES: "status",
     ANSWERS: "answer",
 }
-
-
-def rules_of(config: Config, costs: CpuCosts | None, checks: int) -> dict[int, int]:
-    """What does not change during a run; sizes and bounds that need an encoding are the cluster's."""
-    found = {
-        NODES: config.nodes,
-        FAULTS: config.faults,
-        QUORUM: config.quorum,
-        K: config.checkpoint_interval,
-        L: config.log_window,
-        WINDOW: config.window,
-        AHEAD: config.window + 4,
-        AHEAD_OTHERS: 4,
-        BATCH_SIZE: config.batch_size,
-        BATCH_BYTES: config.batch_bytes,
-        BATCH_TIMEOUT: config.batch_timeout_ns,
-        VIEW_TIMEOUT: config.view_change_timeout_ns,
-        STATUS_NS: config.status_ns,
-        STATUS_FIXED: int(config.status_interval_ns > 0),
-        SNAPSHOTS: config.snapshot_interval,
-        BLOCKS_KEPT: 4 * config.log_window,
-        CHECKS: checks,
-        REQUESTS_WAITING: config.max_requests_waiting,
-        CLIENT_WINDOW: config.client_window,
-        ROOM_NEEDED: 2 * config.log_window + config.batch_size + 4 * config.window + 320,
-    }
-    if costs is not None:
-        found |= {
-            CPU: 1,
-            MESSAGE_NS: costs.message_ns,
-            KILOBYTE_NS: costs.kilobyte_ns,
-            SIGN_NS: costs.sign_ns,
-            VERIFY_NS: costs.verify_ns,
-            EXECUTE_NS: costs.execute_ns,
-        }
-    return found

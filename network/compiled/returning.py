@@ -195,7 +195,7 @@ class Returning:
         m.grow("answer", ways + 8)
         m.grow("alarm", len(memory.TIMERS) * self._config.nodes + margin)
         m.grow("flight", ways + margin)
-        m.grow("lane", len(m.flight))
+        m.grow("lane", ways + margin)
         m.grow("arrivals", ways + self._config.window + 8)
         m.grow("free", len(m.arrivals))
 
@@ -205,7 +205,14 @@ class Returning:
             region[:] = 0
         m.replica[:, memory.R_MUTE] = mute
         for place in (
-            *(memory.LANE, memory.ALARMS, memory.FREE_FLIGHT, memory.FREE_ROW, memory.ROWS_USED),
+            *(
+                memory.LANE,
+                memory.FLYING,
+                memory.ALARMS,
+                memory.FREE_FLIGHT,
+                memory.FREE_ROW,
+                memory.ROWS_USED,
+            ),
             *(memory.SAID, memory.SHOWN, memory.WHY, memory.DRY, memory.FRESH_BYTES),
         ):
             m.numbers[place] = 0
@@ -370,9 +377,12 @@ class Returning:
         for request in self._asked():  # before a reply: of that alone nobody could tell what was asked
             self._number(request)
         for made, (time, number, flight) in enumerate(self._lane):
-            m.lane[made] = time, number << ITEM_BITS | made
+            order = number << ITEM_BITS | made
             self._flight(made, flight)
-        numbers[memory.LANE] = numbers[memory.FREE_FLIGHT] = len(self._lane)
+            if m.flight[made, memory.F_WHAT] >= PROCESS:
+                m.flight[made, [memory.F_NEXT, memory.F_ORDER]] = -1, order
+            m.lane[made] = time, order
+        numbers[memory.LANE] = numbers[memory.FLYING] = numbers[memory.FREE_FLIGHT] = len(self._lane)
 
     def _flight(self, made: int, flight: Flight) -> None:
         ends, message, sender, process = self._rest.bus.endpoints, flight.message, flight.sender, 0

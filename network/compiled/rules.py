@@ -62,7 +62,6 @@ from tradebft.network.compiled.memory import (
     PRE_PREPARE,
     PREPARE,
     PRIMARY,
-    PROCESS,
     Q_ARRIVED,
     Q_OPERATION,
     Q_PLACE,
@@ -184,7 +183,7 @@ def hand_out(m: Numbers, now: int, r: int) -> None:
     _committed(m, now, r, seq)
     if m[CPU]:
         done = take(m, now, r, count * m[EXECUTE_NS] + m[CHECKS] * count * m[VERIFY_NS])
-        lane.launch(m, done, lane.flight(m, EXECUTED | PROCESS, -1, r, seq, done))
+        lane.line_up(m, done, EXECUTED, -1, r, seq)
         return
     if m[ANSWERER] < 0:
         m[ANSWERER], m[ANSWER_NEXT] = r, seq

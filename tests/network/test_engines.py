@@ -27,6 +27,7 @@ from tradebft.scenarios.run import execute
 from tradebft.scenarios.schema import Scenario, load
 
 compiled_kernel = pytest.importorskip("tradebft.network.compiled.kernel")
+memory = pytest.importorskip("tradebft.network.compiled.memory")
 CompiledCluster = pytest.importorskip("tradebft.network.compiled.cluster").CompiledCluster
 compiled_rules = pytest.importorskip("tradebft.network.compiled.rules")
 
@@ -457,3 +458,40 @@ def test_draws_ahead_are_those_of_the_bus():
         alone = [Alone(chance, links, r, 9, False, start) for r, start in enumerate(starts)]
         for _ in range(100):
             assert ahead.next().tolist() == [pair.next()[0] for pair in alone]
+
+
+# --- processors that have more to do than they can ---
+
+
+BUSY = {
+    "network": {"nodes": 13, "links": {"model": "uniform", "low": "1 ms", "high": "9 ms"}},
+    "nodes": {"cpu": SLOW_CPU},
+    "consensus": {"batch_size": 1, "window": 16, "view_change_timeout": "60 s", "client_timeout": "90 s"},
+    "workload": {"kind": "synthetic", "transactions": 200, "clients": 4, "outstanding": 20},
+}
+
+
+def test_what_waits_for_a_processor_is_not_in_the_lane(monkeypatch):
+    """With hundreds of members it would be millions, and each message would be sorted into them."""
+    most = {"lane": 0, "flight": 0}
+
+    def run(*given):
+        stopped = kernel_run(*given)
+        numbers = given[0]
+        most["lane"] = max(most["lane"], numbers[memory.LANE])
+        most["flight"] = max(most["flight"], numbers[memory.FLYING])
+        return stopped
+
+    kernel_run = compiled_kernel.run
+    monkeypatch.setattr(compiled_kernel, "run", run)
+    assert differences(Scenario.model_validate(BUSY), "compiled") == []
+    assert most["flight"] > 1000
+    assert most["lane"] < most["flight"] / 4
+
+
+def test_more_messages_than_it_can_number_are_not_covered(monkeypatch):
+    """An order in the lane has 24 bits for the flight: a number beyond would be another's."""
+    monkeypatch.setattr(memory, "ITEMS", 1000)
+    with pytest.raises(ScenarioError, match="more messages under way than it has numbers for"):
+        execute(Scenario.model_validate(BUSY), silent, engine="compiled")
+    assert execute(Scenario.model_validate(BUSY), silent, engine="auto").engine == "reference"
