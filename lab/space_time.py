@@ -4,6 +4,7 @@ milliseconds.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tradebft.lab import trace, wording
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 
 ARROW_HEADS_UP_TO = 300  # beyond that heads are a black cloud
 RASTER_FROM = 1500  # beyond that an SVG is heavier than a picture
+DRAWN_UP_TO = 31  # members; beyond that arrows are a wall, and 300 members' take minutes to draw
+DRAWN_OF_MORE = 16
 
 
 def one_round(document: dict[str, Any], records: Records) -> Figure | None:
     """The phases as bars above, every message of the round as an arrow below."""
-    diagram = trace.diagram(trace.messages(records.round), records.nodes)
+    rows, nodes = records.round, records.nodes
+    drawn = nodes if len(nodes) <= DRAWN_UP_TO else trace.some_of(nodes, rows, DRAWN_OF_MORE)
+    shown = trace.messages(trace.among(rows, nodes, drawn))
+    diagram = trace.diagram(shown, nodes, trace.phases(rows))
     if not diagram.arrows:
         return None
     lane_inches = 0.34 if len(diagram.lanes) <= 16 else max(0.10, 5.4 / len(diagram.lanes))
@@ -31,7 +37,8 @@ def one_round(document: dict[str, Any], records: Records) -> Figure | None:
     _lanes(below, diagram)
     seqs = sorted({int(seq) for seq in records.round["seq"].to_list() if seq > 0})
     which = f"sequence {seqs[0]}" if len(seqs) == 1 else "one round"
-    above.set_title(f"How {len(records.nodes)} members agree on {which}: {len(diagram.arrows):,} messages")
+    told = f"How {len(nodes)} members agree on {which}: {len(rows):,} messages"
+    above.set_title(told if len(drawn) == len(nodes) else f"{told} ({len(drawn)} members drawn)")
     return figure
 
 
@@ -59,11 +66,12 @@ def _phases(axes: Axes, diagram: trace.Diagram) -> None:
 
 def _lanes(axes: Axes, diagram: trace.Diagram) -> None:
     many = len(diagram.arrows)
-    sizes = {phase.kind: phase.count for phase in diagram.phases}
+    sizes = Counter(arrow.kind for arrow in diagram.arrows)
     for lane in range(len(diagram.lanes)):
         axes.axhline(lane, color="#999999", linewidth=0.7, zorder=1)
-    for arrow in diagram.arrows:
-        _arrow(axes, arrow, many, sizes[arrow.kind])
+    for kind, size in sizes.items():
+        arrows = [arrow for arrow in diagram.arrows if arrow.kind == kind]
+        _arrows(axes, arrows, 0.95 if size <= 60 else 0.6 if many <= ARROW_HEADS_UP_TO else 0.3, many)
     sparse = len(diagram.lanes) <= 20
     labels = [
         wording.member(name) if sparse or index % 5 == 0 else "" for index, name in enumerate(diagram.lanes)
@@ -76,33 +84,43 @@ def _lanes(axes: Axes, diagram: trace.Diagram) -> None:
     axes.set_xlabel("milliseconds since the first message of the round (virtual time)")
 
 
-def _arrow(axes: Axes, arrow: trace.Arrow, many: int, same_kind: int) -> None:
-    colour = kind_colour(arrow.kind)
-    alpha = 0.95 if same_kind <= 60 else 0.6 if many <= ARROW_HEADS_UP_TO else 0.3
-    if arrow.arrived_ms is None:
-        axes.plot([arrow.sent_ms], [arrow.sender], "x", color=colour, markersize=5, zorder=3)
-        return
+def _arrows(axes: Axes, arrows: list[trace.Arrow], alpha: float, many: int) -> None:
+    """All of one kind, of *many* in all."""
+    colour = kind_colour(arrows[0].kind)
+    lost = [arrow for arrow in arrows if arrow.arrived_ms is None]
+    axes.plot([a.sent_ms for a in lost], [a.sender for a in lost], "x", color=colour, markersize=5, zorder=3)
+    lines = [((a.sent_ms, a.sender), (a.arrived_ms, a.receiver)) for a in arrows if a.arrived_ms is not None]
     if many > ARROW_HEADS_UP_TO:
-        axes.plot(
-            [arrow.sent_ms, arrow.arrived_ms],
-            [arrow.sender, arrow.receiver],
-            color=colour,
-            alpha=alpha,
-            linewidth=0.7 if same_kind <= 60 else 0.5,
-            rasterized=many >= RASTER_FROM,
-        )
+        _lines(axes, lines, colour, alpha, many >= RASTER_FROM)
         return
-    axes.annotate(
-        "",
-        (arrow.arrived_ms, arrow.receiver),
-        xytext=(arrow.sent_ms, arrow.sender),
-        arrowprops={
-            "arrowstyle": "-|>,head_length=0.32,head_width=0.13",
-            "color": colour,
-            "alpha": alpha,
-            "linewidth": 0.75,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        },
-        zorder=2,
+    for begin, end in lines:
+        axes.annotate(
+            "",
+            end,
+            xytext=begin,
+            arrowprops={
+                "arrowstyle": "-|>,head_length=0.32,head_width=0.13",
+                "color": colour,
+                "alpha": alpha,
+                "linewidth": 0.75,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+            zorder=2,
+        )
+
+
+def _lines(
+    axes: Axes,
+    lines: list[tuple[tuple[float, int], tuple[float, int]]],
+    colour: str,
+    alpha: float,
+    raster: bool,
+) -> None:
+    """Without heads: one artist, where one for each would take milliseconds."""
+    from matplotlib.collections import LineCollection
+
+    width = 0.7 if alpha > 0.9 else 0.5
+    axes.add_collection(
+        LineCollection(lines, colors=colour, alpha=alpha, linewidths=width, rasterized=raster)
     )

@@ -126,8 +126,37 @@ def lane_names(lane: dict[str, int]) -> list[str]:
     return [names[index] for index in sorted(names)]
 
 
-def diagram(shown: Sequence[Message], nodes: Sequence[str]) -> Diagram:
-    """Where every arrow of these messages begins and ends."""
+def some_of(nodes: Sequence[str], rows: pl.DataFrame, most: int) -> list[str]:
+    """*most* of *nodes*, from the first to the last and evenly between; and the ends of the first message of
+    `Records.round`, and who made the first proposal."""
+    spread = {nodes[place * (len(nodes) - 1) // (most - 1)] for place in range(most)}
+    first = rows.sort("sent_ns", maintain_order=True).head(1)
+    proposal = rows.filter(pl.col("kind") == "PrePrepare").sort("sent_ns", maintain_order=True).head(1)
+    led = {*first["sender"], *first["receiver"], *proposal["sender"]}
+    return [node for node in nodes if node in spread | led]
+
+
+def among(rows: pl.DataFrame, nodes: Sequence[str], some: Sequence[str]) -> pl.DataFrame:
+    """Those of `Records.round` that are not from or to any of *nodes* but *some*."""
+    others = [node for node in nodes if node not in set(some)]
+    return rows.filter(~pl.col("sender").is_in(others) & ~pl.col("receiver").is_in(others))
+
+
+def phases(rows: pl.DataFrame) -> list[Phase]:
+    """Of all messages of `Records.round`."""
+    ended = pl.when(pl.col("arrived_ns") < 0).then("sent_ns").otherwise("arrived_ns")
+    found = rows.group_by("kind").agg(begin=pl.col("sent_ns").min(), end=ended.max(), count=pl.len())
+    told = sorted(found.iter_rows(named=True), key=lambda row: kind_rank(row["kind"]))
+    origin = min((row["begin"] for row in told), default=0)
+    return [
+        Phase(row["kind"], _ms(row["begin"], origin), _ms(row["end"], origin), row["count"]) for row in told
+    ]
+
+
+def diagram(
+    shown: Sequence[Message], nodes: Sequence[str], everybody: Sequence[Phase] | None = None
+) -> Diagram:
+    """Where every arrow of these messages begins and ends. *everybody*: phases that count others as well."""
     lane = lanes(shown, nodes)
     origin = min((m.sent_ns for m in shown), default=0)
     arrows = [
@@ -141,8 +170,9 @@ def diagram(shown: Sequence[Message], nodes: Sequence[str]) -> Diagram:
         for m in shown
     ]
     kinds = sorted({m.kind for m in shown}, key=kind_rank)
-    phases = [_phase(kind, [a for a in arrows if a.kind == kind]) for kind in kinds]
-    return Diagram(lane_names(lane), arrows, phases, max((phase.end_ms for phase in phases), default=0.0))
+    counted = [_phase(kind, [a for a in arrows if a.kind == kind]) for kind in kinds]
+    counted = counted if everybody is None else [*everybody]
+    return Diagram(lane_names(lane), arrows, counted, max((phase.end_ms for phase in counted), default=0.0))
 
 
 def transcript(shown: Sequence[Message]) -> str:

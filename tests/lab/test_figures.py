@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
-from tradebft.lab import figure_style, figures, metrics, network_map, trace, wording
+from tradebft.lab import figure_style, figures, metrics, network_map, space_time, trace, wording
 from tradebft.lab.points_figure import axis_of
 from tradebft.scenarios.records import Records
 
@@ -159,6 +160,54 @@ def test_a_diagram_counts_time_from_its_first_message_and_keeps_what_was_lost() 
     assert (diagram.phases[1].begin_ms, diagram.phases[1].end_ms, diagram.phases[1].count) == (5.0, 10.0, 2)
     assert diagram.arrows[-1].arrived_ms is None
     assert diagram.end_ms == 14.0
+
+
+def crowd_of(nodes: int, primary: int) -> pl.DataFrame:
+    """One round of so many replicas: everybody's Prepare to everybody, a millisecond later than the one before."""
+    names = [f"replica.{i}" for i in range(nodes)]
+    rows = [("Request", "client.0", names[primary], 0, 5)]
+    rows += [("PrePrepare", names[primary], to, 5, 10) for to in names if to != names[primary]]
+    rows += [
+        ("Prepare", by, to, 10 + i, 20 + i)
+        for i, by in enumerate(names)
+        for to in names
+        if by != to != names[0]
+    ]
+    rows += [("Prepare", by, names[0], 10, -1) for by in names[1:]]
+    return pl.DataFrame(
+        [
+            (k, by, to, at * 10**6, -1 if arrived < 0 else arrived * 10**6, 0, 1)
+            for k, by, to, at, arrived in rows
+        ],
+        schema=["kind", "sender", "receiver", "sent_ns", "arrived_ns", "view", "seq"],
+        orient="row",
+    )
+
+
+def test_phases_are_those_of_the_diagram_of_all_messages() -> None:
+    rows = crowd_of(7, primary=3)
+    names = [f"replica.{i}" for i in range(7)]
+    assert trace.phases(rows) == trace.diagram(trace.messages(rows), names).phases
+    assert trace.phases(rows)[2] == trace.Phase("Prepare", 10.0, 26.0, 42)
+    assert trace.phases(rows.filter(pl.col("arrived_ns") < 0)) == [trace.Phase("Prepare", 0.0, 0.0, 6)]
+    assert trace.phases(rows.clear()) == []
+
+
+def test_of_many_members_some_are_drawn_and_all_are_counted(fake: ModuleType) -> None:
+    """300 members' 180,000 arrows took minutes and gigabytes to draw, and were a wall."""
+    records = fake.synthetic_records(nodes=100, transactions=5)
+    records.round = crowd_of(100, primary=41)
+    figure: Any = space_time.one_round({}, records)
+    above, below = figure.axes
+    assert above.get_title() == "How 100 members agree on sequence 1: 10,000 messages (17 members drawn)"
+    lanes = [label.get_text() for label in below.get_yticklabels()]
+    assert len(lanes) == 18
+    assert lanes[:2] == ["client 0", "replica 0"]
+    assert "replica 41" in lanes
+    assert lanes[-1] == "replica 99"
+    assert [text.get_text() for text in above.texts] == ["1", "99", "9,900"]
+    lost = sum(len(line.get_xdata()) for line in below.lines if line.get_marker() == "x")
+    assert (len(below.texts), lost) == (1 + 16 + 16 * 16, 16)
 
 
 def test_a_transcript_has_a_line_a_message_and_says_what_was_lost() -> None:
