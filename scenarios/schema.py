@@ -191,7 +191,21 @@ class Scenario(Section):
             found.append(words)
         if self.network.bandwidth_bps is None and self.network.buffer != Network().buffer:
             found.append("network.buffer bounds what waits for network.bandwidth, which is unlimited")
+        if words := self._long_changes():
+            found.append(words)
         return found
+
+    def _long_changes(self) -> str | None:
+        from tradebft.scenarios.simulation import change_of_view_ns
+
+        takes, allowed = change_of_view_ns(self), 2 * self.consensus.view_change_timeout_ns
+        if takes <= allowed:  # what the second view in a row is given
+            return None
+        return (
+            f"a change of view may take each of {len(self.node_names)} members {takes / 1e9:.1f} s of checking "
+            "signatures, more than twice consensus.view_change_timeout: under load one view may fail after another; "
+            "a lower consensus.checkpoint_interval helps"
+        )
 
     def resolved(self) -> dict[str, Any]:
         """The scenario with every default filled in, as JSON values under the keys of a file; loads again."""

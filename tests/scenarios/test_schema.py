@@ -202,6 +202,16 @@ loss = 0.1
         assert limited.warnings == []
         assert load(write(SMALL)).network.buffer == INTERFACE_BUFFER
 
+    def test_changes_of_view_that_outlast_their_timeout_are_remarked_on(self, write):
+        """39 others' 128 certificates of 27 signatures, 48 us each: such a network decided nothing for 110 s."""
+        text = SMALL.replace("nodes = 4", "nodes = 40") + '\n[nodes]\ncpu = "measured"\n'
+        (warning,) = load(write(text)).warnings
+        assert "40 members 6.5 s of checking signatures" in warning
+        assert "consensus.checkpoint_interval" in warning
+        assert load(write(text), {"consensus.checkpoint_interval": 16}).warnings == []
+        assert load(write(text), {"consensus.view_change_timeout": "3.3 s"}).warnings == []
+        assert load(write(text), {"nodes.cpu": "none"}).warnings == []
+
     def test_name_and_question_come_from_the_file(self, write):
         scenario = load(write(SMALL, "my-lab.toml"))
         assert (scenario.name, scenario.question) == ("my-lab", "Is it small? It is.")
