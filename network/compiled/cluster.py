@@ -205,8 +205,9 @@ class CompiledCluster(ArrayCluster):
         if flying > memory.ITEMS:
             raise Uncovered("more messages under way than it has numbers for")
         m.grow("lane", int(m.numbers[memory.LANE]) + count)
-        m.grow("flight", flying)
-        m.free_flights(before)
+        if flying > before:
+            m.grow("flight", flying)
+            m.free_flights(before)
 
     # --- where the reference goes on ---
 
