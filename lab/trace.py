@@ -169,9 +169,7 @@ def diagram(
         )
         for m in shown
     ]
-    kinds = sorted({m.kind for m in shown}, key=kind_rank)
-    counted = [_phase(kind, [a for a in arrows if a.kind == kind]) for kind in kinds]
-    counted = counted if everybody is None else [*everybody]
+    counted = [*(phases(_times(shown)) if everybody is None else everybody)]
     return Diagram(lane_names(lane), arrows, counted, max((phase.end_ms for phase in counted), default=0.0))
 
 
@@ -215,9 +213,9 @@ def columns(shown: Sequence[Message], nodes: Sequence[str]) -> str:
     return "\n".join(rows)
 
 
-def _phase(kind: str, arrows: Sequence[Arrow]) -> Phase:
-    ends = [arrow.sent_ms if arrow.arrived_ms is None else arrow.arrived_ms for arrow in arrows]
-    return Phase(kind, min(arrow.sent_ms for arrow in arrows), max(ends), len(arrows))
+def _times(shown: Sequence[Message]) -> pl.DataFrame:
+    rows = [(m.kind, m.sent_ns, m.arrived_ns) for m in shown]
+    return pl.DataFrame(rows, {"kind": pl.Utf8, "sent_ns": pl.Int64, "arrived_ns": pl.Int64}, orient="row")
 
 
 def _ms(at_ns: int, origin_ns: int) -> float:

@@ -151,13 +151,16 @@ class Recorder:
     @property
     def round(self) -> list[Row]:
         """The messages of one decision, as far as they are known by now."""
+        return self._made()
+
+    def _made(self) -> list[Row]:
         made = [row for one in self._round for row in (one() if callable(one) else (one,))]
-        self._round = [*made]
+        self._round[:] = made
         return made
 
     def resume(self, replies_due: int, round_open: bool) -> None:
         """Go on where another engine stood: so many replies of the round are still to be sent."""
-        self._round = [*self.round]  # made while what they are made of is as it was
+        self._made()  # while what they are made of is as it was
         self._replies_due, self.round_open = replies_due, round_open
 
     def defer(self, rows: Callable[[], Iterable[Row]]) -> None:
@@ -187,15 +190,16 @@ class Recorder:
         """One message to several, *delays* (ns) after it was sent, of which as many are kept as `keep` would: nearest
         receiver first."""
         if isinstance(message, Request | Reply):
-            for place in np.argsort(delays, kind="stable").tolist():
-                self.keep(message, sender, int(receivers[place]), sent, sent + int(delays[place]))
+            for row in copies(message, sender, sent, receivers, delays):
+                self.keep(*row)
         elif self.round_seq and getattr(message, "seq", 0) == self.round_seq:
-            self.defer(partial(_copies, message, sender, sent, receivers, delays.copy()))
+            self.defer(partial(copies, message, sender, sent, receivers, delays.copy()))
 
 
-def _copies(
+def copies(
     message: Message, sender: int, sent: int, receivers: NDArray[np.int64], delays: NDArray[np.int64]
 ) -> Iterator[Row]:
+    """Of one message to several that takes *delays* (ns): one to each of *receivers*, nearest first."""
     order = np.argsort(delays, kind="stable")
     for receiver, delay in zip(receivers[order].tolist(), delays[order].tolist(), strict=True):
         yield message, sender, receiver, sent, sent + delay

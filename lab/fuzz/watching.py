@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tradebft.consensus.interface import Address, Committed, Evidence
 from tradebft.consensus.messages import FetchReply, Message, NewView, Request, Status, ViewChange
 from tradebft.network.cluster import Cluster
+from tradebft.network.recorder import copies
 
 LOST = -1
 
@@ -82,8 +83,8 @@ class Notes:
         delays: NDArray[np.int64],
     ) -> None:
         """A copy to each of *receivers*, nearest first."""
-        for place in np.argsort(delays, kind="stable").tolist():
-            self.keep(message, sender, int(receivers[place]), sent, sent + int(delays[place]))
+        for row in copies(message, sender, sent, receivers, delays):
+            self.keep(*row)
 
     def broadcast(self, at: int, sender: int, message: Message, to: tuple[int, ...] | None = None) -> None:
         """A message to every member but its sender, or to those that *to* names."""
