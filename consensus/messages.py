@@ -35,6 +35,11 @@ class Large(Wire, frozen=True, array_like=True, dict=True, gc=True):
         """By chain, what the sender signs, as far as somebody asked."""
         return {}
 
+    @cached_property
+    def verdicts(self) -> dict[object, str | None]:
+        """By what it was judged by, what is wrong with it, as far as somebody asked (`consensus.pbft.view_change`)."""
+        return {}
+
     def signed_once(self, chain_id: bytes, *fields: object) -> bytes:
         """The bytes that the sender signs, who vouches for these fields."""
         known = self.payloads.get(chain_id)

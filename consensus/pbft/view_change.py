@@ -2,6 +2,9 @@
 
 `fault_of_view_change` and `fault_of_new_view` say what is wrong with a message, or return None. `proposals` computes
 what a new primary must propose; backups recompute it and accept nothing else.
+
+A verdict is of the message, the committee and its keys alone, and stays with the message: n members that are simulated
+with one another, and get one and the same object, would check its (n - 1) K q signatures n times.
 """
 
 from __future__ import annotations
@@ -39,6 +42,18 @@ def fault_of_prepared(entry: Prepared, committee: Committee) -> str | None:
 
 def fault_of_view_change(change: ViewChange, config: Config, committee: Committee) -> str | None:
     """Why *change* (whose own signature was checked) does not count towards its view, one of the committee's epoch."""
+    judge = _judge(config, committee)
+    if judge not in change.verdicts:
+        change.verdicts[judge] = _fault_of_view_change(change, config, committee)
+    return change.verdicts[judge]
+
+
+def _judge(config: Config, committee: Committee) -> object:
+    """All that a verdict depends on besides the message."""
+    return config.log_window, committee.chain_id, committee.membership, committee.keyring
+
+
+def _fault_of_view_change(change: ViewChange, config: Config, committee: Committee) -> str | None:
     first, since = first_view(committee.epoch), committee.membership.since
     if change.view <= first:
         return "there is no way into an epoch's first view"
@@ -97,6 +112,15 @@ def fault_of_new_view(
 
     *known* says whether a ViewChange was checked before: most of them came by themselves.
     """
+    judge = _judge(config, committee)
+    if judge not in message.verdicts:
+        message.verdicts[judge] = _fault_of_new_view(message, config, committee, known)
+    return message.verdicts[judge]
+
+
+def _fault_of_new_view(
+    message: NewView, config: Config, committee: Committee, known: Callable[[ViewChange], bool]
+) -> str | None:
     if message.replica != committee.primary(message.view):
         return f"{message.replica} does not lead view {message.view}"
     senders = {change.replica for change in message.view_changes}

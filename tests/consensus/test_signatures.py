@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from replicas import Network
-from tradebft.consensus.membership import EpochProof, Standing, genesis
+from tradebft.consensus.membership import Committee, EpochProof, Membership, Standing, genesis
 from tradebft.consensus.messages import (
     KINDS,
     Checkpoint,
@@ -28,6 +28,7 @@ from tradebft.consensus.messages import (
     authentic,
     result_digest,
 )
+from tradebft.consensus.pbft.view_change import fault_of_new_view, fault_of_view_change
 from tradebft.consensus.snapshot import manifest_of
 
 NET = Network(running=[])
@@ -134,3 +135,65 @@ def test_a_signature_for_one_kind_serves_no_other():
 @pytest.mark.parametrize("signature", [b"", bytes(64), bytes(63), bytes(10_000)])
 def test_no_signature_is_no_signature(message, signature):
     assert not holds(structs.replace(message, signature=signature))
+
+
+# --- a verdict on a change of view stays with the message ---
+
+
+class Counting:
+    """A keyring that counts what it is asked, and where *deaf* finds nothing right."""
+
+    def __init__(self, deaf: bool = False) -> None:
+        self.asked, self.deaf = 0, deaf
+
+    def verify(self, *what: Any) -> bool:
+        self.asked += 1
+        return not self.deaf and NET.keyring.verify(*what)
+
+    verify_key, public_key = NET.keyring.verify_key, NET.keyring.public_key
+
+
+def committee(keyring: Any, of: int = 4, chain_id: bytes = NET.config.chain_id) -> Committee:
+    """The last *of* the four members."""
+    return Committee(Membership(0, 0, genesis(4).members[4 - of :]), chain_id, keyring)
+
+
+def test_members_that_get_the_same_change_of_view_check_it_once_together():
+    """q - 1 Prepares and a proposal for each batch, and in the NewView nothing of that again."""
+    keyring = Counting()
+    changes = tuple(NET.view_change(i, prepared=[NET.prepared(s, D) for s in (1, 2, 3)]) for i in (1, 2, 3))
+    judges = [committee(keyring) for _ in range(4)]
+    for change in changes:
+        assert [fault_of_view_change(change, NET.config, judge) for judge in judges] == [None] * 4
+    assert keyring.asked == 3 * 3 * (2 + 1)
+    new_view = NET.new_view(changes)
+    for judge in judges:
+        assert fault_of_new_view(new_view, NET.config, judge) is None
+    assert keyring.asked == 3 * 3 * (2 + 1) + 3 + 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (NET.config, committee(Counting(deaf=True))),
+        (NET.config, committee(NET.keyring, chain_id=b"another chain")),
+        (NET.config, committee(NET.keyring, of=3)),
+        (structs.replace(NET.config, checkpoint_interval=1, log_window=2), committee(NET.keyring)),
+    ],
+    ids=["other keys", "another chain", "other members", "a smaller window"],
+)
+def test_whoever_knows_other_members_keys_or_limits_judges_for_himself(other):
+    """In either order: what one found wrong or right is nothing to the other."""
+    ours = NET.config, committee(NET.keyring)
+    for first, second in ((ours, other), (other, ours)):
+        change = NET.view_change(2, prepared=[NET.prepared(s, D) for s in (1, 2, 3)])
+        found = {judge is ours: fault_of_view_change(change, *judge) for judge in (first, second, first)}
+        assert found[True] is None
+        assert found[False]
+
+
+def test_a_changed_copy_is_judged_anew():
+    change = NET.view_change(2, prepared=[NET.prepared(1, D)])
+    assert fault_of_view_change(change, NET.config, committee(NET.keyring)) is None
+    lie = structs.replace(change, prepared=(NET.prepared(1, D, voters=[1]),))
+    assert fault_of_view_change(lie, NET.config, committee(NET.keyring))
