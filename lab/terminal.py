@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -128,8 +129,8 @@ def _points_table(document: Mapping[str, Any]) -> Table:
     for row in document["points"]:
         groups.setdefault(tuple(_short(value) for value in row["at"].values()), []).append(row)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for key in document["points"][0]["at"]:
-        table.add_column(key.rpartition(".")[2].replace("_", " "))
+    for name in _last_parts(list(document["points"][0]["at"])):
+        table.add_column(name)
     for heading in (
         "committed /s",
         "client p50",
@@ -226,18 +227,43 @@ def sweep(found: Sweep) -> None:
         markup=False,
     )
     keys = [key for key, _ in plan.grid]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for key in keys:
-        table.add_column(key, no_wrap=True)
-    for metric in found.metrics:
-        table.add_column(wording.figure(metric), justify="right", overflow="fold")
-    for row in found.points.to_dicts()[:POINTS_SHOWN]:
-        at = [str(row[f"at.{key}"]) for key in keys]
-        table.add_row(*at, *(_with_interval(row, metric) for metric in found.metrics))
-    console.print(table)
+    rows = [
+        [str(row[f"at.{key}"]) for key in keys] + [_with_interval(row, metric) for metric in found.metrics]
+        for row in found.points.to_dicts()[:POINTS_SHOWN]
+    ]
+    _wide(console, *_settings_and_figures(keys, found.metrics, rows))
     if found.points.height > POINTS_SHOWN:
         console.print(f"... and {found.points.height - POINTS_SHOWN} points more", markup=False)
     console.print(f"\ntable: {found.folder / 'sweep.parquet'}", markup=False, soft_wrap=True)
+
+
+def _settings_and_figures(
+    keys: Sequence[str], figures: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[Table, int]:
+    """A table with headings in words, of which the longest, and every value, stays in one piece; how wide it is at
+    least."""
+    names = _last_parts(keys)
+    table, least = Table(box=None, pad_edge=False, header_style="bold"), -2
+    for place, heading in enumerate([*names, *map(wording.figure, figures)]):
+        widest = max(map(len, [*heading.split(), *(row[place] for row in rows)]), default=0)
+        lines = "\n".join(wrap(heading, max(widest, 1)))
+        table.add_column(lines, justify="left" if place < len(names) else "right")
+        least += widest + 2
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table, least
+
+
+def _last_parts(keys: Sequence[str]) -> list[str]:
+    """Of each key what comes after the last dot, where that tells them apart."""
+    short = [key.rpartition(".")[2].replace("_", " ") for key in keys]
+    return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
+
+
+def _wide(console: Console, table: Table, least: int) -> None:
+    """Print a table whole: where the terminal is too narrow its lines break there, and nothing is left out."""
+    console.width = max(console.width, least)
+    console.print(table)
 
 
 def _with_interval(row: Mapping[str, Any], metric: str) -> str:
@@ -279,19 +305,13 @@ def _figure(value: object) -> str:
 def tuned(found: Tuned, folder: Path) -> None:
     """Print what the scenario's own settings show, and what the best that were found do."""
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
     keys = [one.key for one in found.dimensions]
     figures = list(found.figures(0))
-    table.add_column("", no_wrap=True)
-    for key in keys:
-        section, _, last = key.rpartition(".")
-        table.add_column(f"{section}.\n{last}", justify="right", no_wrap=True)
-    for key in figures:
-        table.add_column(wording.figure(key), justify="right", overflow="fold")
+    rows = []
     for name, number in {"as it is": 0, **dict(islice(found.files.items(), POINTS_SHOWN))}.items():
         setting, row = found.setting(number), found.trials.row(number, named=True)
-        table.add_row(name, *(setting[key] for key in keys), *(_figure(row[key]) for key in figures))
-    console.print(table)
+        rows.append([name, *(setting[key] for key in keys), *(_figure(row[key]) for key in figures)])
+    _wide(console, *_settings_and_figures(["", *keys], figures, rows))
     if len(found.files) > POINTS_SHOWN:
         console.print(f"... and {len(found.files) - POINTS_SHOWN} more", markup=False)
     console.print(f"\nbest settings and all trials: {folder}", markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import copy
 import importlib
 import itertools
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from tradebft.scenarios.sections import CustomLinks
 KeyPath = tuple[str | int, ...]
 
 COMBINATIONS_CHECKED: Final = 2000  # of values that vary, before anything runs: a millisecond or two each
+_NUMBERS: Final = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(slots=True)
@@ -83,23 +85,45 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
         raise ScenarioError(explain(error, source)) from None
     _import_own_classes(scenario, source, Path(name_or_path).parent)
     if scenario.vary:
-        tried = {key: values[:COMBINATIONS_CHECKED] for key, values in scenario.vary.items()}
-        check_points(scenario, tried, lambda key: _at_vary(key, source))
+        check_points(scenario, _tried(scenario), lambda key: _at_vary(key, source))
     return scenario
+
+
+def _tried(scenario: Scenario) -> dict[str, Sequence[object]]:
+    return {key: values[:COMBINATIONS_CHECKED] for key, values in scenario.vary.items()}
+
+
+def warnings_of_points(scenario: Scenario) -> list[str]:
+    """What is allowed and probably not meant where *scenario* varies, one line for each kind."""
+    return check_points(scenario, _tried(scenario), lambda key: "vary.")
 
 
 def check_points(
     scenario: Scenario, grid: Mapping[str, Sequence[object]], where: Callable[[str], str]
-) -> None:
+) -> list[str]:
     """Whether *scenario* can run with these values at dotted keys: with each alone, so that the line names the one that
-    is wrong, and with the first combinations. ScenarioError if not; *where* says what comes before a key."""
-    for key, values in grid.items():
-        for value in values:
-            with_changes(scenario, {key: value}, where(key))
-    if len(grid) != 1:  # else that was all
-        first = where(next(iter(grid), ""))
-        for combined in itertools.islice(itertools.product(*grid.values()), COMBINATIONS_CHECKED):
-            with_changes(scenario, dict(zip(grid, combined, strict=True)), first)
+    is wrong, and with the first combinations. ScenarioError if not; *where* says what comes before a key. What is
+    allowed and probably not meant comes back (`Scenario.warnings`), one line for each kind, with the first point."""
+    most = None  # of one key every value is a point
+    if len(grid) > 1:
+        most = COMBINATIONS_CHECKED
+        for key, values in grid.items():
+            for value in values:
+                with_changes(scenario, {key: value}, where(key))
+    first = where(next(iter(grid), ""))
+    found: dict[str, list[str]] = {}
+    for combined in itertools.islice(itertools.product(*grid.values()), most):
+        at = dict(zip(grid, combined, strict=True))
+        place = ", ".join(f"{key} = {value}" for key, value in at.items())
+        for warning in with_changes(scenario, at, first).warnings:
+            found.setdefault(_NUMBERS.sub("", warning), []).append(
+                f"at {place}: {warning}" if at else warning
+            )
+    return [lines[0] + _as_well(len(lines) - 1) for lines in found.values()]
+
+
+def _as_well(others: int) -> str:
+    return f" ({others} more point{'s' if others > 1 else ''} as well)" if others else ""
 
 
 def _at_vary(key: str, source: Source) -> str:

@@ -182,7 +182,11 @@ class Scenario(Section):
 
     @property
     def warnings(self) -> list[str]:
-        """What is allowed and probably not meant, one line each."""
+        """What is allowed and probably not meant, one line each; of a scenario that varies, at its points."""
+        if self.vary:
+            from tradebft.scenarios.loading import warnings_of_points
+
+            return warnings_of_points(self)
         n = len(self.node_names)
         found = []
         if n < 4:

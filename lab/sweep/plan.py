@@ -7,7 +7,7 @@ numbers) and can be compared seed by seed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -77,9 +77,15 @@ class Plan(msgspec.Struct, frozen=True):
                 yield Run(next(numbers), at, self.first_seed + repeat)
 
 
-def planned(scenario: Scenario, grid: Sequence[tuple[str, list[str]]], seeds: int) -> Plan:
+def planned(
+    scenario: Scenario,
+    grid: Sequence[tuple[str, list[str]]],
+    seeds: int,
+    warn: Callable[[str], object] = lambda warning: None,
+) -> Plan:
     """The sweep of *scenario* over *grid* (see `grid_of`). ScenarioError for a point that cannot run (every value is
-    tried, and the first 2,000 points), and for more than a million runs."""
+    tried, and the first 2,000 points), and for more than a million runs; *warn* is told what a point probably does not
+    mean to be."""
     if seeds < 1:
         raise ScenarioError(f"seeds: expected at least 1, got {seeds}")
     keys = [key for key, _ in grid]
@@ -92,7 +98,8 @@ def planned(scenario: Scenario, grid: Sequence[tuple[str, list[str]]], seeds: in
     plan = Plan(scenario.single(), named, scenario.seed, seeds, tradebft_version())
     if plan.size > RUNS_MAX:
         raise ScenarioError(f"{plan.size:,} runs; a sweep has at most {RUNS_MAX:,}")
-    check_points(scenario, dict(named), lambda key: "--grid ")
+    for warning in check_points(scenario, dict(named), lambda key: "--grid "):
+        warn(warning)
     return plan
 
 

@@ -157,11 +157,11 @@ def test_the_table_names_files_settings_and_figures(tmp_path: Path, capsys) -> N
     )  # fmt: skip
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].split() == ["consensus.", "consensus."]
-    assert lines[1].split() == ["batch_size", "window", "client,", "p99", "(ms)"]
-    assert lines[2].startswith("as it is")
+    begin = next(i for i, line in enumerate(lines) if line.startswith("as it is"))
+    heading = " ".join(lines[:begin]).split()
+    assert sorted(heading) == sorted(["batch", "size", "window", "client,", "p99", "(ms)"])
     best = load(tmp_path / "best.toml").consensus
-    assert lines[3].split()[:3] == ["best.toml", str(best.batch_size), str(best.window)]
+    assert lines[begin + 1].split()[:3] == ["best.toml", str(best.batch_size), str(best.window)]
     assert lines[-1].endswith(str(tmp_path))
 
 
