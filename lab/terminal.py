@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from tradebft.lab import wording
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000.0
 POINTS_SHOWN = 40
 DIGEST_SHOWN = 10
+WIDEST = 10_000
 
 
 def comparison(finished: Run) -> None:
@@ -35,7 +37,7 @@ def comparison(finished: Run) -> None:
     console.print(f"seed {document['seed']}, {_days(document)} of virtual time\n", markup=False)
     arms = [arm for arm in wording.ARM_NAMES if document["processes"].get(arm, {}).get("applications")]
     if arms:
-        console.print(_arms_table(document, finished.applications, arms))
+        _whole(console, _arms_table(document, finished.applications, arms))
         console.print()
         _sensitivity(console, document)
     for line in (
@@ -47,7 +49,7 @@ def comparison(finished: Run) -> None:
         if line:
             console.print(line, markup=False, soft_wrap=True)
     if document.get("points"):
-        console.print(_points_table(document))
+        _whole(console, _points_table(document))
 
 
 def _days(document: Mapping[str, Any]) -> str:
@@ -128,20 +130,16 @@ def _points_table(document: Mapping[str, Any]) -> Table:
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in document["points"]:
         groups.setdefault(tuple(_short(value) for value in row["at"].values()), []).append(row)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in _last_parts(list(document["points"][0]["at"])):
-        table.add_column(name)
-    for heading in (
+    headings = (
         "committed /s",
         "client p50",
         "client p99",
         "longest silence",
         "view changes",
         "unanswered",
-    ):
-        table.add_column(heading, justify="right")
-    for values, rows in groups.items():
-        table.add_row(
+    )
+    shown = [
+        [
             *values,
             _mean([row["committed_per_second"] for row in rows], "{:,.4g}".format),
             _mean([row["client_ms"]["p50"] for row in rows], wording.milliseconds),
@@ -149,8 +147,10 @@ def _points_table(document: Mapping[str, Any]) -> Table:
             _mean([row["longest_silence_ms"] for row in rows], wording.milliseconds),
             _mean([row["view_changes"] for row in rows], "{:,.3g}".format),
             _mean([row["unanswered"] for row in rows], "{:,.3g}".format),
-        )
-    return table
+        ]
+        for values, rows in groups.items()
+    ]
+    return _settings_and_figures(list(document["points"][0]["at"]), headings, shown)
 
 
 def _short(value: Any) -> str:
@@ -231,7 +231,7 @@ def sweep(found: Sweep) -> None:
         [str(row[f"at.{key}"]) for key in keys] + [_with_interval(row, metric) for metric in found.metrics]
         for row in found.points.to_dicts()[:POINTS_SHOWN]
     ]
-    _wide(console, *_settings_and_figures(keys, found.metrics, rows))
+    _whole(console, _settings_and_figures(keys, [*map(wording.figure, found.metrics)], rows))
     if found.points.height > POINTS_SHOWN:
         console.print(f"... and {found.points.height - POINTS_SHOWN} points more", markup=False)
     console.print(f"\ntable: {found.folder / 'sweep.parquet'}", markup=False, soft_wrap=True)
@@ -239,19 +239,17 @@ def sweep(found: Sweep) -> None:
 
 def _settings_and_figures(
     keys: Sequence[str], figures: Sequence[str], rows: Sequence[Sequence[str]]
-) -> tuple[Table, int]:
-    """A table with headings in words, of which the longest, and every value, stays in one piece; how wide it is at
-    least."""
+) -> Table:
+    """Settings by dotted key, then figures by their names; headings in lines as long as the longest word or value."""
     names = _last_parts(keys)
-    table, least = Table(box=None, pad_edge=False, header_style="bold"), -2
-    for place, heading in enumerate([*names, *map(wording.figure, figures)]):
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, heading in enumerate([*names, *figures]):
         widest = max(map(len, [*heading.split(), *(row[place] for row in rows)]), default=0)
         lines = "\n".join(wrap(heading, max(widest, 1)))
         table.add_column(lines, justify="left" if place < len(names) else "right")
-        least += widest + 2
     for row in rows:
         table.add_row(*map(escape, row))
-    return table, least
+    return table
 
 
 def _last_parts(keys: Sequence[str]) -> list[str]:
@@ -260,9 +258,11 @@ def _last_parts(keys: Sequence[str]) -> list[str]:
     return [name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
 
 
-def _wide(console: Console, table: Table, least: int) -> None:
-    """Print a table whole: where the terminal is too narrow its lines break there, and nothing is left out."""
-    console.width = max(console.width, least)
+def _whole(console: Console, table: Table) -> None:
+    """Print a table with nothing left out: where the terminal is too narrow, lines break there. A pipe, and so a log of
+    CI, counts as 80 columns."""
+    needed = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    console.width = max(console.width, needed)
     console.print(table)
 
 
@@ -288,10 +288,12 @@ def moved(verdict: Verdict) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for one in verdict.moved:
-        by = "" if one.percent is None else f"{one.percent:+.3g} %"
+        by = (
+            "" if one.percent is None else f"{one.percent:{'+,.0f' if abs(one.percent) >= 100 else '+.3g'}} %"
+        )
         cells = (f"{one.scenario}: {one.key}", _figure(one.before), _figure(one.now), by)
         table.add_row(*map(escape, cells), "beyond" if one.beyond else "allowed")
-    console.print(table)
+    _whole(console, table)
     for reason in verdict.reasons:
         console.print(reason, markup=False, soft_wrap=True)
 
@@ -311,7 +313,7 @@ def tuned(found: Tuned, folder: Path) -> None:
     for name, number in {"as it is": 0, **dict(islice(found.files.items(), POINTS_SHOWN))}.items():
         setting, row = found.setting(number), found.trials.row(number, named=True)
         rows.append([name, *(setting[key] for key in keys), *(_figure(row[key]) for key in figures)])
-    _wide(console, *_settings_and_figures(["", *keys], figures, rows))
+    _whole(console, _settings_and_figures(["", *keys], [*map(wording.figure, figures)], rows))
     if len(found.files) > POINTS_SHOWN:
         console.print(f"... and {len(found.files) - POINTS_SHOWN} more", markup=False)
     console.print(f"\nbest settings and all trials: {folder}", markup=False, soft_wrap=True)

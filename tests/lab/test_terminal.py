@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from commands import SMALL, left
 from tradebft.lab import terminal, wording
+from tradebft.lab.gate import Baseline, Moved, Verdict
 
 FIGURES = ("consensus.client_ms.p99", "throughput.committed_per_second", "consensus.view_changes")
 GRID = ("consensus.batch_size=1,10", "consensus.checkpoint_interval=16,32", "network.nodes=4,7")
@@ -42,6 +43,26 @@ def test_a_sweeps_table_breaks_headings_and_nothing_else(
 
 def test_keys_of_the_same_last_part_are_named_whole() -> None:
     assert terminal._last_parts(["a.rate", "b.c_d", "e.rate"]) == ["a.rate", "c d", "e.rate"]
+
+
+@pytest.mark.parametrize("columns", [20, 80])
+def test_what_moved_is_told_in_full(monkeypatch, capsys, columns) -> None:
+    """Logs of CI have no end of a line, and count as 80 columns."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    key = "consensus.ignored.vote at or below the low watermark, or above the high"
+    rows = [
+        Moved("one", key, 107.425, 2106.48, 1860.9, True),
+        Moved("one", "trace_digest", "0" * 32, "1" * 32, None, True),
+        Moved("one", "work", 1.0, 1.05, 5.0, False),
+    ]
+    terminal.moved(Verdict(Baseline("1", {}), rows, ["a newer version"]))
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        f"{'figure':{len(key) + 5}}         was          is        by",
+        f"one: {key}     107.425    2,106.48  +1,861 %  beyond",
+        f"{'one: trace_digest':{len(key) + 5}}  0000000000  1111111111            beyond",
+        f"{'one: work':{len(key) + 5}}           1        1.05      +5 %  allowed",
+        "a newer version",
+    ]
 
 
 # --- what is allowed and probably not meant ---
