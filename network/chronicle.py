@@ -33,9 +33,9 @@ NO_BLOCKS: Final[Mapping[int, Block]] = MappingProxyType({})
 
 
 class Chronicle:
-    """The blocks that everybody has in common, and one application that executed them.
+    """The blocks that everybody has in common as far back as anybody may want them, and one application that executed
+    them. A member falls behind also where nothing is lost and nobody is down: it only needs more to do than it can.
 
-    *keep*: how many of the latest blocks stay available whatever the replicas still want; None: as many as they want.
     *apart*: every replica executes for itself all the same, which costs n times as much and tests the application.
     *application*: one that has executed already, up to the last of *blocks*.
     """
@@ -43,13 +43,11 @@ class Chronicle:
     def __init__(
         self,
         make: Callable[[], Application],
-        keep: int | None = None,
         apart: bool = False,
         application: Application | None = None,
         blocks: Mapping[int, Block] = NO_BLOCKS,
     ) -> None:
         self.make, self.apart = make, apart
-        self._keep = keep
         self._application = make() if application is None else application
         self.blocks: dict[int, Block] = dict(blocks)
         self.height = max(blocks, default=0)
@@ -62,16 +60,12 @@ class Chronicle:
         executed = run(self._application, effect)
         self.blocks[effect.seq] = Block(effect, executed)
         self.height = effect.seq
-        if self._keep is not None:
-            self.blocks.pop(effect.seq - self._keep, None)
         return executed
 
     def resume(self, blocks: Mapping[int, Block]) -> None:
         """Go on where something else stood, that executed these *blocks* with the same application."""
         self.blocks |= blocks
         self.height = max(blocks, default=self.height)
-        if self._keep is not None:
-            self.blocks = {seq: one for seq, one in self.blocks.items() if seq > self.height - self._keep}
 
     def hold(self, node: int, floor: int | None) -> None:
         """*node* may still want every block above *floor*; None: it sees to what it wants itself."""

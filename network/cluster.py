@@ -60,15 +60,6 @@ class Settings:
     apart: bool = False  # each replica executes for itself, instead of one execution for all that agree
 
     @property
-    def blocks_kept(self) -> int | None:
-        """How many of the latest blocks are kept at least, whoever wants them; None: as many as anybody may want.
-
-        Without crashes, losses and newcomers nobody ever asks for an old block.
-        """
-        calm = not (self.faults or self.wire.loss or self.byzantine or self.spare)
-        return 4 * self.config.log_window if calm else None
-
-    @property
     def patience_ns(self) -> int:
         """So long that a live network had answered: several doublings of every timeout."""
         return 30 * self.config.view_change_timeout_ns + 4 * self.client_timeout_ns
@@ -157,7 +148,7 @@ class Cluster(Timeline):
         return Recorder(self.config)
 
     def _make_chronicle(self) -> Chronicle:
-        return Chronicle(self.settings.application, self.settings.blocks_kept, self.settings.apart)
+        return Chronicle(self.settings.application, self.settings.apart)
 
     def _begin(self) -> None:
         self.env.process(play(self.env, self.settings.faults, self.happens))

@@ -292,15 +292,12 @@ class CompiledCluster(ArrayCluster):
 
     def _forget(self) -> None:
         """Blocks that nobody would ask for, whoever goes on with the run."""
-        m, kept = self._m, self.settings.blocks_kept
+        m = self._m
         up = m.replica[m.replica[:, memory.R_DOWN] == 0]
         proven = np.where(up[:, memory.R_PROOF_BEFORE], up[:, memory.R_PROOF_BEFORE], up[:, memory.R_PROOF])
         oldest = int(proven.min())
-        floor = oldest - 1
-        if kept is not None:
-            floor = max(floor, int(m.numbers[memory.KNOWN]) - kept)
         behind = int(up[:, [memory.R_LOW, memory.R_ANSWERED]].min())
-        self._book.forget(min(floor, behind, self._earliest_on_its_way() - 1), oldest)
+        self._book.forget(min(oldest - 1, behind, self._earliest_on_its_way() - 1), oldest)
 
     def _earliest_on_its_way(self) -> int:
         """The lowest sequence that a message or a processor is busy with, if only for a member that is down."""

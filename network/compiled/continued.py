@@ -58,8 +58,7 @@ class Continued(Cluster):
         return self._so_far
 
     def _make_chronicle(self) -> Chronicle:
-        make, keep = self.settings.application, self.settings.blocks_kept
-        self.chronicle = Chronicle(make, keep, application=self._book.application)
+        self.chronicle = Chronicle(self.settings.application, application=self._book.application)
         return self.chronicle
 
     def _client(self, index: int, name: str) -> Any:
