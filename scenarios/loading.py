@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -27,6 +28,7 @@ from tradebft.scenarios.sections import CustomLinks
 KeyPath = tuple[str | int, ...]
 
 COMBINATIONS_CHECKED: Final = 2000  # of values that vary, before anything runs: a millisecond or two each
+VALUE_WIDE: Final = 60  # letters of a value in a remark
 _NUMBERS: Final = re.compile(r"\d+(\.\d+)?")
 
 
@@ -114,7 +116,7 @@ def check_points(
     found: dict[str, list[str]] = {}
     for combined in itertools.islice(itertools.product(*grid.values()), most):
         at = dict(zip(grid, combined, strict=True))
-        place = ", ".join(f"{key} = {value}" for key, value in at.items())
+        place = ", ".join(f"{key} = {shorten(str(value), VALUE_WIDE)}" for key, value in at.items())
         for warning in with_changes(scenario, at, first).warnings:
             found.setdefault(_NUMBERS.sub("", warning), []).append(
                 f"at {place}: {warning}" if at else warning
