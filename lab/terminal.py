@@ -141,7 +141,7 @@ def _points_table(document: Mapping[str, Any]) -> Table:
     shown = [
         [
             *values,
-            _mean([row["committed_per_second"] for row in rows], "{:,.4g}".format),
+            _mean([row["committed_per_second"] for row in rows], wording.four_digits),
             _mean([row["client_ms"]["p50"] for row in rows], wording.milliseconds),
             _mean([row["client_ms"]["p99"] for row in rows], wording.milliseconds),
             _mean([row["longest_silence_ms"] for row in rows], wording.milliseconds),
@@ -271,9 +271,9 @@ def _with_interval(row: Mapping[str, Any], metric: str) -> str:
     if mean is None:
         return "-"
     if high is None:
-        return f"{mean:,.4g}"
+        return wording.four_digits(mean)
     half = high - mean
-    return f"{mean:,.4g} \u00b1 {half:{',.0f' if half >= 100 else '.2g'}}"
+    return f"{wording.four_digits(mean)} \u00b1 {half:{',.0f' if half >= 100 else '.2g'}}"
 
 
 def moved(verdict: Verdict) -> None:

@@ -132,14 +132,19 @@ def milliseconds(value: float) -> str:
     """ "83 ms", "1.2 s", "19 min": three figures are enough to read, the document has the rest."""
     if value >= 90_000:
         return duration(value / 86_400_000)
-    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+    return f"{value:.3g} ms" if value < 999.5 else f"{value / 1000:.3g} s"
 
 
 def rate(per_second: float) -> str:
     """ "0.79 transactions a second"; "6.2 transactions a day" where there is not one in ten seconds."""
     if per_second < 0.1:
-        return f"{per_second * 86_400:,.4g} transactions a day"
-    return f"{per_second:,.4g} transactions a second"
+        return f"{four_digits(per_second * 86_400)} transactions a day"
+    return f"{four_digits(per_second)} transactions a second"
+
+
+def four_digits(value: float) -> str:
+    """Four digits that count, or all that stand before the point: 0.1234, 123.4, 12,345."""
+    return f"{value:{',.0f' if abs(value) >= 1000 else ',.4g'}}"
 
 
 def figure(key: str) -> str:

@@ -257,13 +257,14 @@ def test_durations_have_the_unit_a_person_would_choose(days: float, text: str) -
 
 
 def test_waits_of_minutes_are_not_written_in_powers_of_ten() -> None:
-    texts = [wording.milliseconds(value) for value in (83.2, 1234.0, 89_900, 1_270_000, 9_000_000)]
-    assert texts == ["83.2 ms", "1.23 s", "89.9 s", "21 min", "2.5 h"]
+    texts = [wording.milliseconds(value) for value in (83.2, 999.7, 1234.0, 89_900, 1_270_000, 9_000_000)]
+    assert texts == ["83.2 ms", "1 s", "1.23 s", "89.9 s", "21 min", "2.5 h"]
 
 
 @pytest.mark.parametrize(
     ("per_second", "text"),
     [
+        (27_553.4, "27,553 transactions a second"),
         (9876.54, "9,877 transactions a second"),
         (0.78964, "0.7896 transactions a second"),
         (7.1e-05, "6.134 transactions a day"),
