@@ -7,13 +7,11 @@ from tradebft.network.compiled.memory import (
     AT_CLIENT,
     AT_STATUS,
     BEYOND_WINDOW,
-    BLOCKS_KEPT,
     CHECKPOINT,
     CLIENT_WINDOW,
     CROWDED,
     FAULTS,
     FETCHED,
-    KNOWN,
     NODES,
     OUTRUN,
     Q_ARRIVED,
@@ -72,7 +70,7 @@ def _beyond_blocks(m: Numbers, r: int, peer: int, number: int) -> int:
     at = m[AT_STATUS] + 3 * number
     stable, executed, nonce = m[at], m[at + 1], m[at + 2]
     blocks_above = m[of_replica(m, R_PROOF_BEFORE, r)] or m[of_replica(m, R_PROOF, r)]
-    if executed >= blocks_above and executed > m[KNOWN] - m[BLOCKS_KEPT]:
+    if executed >= blocks_above:
         return 0
     lacks = executed < m[of_replica(m, R_EXECUTED, r)] or stable < m[of_replica(m, R_LOW, r)]
     return FETCHED if lacks and helps(m, r, peer, nonce) else 0

@@ -70,8 +70,6 @@ class CompiledCluster(ArrayCluster):
             memory.INBOX: inbox_of(config),
             memory.LOSSY: int(settings.wire.lossy),
         }
-        if settings.faults or settings.wire.loss or settings.byzantine:
-            known[memory.BLOCKS_KEPT] = memory.LONGEST_NS  # all are
         margin = known[memory.ROOM_NEEDED]
         faulty = bool(settings.faults or settings.wire.loss)
         m = Memory(config, n + len(self.clients), rows, margin, faulty, settings.wire.lossy)

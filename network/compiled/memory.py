@@ -96,7 +96,6 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     BLOCK_SIZE,  # a block without its batch
     PROOF_SIZE,  # a checkpoint's certificate
     SNAPSHOTS,  # sequences from one to the next; 0: none
-    BLOCKS_KEPT,
     CLIENT_PAIRS,  # where those of the primary and each endpoint begin in `pair`
     ALONE_ROW,  # delays in a row of `alone`
     REQUESTS_WAITING,
@@ -148,7 +147,7 @@ TIMERS: Final = (state.VIEW_TIMER, state.BATCH_TIMER, state.STATUS_TIMER)  # as 
     AT_ALONE_LUCK,
     AT_REPLY_LUCK,
     NUMBERS,
-) = range(119)
+) = range(118)
 
 # Then counts: messages sent by kind, inputs that changed nothing by reason, and the digests of the timers' names.
 MESSAGES = NUMBERS
