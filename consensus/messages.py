@@ -8,6 +8,7 @@ and one signature a voter, and a PrePrepare inside a certificate can be checked 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
@@ -37,8 +38,14 @@ class Large(Wire, frozen=True, array_like=True, dict=True, gc=True):
 
     @cached_property
     def verdicts(self) -> dict[object, str | None]:
-        """By what it was judged by, what is wrong with it, as far as somebody asked (`consensus.pbft.view_change`)."""
+        """By what it was judged by, what is wrong with it, as far as somebody asked."""
         return {}
+
+    def judged_once(self, by: object, judge: Callable[[], str | None]) -> str | None:
+        """What *judge* finds wrong with it, who knows all that *by* names and nothing else."""
+        if by not in self.verdicts:
+            self.verdicts[by] = judge()
+        return self.verdicts[by]
 
     def signed_once(self, chain_id: bytes, *fields: object) -> bytes:
         """The bytes that the sender signs, who vouches for these fields."""

@@ -42,13 +42,12 @@ def fault_of_prepared(entry: Prepared, committee: Committee) -> str | None:
 
 def fault_of_view_change(change: ViewChange, config: Config, committee: Committee) -> str | None:
     """Why *change* (whose own signature was checked) does not count towards its view, one of the committee's epoch."""
-    judge = _judge(config, committee)
-    if judge not in change.verdicts:
-        change.verdicts[judge] = _fault_of_view_change(change, config, committee)
-    return change.verdicts[judge]
+    return change.judged_once(
+        _known_to(config, committee), lambda: _fault_of_view_change(change, config, committee)
+    )
 
 
-def _judge(config: Config, committee: Committee) -> object:
+def _known_to(config: Config, committee: Committee) -> object:
     """All that a verdict depends on besides the message."""
     return config.log_window, committee.chain_id, committee.membership, committee.keyring
 
@@ -112,10 +111,9 @@ def fault_of_new_view(
 
     *known* says whether a ViewChange was checked before: most of them came by themselves.
     """
-    judge = _judge(config, committee)
-    if judge not in message.verdicts:
-        message.verdicts[judge] = _fault_of_new_view(message, config, committee, known)
-    return message.verdicts[judge]
+    return message.judged_once(
+        _known_to(config, committee), lambda: _fault_of_new_view(message, config, committee, known)
+    )
 
 
 def _fault_of_new_view(
