@@ -141,12 +141,12 @@ def _points_table(document: Mapping[str, Any]) -> Table:
     shown = [
         [
             *values,
-            _mean([row["committed_per_second"] for row in rows], wording.four_digits),
+            _mean([row["committed_per_second"] for row in rows], lambda value: wording.digits(value, 4)),
             _mean([row["client_ms"]["p50"] for row in rows], wording.milliseconds),
             _mean([row["client_ms"]["p99"] for row in rows], wording.milliseconds),
             _mean([row["longest_silence_ms"] for row in rows], wording.milliseconds),
-            _mean([row["view_changes"] for row in rows], "{:,.3g}".format),
-            _mean([row["unanswered"] for row in rows], "{:,.3g}".format),
+            _mean([row["view_changes"] for row in rows], lambda value: wording.digits(value, 3)),
+            _mean([row["unanswered"] for row in rows], lambda value: wording.digits(value, 3)),
         ]
         for values, rows in groups.items()
     ]
@@ -271,9 +271,8 @@ def _with_interval(row: Mapping[str, Any], metric: str) -> str:
     if mean is None:
         return "-"
     if high is None:
-        return wording.four_digits(mean)
-    half = high - mean
-    return f"{wording.four_digits(mean)} \u00b1 {half:{',.0f' if half >= 100 else '.2g'}}"
+        return wording.digits(mean, 4)
+    return f"{wording.digits(mean, 4)} \u00b1 {wording.digits(high - mean, 2)}"
 
 
 def moved(verdict: Verdict) -> None:
@@ -283,14 +282,12 @@ def moved(verdict: Verdict) -> None:
         console.print(f"nothing moved: {', '.join(verdict.now.scenarios)}", markup=False, soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("figure", no_wrap=True)
+    table.add_column("figure")
     for heading in ("was", "is", "by"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     table.add_column("")
     for one in verdict.moved:
-        by = (
-            "" if one.percent is None else f"{one.percent:{'+,.0f' if abs(one.percent) >= 100 else '+.3g'}} %"
-        )
+        by = "" if one.percent is None else f"{wording.digits(one.percent, 3, '+')} %"
         cells = (f"{one.scenario}: {one.key}", _figure(one.before), _figure(one.now), by)
         table.add_row(*map(escape, cells), "beyond" if one.beyond else "allowed")
     _whole(console, table)
@@ -301,7 +298,7 @@ def moved(verdict: Verdict) -> None:
 def _figure(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:,.6g}" if isinstance(value, float) else str(value)[:DIGEST_SHOWN]
+    return wording.digits(value, 6) if isinstance(value, float) else str(value)[:DIGEST_SHOWN]
 
 
 def tuned(found: Tuned, folder: Path) -> None:

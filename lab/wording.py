@@ -138,13 +138,13 @@ def milliseconds(value: float) -> str:
 def rate(per_second: float) -> str:
     """ "0.79 transactions a second"; "6.2 transactions a day" where there is not one in ten seconds."""
     if per_second < 0.1:
-        return f"{four_digits(per_second * 86_400)} transactions a day"
-    return f"{four_digits(per_second)} transactions a second"
+        return f"{digits(per_second * 86_400, 4)} transactions a day"
+    return f"{digits(per_second, 4)} transactions a second"
 
 
-def four_digits(value: float) -> str:
-    """Four digits that count, or all that stand before the point: 0.1234, 123.4, 12,345."""
-    return f"{value:{',.0f' if abs(value) >= 1000 else ',.4g'}}"
+def digits(value: float, count: int, sign: str = "") -> str:
+    """So many digits that count, or all that stand before the point: of four 0.1234, 123.4, 12,345."""
+    return f"{value:{sign},.0f}" if abs(value) >= 10 ** (count - 1) else f"{value:{sign},.{count}g}"
 
 
 def figure(key: str) -> str:
