@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tradebft.lab import explore_cli, fuzz_cli, service_cli
 from tradebft.lab.engine_option import engine_option
-from tradebft.lab.overrides import overrides_of, profile_in
+from tradebft.lab.overrides import overrides_of, profile_in, warn
 from tradebft.lab.progress import shown
 from tradebft.lab.suggesting import Suggesting
 
@@ -100,8 +100,7 @@ def run(
     loaded = load(scenario, overrides, seed)
     with _running(network) as there:
         live.check(loaded, bus, live.broker_of(broker, broker_ca), there)
-    for warning in [*loaded.warnings, *live.remarks(loaded, bus)]:
-        click.echo(f"warning: {warning}", err=True)
+    warn([*loaded.warnings, *live.remarks(loaded, bus)])
     stem = f"{loaded.name}-seed{loaded.seed}"
     if out is not None or not as_json:
         results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")
@@ -190,8 +189,7 @@ def check(file: str, settings: Sequence[str]) -> int:
     from tradebft.scenarios.schema import load
 
     scenario = load(file, overrides_of(settings))
-    for warning in scenario.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    warn(scenario.warnings)
     faults = f", {len(scenario.faults)} fault(s)" if scenario.faults else ""
     click.echo(f"{file}: ok: {scenario.workload.kind}, {len(scenario.node_names)} nodes{faults}")
     return OK

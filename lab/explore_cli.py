@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from tradebft.lab.engine_option import engine_option
-from tradebft.lab.overrides import overrides_of
+from tradebft.lab.overrides import overrides_of, warn
 from tradebft.lab.progress import shown
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def sweep(
         raise click.UsageError("--workers: a Dask cluster has its own")
     part = (1, 1) if shard is None else shard_of(shard)
     loaded = load(scenario, overrides_of(settings), seed)
-    plan = sweeping.planned(loaded, grid_of(grids), seeds, _warn)
+    plan = sweeping.planned(loaded, grid_of(grids), seeds, warn)
     folder = out or Path("results") / f"{plan.name}-sweep-{plan.identity[:8]}"
     try:
         with shown(quiet) as drawn:
@@ -91,10 +91,6 @@ def sweep(
         _tell_where(plan, folder)
         return INTERRUPTED
     return _show(found, as_json, quiet)
-
-
-def _warn(warning: str) -> None:
-    click.echo(f"warning: {warning}", err=True)
 
 
 def _tell_where(plan: Plan, folder: Path) -> None:
@@ -178,8 +174,7 @@ def tune(
             "expected a goal: --minimise KEY or --maximise KEY, such as consensus.client_ms.p99"
         )
     loaded = load(scenario, overrides_of(settings), seed)
-    for warning in loaded.warnings:
-        _warn(warning)
+    warn(loaded.warnings)
     bounds = [tuning.limit_of(text) for text in limits]
     folder = out or Path("results") / f"{loaded.name}-tune-seed{loaded.seed}"
     results.check_writable(folder / "trials")

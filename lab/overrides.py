@@ -1,14 +1,20 @@
-"""What stands after `--set` on a command line."""
+"""What stands after `--set` on a command line, and what is said of a scenario before anything runs."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from tradebft.scenarios.errors import ScenarioError
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """What is allowed and probably not meant, a line each, where it disturbs no document."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def overrides_of(settings: Sequence[str]) -> dict[str, object]:

@@ -87,17 +87,9 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
         raise ScenarioError(explain(error, source)) from None
     _import_own_classes(scenario, source, Path(name_or_path).parent)
     if scenario.vary:
-        check_points(scenario, _tried(scenario), lambda key: _at_vary(key, source))
+        tried = {key: values[:COMBINATIONS_CHECKED] for key, values in scenario.vary.items()}
+        scenario.note_points(check_points(scenario, tried, lambda key: _at_vary(key, source)))
     return scenario
-
-
-def _tried(scenario: Scenario) -> dict[str, Sequence[object]]:
-    return {key: values[:COMBINATIONS_CHECKED] for key, values in scenario.vary.items()}
-
-
-def warnings_of_points(scenario: Scenario) -> list[str]:
-    """What is allowed and probably not meant where *scenario* varies, one line for each kind."""
-    return check_points(scenario, _tried(scenario), lambda key: "vary.")
 
 
 def check_points(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 from tradebft.scenarios import units
 from tradebft.scenarios.adversaries import Byzantine, too_many
@@ -134,6 +134,7 @@ class Scenario(Section):
     repeats: int = Field(
         default=1, ge=1, le=1000, description="vary: how many seeds each point is run with, from `seed` on"
     )
+    _at_points: list[str] = PrivateAttr(default_factory=list)
     expect: Annotated[dict[str, Value], BeforeValidator(flatten)] = Field(
         default_factory=dict,
         description="what must hold after the run: dotted path of the result -> condition",
@@ -182,11 +183,7 @@ class Scenario(Section):
 
     @property
     def warnings(self) -> list[str]:
-        """What is allowed and probably not meant, one line each; of a scenario that varies, at its points."""
-        if self.vary:
-            from tradebft.scenarios.loading import warnings_of_points
-
-            return warnings_of_points(self)
+        """What is allowed and probably not meant, one line each; where it varies, at its points as well (by `load`)."""
         n = len(self.node_names)
         found = []
         if n < 4:
@@ -197,7 +194,11 @@ class Scenario(Section):
             found.append("network.buffer bounds what waits for network.bandwidth, which is unlimited")
         if words := self._long_changes():
             found.append(words)
-        return found
+        return found + self._at_points
+
+    def note_points(self, warnings: list[str]) -> None:
+        """What its points' `warnings` are, for whoever looked at them."""
+        self._at_points = warnings
 
     def _long_changes(self) -> str | None:
         from tradebft.scenarios.simulation import change_of_view_ns

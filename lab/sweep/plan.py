@@ -81,10 +81,10 @@ def planned(
     scenario: Scenario,
     grid: Sequence[tuple[str, list[str]]],
     seeds: int,
-    warn: Callable[[str], object] = lambda warning: None,
+    warn: Callable[[list[str]], object] = lambda warnings: None,
 ) -> Plan:
     """The sweep of *scenario* over *grid* (see `grid_of`). ScenarioError for a point that cannot run (every value is
-    tried, and the first 2,000 points), and for more than a million runs; *warn* is told what a point probably does not
+    tried, and the first 2,000 points), and for more than a million runs; *warn* is told what points probably do not
     mean to be."""
     if seeds < 1:
         raise ScenarioError(f"seeds: expected at least 1, got {seeds}")
@@ -98,8 +98,7 @@ def planned(
     plan = Plan(scenario.single(), named, scenario.seed, seeds, tradebft_version())
     if plan.size > RUNS_MAX:
         raise ScenarioError(f"{plan.size:,} runs; a sweep has at most {RUNS_MAX:,}")
-    for warning in check_points(scenario, dict(named), lambda key: "--grid "):
-        warn(warning)
+    warn(check_points(scenario, dict(named), lambda key: "--grid "))
     return plan
 
 

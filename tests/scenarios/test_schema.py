@@ -463,11 +463,12 @@ def test_what_cannot_vary_so_is_said_before_anything_runs(tmp_path, vary, says):
 
 
 def test_of_a_scenario_that_varies_its_points_are_remarked_on(tmp_path):
-    """One line for each kind of remark, with the first point that it is about."""
+    """One line for each kind of remark, with the first point that it is about, after those on the run itself."""
     path = tmp_path / "own.toml"
     text = '[vary]\n"network.nodes" = [4, 40, 3, 60]\n[network]\nnodes = 2\n[nodes]\ncpu = "measured"\n'
     path.write_text(text + '[workload]\nkind = "synthetic"\n', encoding="utf-8")
-    long, few = load(path).warnings
+    own, long, few = load(path).warnings
+    assert own == "2 nodes tolerate no fault: f = 0 below 4 nodes"
     assert long.startswith("at network.nodes = 40: a change of view may take each of 40 members 6.5 s")
     assert long.endswith("helps (1 more point as well)")
     assert few == "at network.nodes = 3: 3 nodes tolerate no fault: f = 0 below 4 nodes"
