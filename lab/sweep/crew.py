@@ -12,11 +12,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from itertools import chain, islice
+from types import TracebackType
 from typing import Any, Final
 
 from tradebft.lab.sweep.plan import Run
@@ -30,30 +32,45 @@ MakeExecutor = Callable[[], AbstractContextManager[Executor]]
 Task = Callable[[Run], dict[str, Any]]
 
 
-def done(
-    scenario: Mapping[str, Any],
-    runs: Iterator[Run],
-    make: MakeExecutor,
-    workers: int,
-    engine: str = "reference",
-) -> Iterator[dict[str, Any]]:
-    """The rows of *runs*, in the order in which they are finished. *make* gives an executor of so many workers."""
-    task = partial(row, scenario, engine=engine)
-    attempts: dict[int, int] = {}
-    again: list[Run] = []
-    while True:
-        lost: list[Run] = []
-        with make() as executor:
-            yield from _until_broken(executor, task, chain(again, runs), workers, lost)
-        if not lost:
-            return
-        again = []
-        for run in lost:
-            attempts[run.number] = attempts.get(run.number, 0) + 1
-            if attempts[run.number] < ATTEMPTS:
-                again.append(run)
-            else:
-                yield {**head(run), "error": f"its worker died {ATTEMPTS} times"}
+class Crew:
+    """So many workers of *make*'s executors, as a context. Where one dies, all are replaced."""
+
+    def __init__(self, make: MakeExecutor, workers: int) -> None:
+        self._make, self._workers = make, workers
+        self._executors = ExitStack()
+
+    def __enter__(self) -> Crew:
+        self._hire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executors.__exit__(kind, error, trace)
+
+    def _hire(self) -> None:
+        self._executors.close()
+        self._executor = self._executors.enter_context(self._make())
+
+    def done(
+        self, scenario: Mapping[str, Any], runs: Iterable[Run], engine: str = "reference"
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of *runs*, in the order in which they are finished; no two of them bear one number."""
+        task = partial(row, scenario, engine=engine)
+        attempts: Counter[int] = Counter()
+        left = iter(runs)
+        while True:
+            lost: list[Run] = []
+            yield from _until_broken(self._executor, task, left, self._workers, lost)
+            if not lost:
+                return
+            self._hire()
+            attempts.update(run.number for run in lost)
+            again = [run for run in lost if attempts[run.number] < ATTEMPTS]
+            for run in lost:
+                if attempts[run.number] == ATTEMPTS:
+                    yield {**head(run), "error": f"its worker died {ATTEMPTS} times"}
+            left = chain(again, left)
 
 
 def _until_broken(
@@ -126,7 +143,7 @@ def _begin(parent: int) -> None:
 # --- a cluster ---
 
 
-def dask(address: str) -> tuple[MakeExecutor, int]:
+def dask_cluster(address: str) -> tuple[MakeExecutor, int]:
     """Makes executors of the Dask cluster at *address*, and how many workers it has now. ScenarioError where Dask is
     not installed or nobody answers."""
     try:

@@ -12,7 +12,7 @@ import polars as pl
 from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.lab.results import ResultsError
-from tradebft.lab.sweep import crew
+from tradebft.lab.sweep.crew import Crew, MakeExecutor, dask_cluster, processes
 from tradebft.lab.sweep.journal import Journal, journals, plan_in, rows_of
 from tradebft.lab.sweep.plan import Plan, in_shard
 from tradebft.lab.sweep.table import chosen, comparisons, points, table
@@ -81,20 +81,21 @@ def sweep(
     what is done is kept. ResultsError for a folder that cannot be written or is another sweep's, ScenarioError for a
     *metrics* that no run has."""
     target = Path(folder)
-    make, count = crew.dask(dask) if dask else _here(workers)
+    make, count = dask_cluster(dask) if dask else _here(workers)
     failed, done_now, spent = [], 0, 0.0
     begun = time.perf_counter()
     with Journal(target, plan, shard) as journal:
         mine = [run for run in in_shard(plan.runs(), shard) if run.number not in journal.done]
         total = len(mine)
         progress("runs", 0, total)
-        for row in crew.done(plan.scenario, iter(mine), make, min(count, max(1, total)), engine):
-            journal.add(row)
-            done_now += 1
-            spent += row.get("processor_seconds", 0.0)
-            if "error" in row:
-                failed.append(f"run {row['run']}: {row['error']}")
-            progress("runs", done_now, total)
+        with Crew(make, min(count, max(1, total))) as crew:
+            for row in crew.done(plan.scenario, mine, engine):
+                journal.add(row)
+                done_now += 1
+                spent += row.get("processor_seconds", 0.0)
+                if "error" in row:
+                    failed.append(f"run {row['run']}: {row['error']}")
+                progress("runs", done_now, total)
     wall = time.perf_counter() - begun
     found = _evaluated(plan, target, metrics, write=shard == (1, 1))
     found.failed, found.done_now, found.workers = failed, done_now, count
@@ -113,9 +114,9 @@ def merge(folders: Sequence[str | Path], metrics: Sequence[str] = ()) -> Sweep:
     return _evaluated(plan, first, metrics, also=others, write=True)
 
 
-def _here(workers: int | None) -> tuple[crew.MakeExecutor, int]:
+def _here(workers: int | None) -> tuple[MakeExecutor, int]:
     count = workers or processors()
-    return crew.processes(count), count
+    return processes(count), count
 
 
 def _evaluated(

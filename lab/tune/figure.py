@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tradebft.lab import wording
 from tradebft.lab.figure_style import (
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from tradebft.lab.tune.study import Tuned
 
 WIDE = 20.0  # a ratio of largest to smallest from which an axis is logarithmic
+OWN: Final[dict[str, Any]] = {
+    "color": BLACK,
+    "marker": "s",
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.4,
+    "linestyle": "",
+}
+"""An open square: the best is visible within it, where the scenario's own setting is among the best."""
 
 
 def draw(tuned: Tuned) -> Figure:
@@ -33,14 +41,14 @@ def draw(tuned: Tuned) -> Figure:
     rows = [found for found in tuned.trials.to_dicts() if found[tuned.goals[0].key] is not None]
     if len(tuned.goals) == 1:
         _course(axes, tuned, rows)
-        best = "best so far"
+        best = Line2D([], [], color=ORANGE, linewidth=1.6, label="best so far")
     else:
         _front(axes, tuned, rows)
-        best = "beaten by no other"
+        best = Line2D([], [], color=ORANGE, marker="D", markersize=4, label="beaten by no other")
     marks = [
         Line2D([], [], color=BLUE, marker="o", linestyle="", markersize=4, label="a setting"),
-        Line2D([], [], color=BLACK, marker="s", linestyle="", markersize=5, label="the scenario's own"),
-        Line2D([], [], color=ORANGE, marker="D", markersize=4, label=best),
+        Line2D([], [], **OWN, markersize=7, label="the scenario's own"),
+        best,
     ]
     if tuned.limits:
         marks.insert(
@@ -52,6 +60,8 @@ def draw(tuned: Tuned) -> Figure:
 
 
 def _course(axes: Axes, tuned: Tuned, rows: list[dict[str, Any]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     goal = tuned.goals[0]
     _scatter(axes, [(found["trial"] + 1, found[goal.key], found) for found in rows])
     so_far, x, y = None, [], []
@@ -64,6 +74,7 @@ def _course(axes: Axes, tuned: Tuned, rows: list[dict[str, Any]]) -> None:
             y.append(so_far)
     axes.step(x, y, where="post", color=ORANGE, linewidth=1.6)
     axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _axis(axes, "y", goal.key, [found[goal.key] for found in rows])
 
 
@@ -87,7 +98,7 @@ def _front(axes: Axes, tuned: Tuned, rows: list[dict[str, Any]]) -> None:
 def _scatter(axes: Axes, marks: list[tuple[float, float, dict[str, Any]]]) -> None:
     for x, y, found in marks:
         if found["trial"] == 0:
-            axes.plot(x, y, color=BLACK, marker="s", markersize=6, zorder=5)
+            axes.plot(x, y, **OWN, markersize=8, zorder=5)
         elif found["within_limits"]:
             axes.plot(x, y, color=BLUE, marker="o", markersize=4, alpha=0.7)
         else:

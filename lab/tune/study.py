@@ -10,8 +10,8 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
@@ -20,9 +20,9 @@ import polars as pl
 from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.lab.results import ResultsError
-from tradebft.lab.sweep import crew
+from tradebft.lab.sweep.crew import Crew, processes
 from tradebft.lab.sweep.plan import Run
-from tradebft.lab.sweep.row import COST, row
+from tradebft.lab.sweep.row import COST
 from tradebft.lab.toml_text import to_toml
 from tradebft.lab.tune.goals import Goal, Limit, dominates
 from tradebft.lab.tune.space import Dimension
@@ -113,13 +113,13 @@ def tune(
     study.enqueue_trial(_own(scenario, dimensions), skip_if_exists=True)
     rows: list[dict[str, Any]] = []
     count = workers or processors()
-    with crew.processes(count)() as executor:
+    with Crew(processes(count), count) as crew:
         progress("trials", 0, trials)
         while len(rows) < trials:
             asked = [study.ask() for _ in range(min(TOGETHER, trials - len(rows)))]
             drawn = [{one.key: one.draw(trial) for one in dimensions} for trial in asked]
             for trial, at, figures in zip(
-                asked, drawn, _judged(executor, scenario, drawn, seeds, len(rows), engine), strict=True
+                asked, drawn, _judged(crew, scenario, drawn, seeds, len(rows), engine), strict=True
             ):
                 if not rows:
                     _check_keys(figures, wanted, bounds)
@@ -170,24 +170,20 @@ def _own(scenario: Scenario, dimensions: Sequence[Dimension]) -> dict[str, int]:
 
 
 def _judged(
-    executor: Executor,
-    scenario: Scenario,
-    settings: list[dict[str, str]],
-    seeds: int,
-    first: int,
-    engine: str,
+    crew: Crew, scenario: Scenario, settings: list[dict[str, str]], seeds: int, first: int, engine: str
 ) -> Iterator[dict[str, Any]]:
     """The figures of each of *settings*, means over seeds; `error` where a run could not be done."""
-    data = scenario.single()
-    out = [
-        [
-            executor.submit(row, data, Run(first + k, at, scenario.seed + repeat), engine)
-            for repeat in range(seeds)
-        ]
+    runs = [
+        [Run((first + k) * seeds + repeat, at, scenario.seed + repeat) for repeat in range(seeds)]
         for k, at in enumerate(settings)
     ]
-    for runs in out:
-        yield _mean([run.result() for run in runs])
+    found: dict[int, dict[str, Any]] = {}
+    done = crew.done(scenario.single(), chain.from_iterable(runs), engine)
+    for of_setting in runs:
+        while any(run.number not in found for run in of_setting):
+            finished = next(done)
+            found[finished["run"]] = finished
+        yield _mean([found[run.number] for run in of_setting])
 
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
