@@ -170,7 +170,7 @@ class Changing(State):
         # Whoever asks for more has asked for this view too, though that may have been lost: else one part of the
         # network could wait in a view for the other, which has gone on, and neither be f+1.
         if self.watched is not None or self.view_changes.at_least(self.view) < self.quorum:
-            return NOTHING
+            return self.ask_later()
         self.watched = NEW_VIEW
         return (SetTimer(VIEW_TIMER, self._next_timeout()),)
 
@@ -233,6 +233,8 @@ class Changing(State):
             if proposal.seq > self.low:
                 effects += self._carry_over(now, proposal)
         effects += self._settle_timer()
+        if self.dozes:
+            effects += self.ask_later()
         effects += self.pass_on()
         for held in self.early.release(self.view):
             effects += self.step(now, held)

@@ -43,6 +43,9 @@ from tradebft.consensus.snapshot import Snapshot
 BLOCKS_A_REPLY: Final = 64
 SLOTS_A_REPLY: Final = 64
 HELD_BITS: Final = (1 << 62) - 1  # a number on the wire has 64 bits
+DOZE_MAX: Final = (
+    6  # who waits for nothing but others that leave the view doubles its interval so often (assumption)
+)
 
 
 class Recovery(State):
@@ -60,9 +63,10 @@ class Recovery(State):
     # --- asking ---
 
     def ask_later(self) -> Effects:
-        """Start the status timer, if it does not run: something is outstanding from now on."""
-        if self.asking:
+        """Start the status timer, if it does not run or the replica dozes: something is outstanding from now on."""
+        if self.asking and not self.dozes:
             return NOTHING
+        self.dozes = False
         return self._ask_in(self._patience())
 
     def _ask_in(self, delay_ns: int) -> Effects:
@@ -117,7 +121,7 @@ class Recovery(State):
         Progress is another view, an execution, a stable checkpoint, a chunk, or anything new of the batch that is next
         (its proposal, a vote).
         """
-        self.asking = False
+        self.asking = self.dozes = False
         if not self._outstanding():
             return NOTHING
         if self.moved_ns > self.asked_at:
@@ -127,7 +131,7 @@ class Recovery(State):
             return self._ask_in(patience - stuck)
         self.asked_in_vain = min(self.asked_in_vain + 1, 20)
         self.asked_ns, self.left_behind, self.heard_of = now, False, 0
-        effects: list[Effect] = [self.broadcast(self._status()), *self.ask_later()]
+        effects: list[Effect] = [self.broadcast(self._status()), *self._ask_again()]
         missing = [s for _, s in sorted(self.slots.items()) if s.batch is None and s.digest is not None]
         effects += (
             self.broadcast(self.fetch(slot.seq, slot.digest)) for slot in missing if slot.digest is not None
@@ -140,6 +144,14 @@ class Recovery(State):
                 0, self.broadcast(mine)
             )  # no quorum for this view yet: somebody may have missed it
         return effects
+
+    def _ask_again(self) -> Effects:
+        """The question will be put once more. Whoever left its view alone, with nothing to wait for but others that
+        leave it too, dozes: it may be alone for a night. Whatever comes up meanwhile (`ask_later`) wakes it."""
+        if not self.changing or self.watched is not None or self._misses_something():
+            return self.ask_later()
+        self.dozes = True
+        return self._ask_in(self.config.status_ns << min(self.asked_in_vain, DOZE_MAX))
 
     def _propose_again(self, now: int) -> Iterator[Effect]:
         """A stuck primary's next proposal, to each backup that has not voted: whoever was never shown it, and has heard
@@ -164,9 +176,12 @@ class Recovery(State):
         return (Send(peer, proposal),)
 
     def _outstanding(self) -> bool:
+        return self.changing or self._misses_something()
+
+    def _misses_something(self) -> bool:
         if len(self.waiting) and not self.batch_timer:
             return True  # while a batch fills up, nobody misses anything
-        if self.changing or self.executed < self.low or self.left_behind or self.pending:
+        if self.executed < self.low or self.left_behind or self.pending:
             return True
         if self.download is not None:
             return True

@@ -133,7 +133,7 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
         if self.is_primary:
             return self.propose(now)
         # A client may know an old primary only, or fear it: whoever hears of a request first passes it on.
-        relay: list[Effect] = [] if self.changing else [Send(self.primary, request)]
+        relay: list[Effect] = [*self.ask_later()] if self.changing else [Send(self.primary, request)]
         return [*relay, *self.watch()]
 
     def propose(self, now: int) -> Effects:
@@ -458,7 +458,9 @@ class Replica(Changing, Recovery, Snapshots, Epochs):
             self.left_behind = True
             return self.ask_later()
         if message.view < self.view:
-            return (Ignored("vote of an earlier view"),)
+            # The others go on in the view that I left: there will be blocks to ask for.
+            asked = self.ask_later() if self.changing and message.seq > self.executed else NOTHING
+            return (Ignored("vote of an earlier view"), *asked)
         if message.seq <= self.low:
             return _OLD_VOTE
         if not self.member:

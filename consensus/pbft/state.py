@@ -86,6 +86,7 @@ class State:
         # Catching up.
         self.asking = False  # the status timer runs
         self.asked_at = 0  # when it was set
+        self.dozes = False  # for longer than usual
         self.moved_ns = 0  # when this replica last came further (`Recovery.on_status_timer`)
         self.now = 0  # of the input that it is about
         self.asked_ns = -1  # when anybody last asked what it misses

@@ -316,6 +316,69 @@ def test_between_views_questions_are_asked_as_seldom_as_the_timeouts_are_long():
     assert intervals == [[1, 0, 1, 1, 1], [1, 0, 2, 2, 2], [2, 2, 4, 4, 4]]
 
 
+def left_alone(me: int) -> Network:
+    """A replica that suspected the primary for a request that has been executed since; nobody else left the view."""
+    net, me = backup(7, me=me), me
+    net.step(me, net.request(1))
+    net.fire(me, VIEW)
+    net.step(me, net.signed(FetchReply((net.decided(1, net.batch(1)),), (), None, 0)))
+    assert net.executed(me) == [("bank", 1)]
+    return net
+
+
+def gap(net: Network, me: int) -> int:
+    """For how many of the longest intervals the status timer runs."""
+    return round((net.timers[me][STATUS] - net.now) / LONGEST)
+
+
+def test_whoever_left_its_view_alone_asks_ever_more_seldom_while_nothing_is_to_be_had():
+    """A night without requests: it would tell everybody every second that it wants a change of view."""
+    net, me = left_alone(6), 6
+    gaps = []
+    for _ in range(8):
+        net.fire(me, STATUS)
+        gaps.append(gap(net, me))
+    assert gaps == [2, 4, 8, 16, 32, 64, 64, 64]
+
+
+@pytest.mark.parametrize(
+    ("news", "wakes"),
+    [
+        (lambda net: net.request(2), True),
+        (lambda net: net.prepare(2, net.batch(2).digest, 2), True),
+        (lambda net: net.pre_prepare(net.batch(2), 2), True),
+        (lambda net: net.view_change(2), True),
+        (lambda net: net.request(1), False),
+        (lambda net: net.commit(2, net.batch(1).digest, 1), False),
+        (lambda net: net.view_change(2, view=0), False),
+    ],
+)
+def test_whatever_comes_up_wakes_it(news, wakes: bool):
+    """A request to wait for, blocks to ask for, others who leave the view too."""
+    net, me = left_alone(6), 6
+    for _ in range(6):
+        net.fire(me, STATUS)
+    net.now += MS
+    before = net.timers[me][STATUS]
+    net.step(me, news(net))
+    assert gap(net, me) == (1 if wakes else 64)
+    net.now += MS
+    told = net.timers[me][STATUS]
+    assert (told < before) == wakes
+    net.step(me, news(net))  # and does not put the question off
+    assert net.timers[me][STATUS] == told
+
+
+def test_whoever_dozed_and_is_shown_a_view_asks_in_it_as_soon_as_anybody():
+    net, me = left_alone(6), 6
+    for _ in range(6):
+        net.fire(me, STATUS)
+    assert gap(net, me) == 64
+    net.step(me, net.new_view([net.view_change(voter) for voter in range(5)]))
+    assert not net.replicas[me].changing
+    assert gap(net, me) <= 1
+
+
 def test_of_what_is_decided_nobody_is_sent_single_votes_or_proposals():
     """Blocks say it, and prove it."""
     net = Network(4)
