@@ -100,7 +100,7 @@ def run(
     loaded = load(scenario, overrides, seed)
     with _running(network) as there:
         live.check(loaded, bus, live.broker_of(broker, broker_ca), there)
-    warn([*loaded.warnings, *live.remarks(loaded, bus)])
+    warn([*loaded.warnings_over(bus), *live.remarks(loaded, bus)])
     stem = f"{loaded.name}-seed{loaded.seed}"
     if out is not None or not as_json:
         results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")

@@ -12,6 +12,7 @@ from tradebft.lab import metrics, wording
 
 Document = dict[str, Any]
 
+UNFINISHED_SHARE = 0.05  # more of them are told of
 CLOSE_PER_CENT = 5.0  # arms nearer to one another than this are called the same
 CUSTOMERS = {"new_customer_days": "new customers", "existing_customer_days": "existing customers"}
 
@@ -41,19 +42,26 @@ def alarms(document: Document) -> list[str]:
             "This run was interrupted. The figures cover what had happened until then; applications that were still"
             " under way are counted as unfinished, so slow arms look faster than they are."
         )
-    for arm in metrics.ARMS:
-        entry = document["processes"][arm]
-        if entry["honest"] and entry["unfinished"] > 0.05 * entry["honest"]:
-            found.append(
-                f"{wording.arm(arm)}: {entry['unfinished']:,} of {entry['honest']:,} honest applications were"
-                " unfinished when the run ended. Days count only those that were paid out, so the arm looks faster"
-                " than it is."
-            )
+    found += unfinished(document)
     if document["false_alarms"]:
         found.append(
             f"False alarms: the ledger rejected {_count(document['false_alarms'], 'honest application')}."
         )
     return found
+
+
+def unfinished(document: Document) -> list[str]:
+    """A line for each arm that did not get to the end of more than a twentieth of its honest applications."""
+    lines = []
+    for arm in metrics.ARMS:
+        entry = document["processes"][arm]
+        if entry["honest"] and entry["unfinished"] > UNFINISHED_SHARE * entry["honest"]:
+            lines.append(
+                f"{wording.arm(arm)}: {entry['unfinished']:,} of {entry['honest']:,} honest applications were"
+                " unfinished when the run ended. Days count only those that were paid out, so the arm looks faster"
+                " than it is."
+            )
+    return lines
 
 
 def headline(document: Document) -> str:

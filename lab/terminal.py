@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
-from tradebft.lab import wording
+from tradebft.lab import findings, wording
 
 if TYPE_CHECKING:
     from tradebft.lab.gate import Verdict
@@ -39,6 +39,8 @@ def comparison(finished: Run) -> None:
     if arms:
         _whole(console, _arms_table(document, finished.applications, arms))
         console.print()
+        for line in findings.unfinished(document):
+            console.print(line, markup=False, soft_wrap=True)
         _sensitivity(console, document)
     for line in (
         _network_line(document),

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 from tradebft.scenarios import units
-from tradebft.scenarios.adversaries import Byzantine, too_many
+from tradebft.scenarios.adversaries import Byzantine
 from tradebft.scenarios.demand import CustomWorkload, Policy, Synthetic, TradeFinance, Workload
 from tradebft.scenarios.errors import Problem, ScenarioError
 from tradebft.scenarios.expect import Value, flatten
@@ -184,33 +184,17 @@ class Scenario(Section):
     @property
     def warnings(self) -> list[str]:
         """What is allowed and probably not meant, one line each; where it varies, at its points as well (by `load`)."""
-        n = len(self.node_names)
-        found = []
-        if n < 4:
-            found.append(f"{n} nodes tolerate no fault: f = 0 below 4 nodes")
-        if words := too_many(self):
-            found.append(words)
-        if self.network.bandwidth_bps is None and self.network.buffer != Network().buffer:
-            found.append("network.buffer bounds what waits for network.bandwidth, which is unlimited")
-        if words := self._long_changes():
-            found.append(words)
-        return found + self._at_points
+        return self.warnings_over("simulated")
+
+    def warnings_over(self, bus: str) -> list[str]:
+        """`warnings` of a run over *bus*."""
+        from tradebft.scenarios.remarks import remarks
+
+        return remarks(self, bus) + self._at_points
 
     def note_points(self, warnings: list[str]) -> None:
         """What its points' `warnings` are, for whoever looked at them."""
         self._at_points = warnings
-
-    def _long_changes(self) -> str | None:
-        from tradebft.scenarios.simulation import change_of_view_ns
-
-        takes, allowed = change_of_view_ns(self), 2 * self.consensus.view_change_timeout_ns
-        if takes <= allowed:  # what the second view in a row is given
-            return None
-        return (
-            f"a change of view may take each of {len(self.node_names)} members {takes / 1e9:.1f} s of checking "
-            "signatures, more than twice consensus.view_change_timeout: under load one view may fail after another; "
-            "a lower consensus.checkpoint_interval helps"
-        )
 
     def resolved(self) -> dict[str, Any]:
         """The scenario with every default filled in, as JSON values under the keys of a file; loads again."""

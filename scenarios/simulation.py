@@ -148,15 +148,6 @@ def cpu_costs(scenario: Scenario) -> costs.CpuCosts | None:
     return costs.PROFILES[cpu]
 
 
-def change_of_view_ns(scenario: Scenario) -> int:
-    """How long a change of view may keep each processor busy, at most: everybody else's ViewChange has a certificate
-    (q-1 Prepares and the proposal) for each of up to K batches since the last checkpoint."""
-    cpu, n = cpu_costs(scenario), len(scenario.node_names)
-    if cpu is None:
-        return 0
-    return (n - 1) * scenario.consensus.checkpoint_interval * scenario.quorum * cpu.verify_ns
-
-
 def named_class(name: str, what: str, scenario: Scenario) -> Any:
     """The class that "module:Class" names; ScenarioError where there is none."""
     try:

@@ -43,9 +43,8 @@ from tradebft.consensus.snapshot import Snapshot
 BLOCKS_A_REPLY: Final = 64
 SLOTS_A_REPLY: Final = 64
 HELD_BITS: Final = (1 << 62) - 1  # a number on the wire has 64 bits
-DOZE_MAX: Final = (
-    6  # who waits for nothing but others that leave the view doubles its interval so often (assumption)
-)
+DOZE_MAX: Final = 10
+"""Who waits for nothing doubles its interval so often: a quarter of an hour from a second (assumption)."""
 
 
 class Recovery(State):

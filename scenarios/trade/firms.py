@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,6 +65,11 @@ def make_firms(count: int, banks: list[str], key: bytes, chance: Chance) -> list
         token = uscc_token(key, uscc)
         firms.append(Firm(f"firm.{k + 1}", uscc, token, bool(small[k]), (banks[home[k]], banks[second])))
     return firms
+
+
+def stranger(key: bytes, firms: Sequence[Firm]) -> bytes:
+    """The token of an exporter that is none of *firms*, all that `make_firms` made."""
+    return uscc_token(key, _uscc(len(firms) + 1))
 
 
 def _uscc(serial: int) -> str:

@@ -24,6 +24,7 @@ from tradebft.chain.rules.payloads import (
     ReserveExpire,
 )
 from tradebft.scenarios.trade.case import Case, Steps
+from tradebft.scenarios.trade.firms import stranger
 from tradebft.scenarios.trade.office import district_feed
 from tradebft.scenarios.units import DAY_NS, HOUR_NS
 
@@ -45,12 +46,13 @@ CODES: Final[dict[str, frozenset[str]]] = {
         "F13": "E_CONSENT E_KYC",
         "F14": "E_OUTSTANDING E_AMOUNT",
         "F15": "E_HEADROOM",
-        "F16": "RESERVATION_LAPSED",
+        "F16": "RESERVATION_LAPSED E_TTL",
         "F21": "E_FROZEN E_DECL_STATUS",
         "F22": "E_TTL",
         "F23": "E_CCY E_HEADROOM E_DECL_OWNER",
     }.items()
 }
+"""By kind, what shows that the ledger's own rule against it caught it."""
 SQUATTED_NS: Final = 2 * DAY_NS
 
 
@@ -184,9 +186,10 @@ def f9_amended_down(case: Case) -> Steps:
 
 def f10_borrowed(case: Case) -> Steps:
     """Another firm's declaration."""
-    others = case.arm.workload.firms
-    owner = others[0] if others[0].id != case.firm.id else others[1]
-    name = yield from case.declare(exporter=owner.token)
+    workload = case.arm.workload
+    others = (firm.token for firm in workload.firms if firm.id != case.firm.id)
+    owner = next(others, stranger(workload.token_key, workload.firms))
+    name = yield from case.declare(exporter=owner)
     yield from case.stage("D2")
     receipt = yield from case.do(case.application_for([(name, 1)]), case.firm.id)
     return receipt.code

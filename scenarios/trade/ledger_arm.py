@@ -125,7 +125,9 @@ class LedgerArm:
             code = refused.code
         caught = code in CODES.get(a.kind, ())
         self.verdicts[a.number] = caught
-        self.rows.finished(a, case.now, "rejected" if caught else "disbursed", code, case.ledger_ns)
+        # What is refused for another reason than its own is not caught, and not paid out either.
+        unpaid = caught or "E_" in code
+        self.rows.finished(a, case.now, "rejected" if unpaid else "disbursed", code, case.ledger_ns)
 
     def _repay(self, case: Case, financing: bytes) -> Steps:
         """The buyer pays, the bank books it: what falls due within the horizon."""

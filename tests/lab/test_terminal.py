@@ -41,6 +41,17 @@ def test_a_sweeps_table_breaks_headings_and_nothing_else(
     assert {row[5] for row in rows} == {"0"}
 
 
+def test_an_arm_that_did_not_get_to_its_end_is_told_of(tmp_path: Path, capsys) -> None:
+    """One officer for a hundred new customers: no days at all on paper, and the reader is told why."""
+    workload = ("banks=1", "firms=20", "officers_per_bank=1", "new_customer_share=1", "coverage_points=[]")
+    changes = ("days=3", *(f"workload.{change}" for change in workload))
+    words = [word for change in changes for word in ("--set", change)]
+    _, out, _ = left(capsys, "run", "guizhou", *words, "--set", "expect={}", "--out", str(tmp_path))
+    (told,) = [line for line in out.splitlines() if "unfinished" in line]
+    assert told.startswith("Paper: ")
+    assert told.endswith("Days count only those that were paid out, so the arm looks faster than it is.")
+
+
 def test_keys_of_the_same_last_part_are_named_whole() -> None:
     assert terminal._last_parts(["a.rate", "b.c_d", "e.rate"]) == ["a.rate", "c d", "e.rate"]
 

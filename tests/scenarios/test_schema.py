@@ -206,7 +206,7 @@ loss = 0.1
         """39 others' 128 certificates of 27 signatures, 48 us each: such a network decided nothing for 110 s."""
         text = SMALL.replace("nodes = 4", "nodes = 40") + '\n[nodes]\ncpu = "measured"\n'
         (warning,) = load(write(text)).warnings
-        assert "40 members 6.5 s of checking signatures" in warning
+        assert "6.5 s of checking signatures at each of 40 members" in warning
         assert "consensus.checkpoint_interval" in warning
         assert load(write(text), {"consensus.checkpoint_interval": 16}).warnings == []
         assert load(write(text), {"consensus.view_change_timeout": "3.3 s"}).warnings == []
@@ -469,6 +469,8 @@ def test_of_a_scenario_that_varies_its_points_are_remarked_on(tmp_path):
     path.write_text(text + '[workload]\nkind = "synthetic"\n', encoding="utf-8")
     own, long, few = load(path).warnings
     assert own == "2 nodes tolerate no fault: f = 0 below 4 nodes"
-    assert long.startswith("at network.nodes = 40: a change of view may take each of 40 members 6.5 s")
+    assert long.startswith(
+        "at network.nodes = 40: a change of view may take 6.5 s of checking signatures at each of 40"
+    )
     assert long.endswith("helps (1 more point as well)")
     assert few == "at network.nodes = 3: 3 nodes tolerate no fault: f = 0 below 4 nodes"

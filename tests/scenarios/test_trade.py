@@ -127,6 +127,30 @@ def test_who_cheats_is_caught_for_it_where_reservations_lapse_within_hours():
     assert all(row["missed"] == 0 for row in records.fraud.values() if row["in_scope"]), records.fraud
 
 
+@pytest.mark.parametrize(("firms", "banks", "new"), [(1, 1, 0), (1, 3, 0), (2, 1, 0.5)])
+def test_a_province_of_one_firm_or_one_bank_has_its_frauds_too(firms: int, banks: int, new: float) -> None:
+    """Nobody else's papers to borrow, no second bank to go to; and whoever squats again and again is granted nothing
+    more, so that what it tries next fails for that reason: no money is paid out, and no rule of its own caught it."""
+    records = run(
+        days=12, workload__arms=["database"], workload__default_fraud=False,
+        workload__fraud=dict.fromkeys(FRAUD_CASES, 0.045), workload__anchor_all_declarations=False,
+        workload__firms=firms, workload__banks=banks, workload__new_customer_share=new,
+    )  # fmt: skip
+    assert set(records.fraud) == set(FRAUD_CASES)
+    assert records.false_alarms == 0
+    assert records.violations == []
+    frauds = records.applications.filter(pl.col("kind") != "")
+    refused = frauds.filter(pl.col("code").str.contains("E_"))
+    assert set(refused["outcome"]) == {"rejected"}
+    for kind, row in records.fraud.items():
+        codes = frauds.filter(pl.col("kind") == kind)["code"]
+        assert row["caught"] == sum(code in CODES.get(kind, ()) for code in codes)
+    if firms == 1:
+        barred = frauds.filter(pl.col("code") == "E_TTL")
+        assert {"F3", "F16"} <= set(barred["kind"])
+        assert records.fraud["F16"]["missed"] == 0
+
+
 def test_an_application_whose_reservations_last_too_short_to_be_used_is_given_up():
     records = run(
         days=1, workload__arms=["database"], workload__default_fraud=False,

@@ -1,0 +1,116 @@
+"""What is allowed in a scenario and probably not meant: a line each, which names what would help.
+
+Estimates, on the safe side: they say that something may go wrong, or will, not how a run turns out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from tradebft.chain.codec import encode
+from tradebft.chain.crypto import QuorumCertificate
+from tradebft.consensus.messages import Prepared, PrePrepare
+from tradebft.scenarios import units
+from tradebft.scenarios.adversaries import too_many
+from tradebft.scenarios.schema import CustomLinks, Network, Scenario
+from tradebft.scenarios.simulation import cpu_costs, wire
+
+SAMPLED: Final = 32
+"""Members that are looked at, evenly chosen, where there are more."""
+
+
+def remarks(scenario: Scenario, bus: str = "simulated") -> list[str]:
+    """All that there is to say of a run over *bus*. A real one has processors and interfaces of its own, and over MQTT
+    links as well."""
+    found = [_no_faults(scenario), too_many(scenario), _needless_buffer(scenario)]
+    if bus != "mqtt":
+        found.append(_slow_votes(scenario))
+    if bus == "simulated":
+        found.append(_long_changes(scenario))
+    return [words for words in found if words]
+
+
+def _no_faults(scenario: Scenario) -> str | None:
+    n = len(scenario.node_names)
+    return f"{n} nodes tolerate no fault: f = 0 below 4 nodes" if n < 4 else None
+
+
+def _needless_buffer(scenario: Scenario) -> str | None:
+    network = scenario.network
+    if network.bandwidth_bps is None and network.buffer != Network().buffer:
+        return "network.buffer bounds what waits for network.bandwidth, which is unlimited"
+    return None
+
+
+def _slow_votes(scenario: Scenario) -> str | None:
+    takes, allowed = 2 * round_of_votes_ns(scenario), scenario.consensus.view_change_timeout_ns
+    if takes < allowed:
+        return None
+    return (
+        f"Prepares and Commits take {takes / 1e9:.1f} s over these links, and consensus.view_change_timeout is "
+        f"{units.duration_text(allowed)}: views change without any fault; a longer timeout helps"
+    )
+
+
+def _long_changes(scenario: Scenario) -> str | None:
+    works = {
+        f"of checking signatures at each of {len(scenario.node_names)} members": checking_ns(scenario),
+        "of network.bandwidth for the NewView": new_view_ns(scenario),
+    }
+    most = 2 * scenario.consensus.view_change_timeout_ns  # what the second view in a row is given
+    long = [f"{takes / 1e9:.1f} s {what}" for what, takes in works.items() if takes > most]
+    if not long:
+        return None
+    return (
+        f"a change of view may take {' and '.join(long)}, more than twice consensus.view_change_timeout: "
+        "under load one view may fail after another; a lower consensus.checkpoint_interval helps"
+    )
+
+
+# --- how long things take ---
+
+
+def round_of_votes_ns(scenario: Scenario) -> int:
+    """Until a typical member has heard q - 1 others who vote at the same moment, by the median delay of each link.
+
+    0 for links of the user's own and for graphs: of them nobody knows without a run.
+    """
+    n = len(scenario.node_names)
+    if n < 2 or isinstance(scenario.network.links, CustomLinks):
+        return 0
+    made = wire(scenario, [])
+    if not made.topology.direct and not made.topology.relays:
+        return 0
+    heard = []
+    for member in range(0, n, math.ceil(n / SAMPLED)):
+        others = np.delete(np.arange(n), member)
+        if made.topology.relays:  # through the broker, which comes last
+            there = made.links.delays(member, np.array([n]), np.full(1, 0.5))
+            delays = there + made.links.delays(n, others, np.full(n - 1, 0.5))
+        else:
+            delays = made.links.delays(member, others, np.full(n - 1, 0.5))  # as long there as back
+        heard.append(np.sort(delays)[scenario.quorum - 2])
+    return int(np.median(heard))
+
+
+def checking_ns(scenario: Scenario) -> int:
+    """How long a change of view may keep each processor busy, at most: everybody else's ViewChange has a certificate
+    (q-1 Prepares and the proposal) for each of up to K batches since the last checkpoint."""
+    cpu, n = cpu_costs(scenario), len(scenario.node_names)
+    if cpu is None:
+        return 0
+    return (n - 1) * scenario.consensus.checkpoint_interval * scenario.quorum * cpu.verify_ns
+
+
+def new_view_ns(scenario: Scenario) -> int:
+    """How long a NewView may keep its sender's interface busy, at most: to each of the others q ViewChanges with as
+    many certificates, and a proposal for each of the batches."""
+    n, made = len(scenario.node_names), wire(scenario, [])
+    signature, value = bytes(64), bytes(32)
+    votes = tuple((0, signature) for _ in range(scenario.quorum - 1))
+    proposal = PrePrepare(0, 0, value, 0, None, signature)
+    prepared = Prepared(proposal, QuorumCertificate("Prepare", 0, 0, value, votes))
+    a_batch = scenario.quorum * len(encode(prepared)) + len(encode(proposal))
+    return made.sending_ns((n - 1) * scenario.consensus.checkpoint_interval * a_batch)

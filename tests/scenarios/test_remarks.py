@@ -1,0 +1,108 @@
+"""Remarks on what is allowed and probably not meant: that they are true, and that nothing is said without need."""
+
+from __future__ import annotations
+
+import pytest
+from tradebft.chain.crypto import QuorumCertificate
+from tradebft.consensus.messages import NewView, Prepared, PrePrepare, ViewChange, size
+from tradebft.scenarios import catalogue
+from tradebft.scenarios.remarks import new_view_ns, round_of_votes_ns
+from tradebft.scenarios.run import execute
+from tradebft.scenarios.schema import Scenario, load
+
+MS = 1_000_000
+SLOW = '{ model = "normal", mean = "600 ms", std = "100 ms" }'
+FEW = {"workload.transactions": 20, "workload.arrival": "open", "workload.rate": 0.2}
+
+
+def own(**changes: object) -> Scenario:
+    return load("stress", FEW | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_nobody_remarks_on_what_comes_with_the_program(name: str) -> None:
+    assert load(name).warnings == []
+
+
+# --- slow links ---
+
+
+def test_where_votes_take_longer_than_the_timeout_views_change_without_a_fault() -> None:
+    slow = own(network__links=SLOW)
+    (told,) = slow.warnings
+    assert told == (
+        "Prepares and Commits take 1.2 s over these links, and consensus.view_change_timeout is 1 s: "
+        "views change without any fault; a longer timeout helps"
+    )
+    assert execute(slow, lambda *_: None).view_changes >= 10
+    patient = own(network__links=SLOW, consensus__view_change_timeout="4 s")
+    assert patient.warnings == []
+    assert execute(patient, lambda *_: None).view_changes == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "takes_ns"),
+    [
+        ({"network__links": '{ model = "constant", delay = "30 ms" }'}, 30 * MS),
+        ({"network__links": '{ model = "constant", delay = "30 ms" }', "network__topology": "star"}, 60 * MS),
+        ({"network__links": '{ model = "constant", delay = "30 ms" }', "network__nodes": 300}, 30 * MS),
+        ({"network__links": '{ model = "uniform", low = "10 ms", high = "30 ms" }'}, 20 * MS),
+        ({"network__links": '{ model = "constant", delay = "30 ms" }', "network__nodes": 1}, 0),
+        ({"network__links": '{ model = "constant", delay = "30 ms" }', "network__topology": "line"}, 0),
+    ],
+)
+def test_a_round_of_votes_is_one_way_of_the_links(changes: dict[str, object], takes_ns: int) -> None:
+    """Of graphs nobody knows without a run."""
+    if changes.get("network__topology") == "line":
+        changes["network__topology"] = '{ generator = "line" }'
+    assert round_of_votes_ns(own(**changes)) == takes_ns
+
+
+def test_of_members_in_few_places_the_nearest_quorum_counts() -> None:
+    """Four of seven in one city and five a quorum: the fifth is far away."""
+    places = {f"replica.{i}": "Guiyang" if i < 4 else "Beijing" for i in range(7)}
+    near = {f"replica.{i}": "Guiyang" if i < 5 else "Beijing" for i in range(7)}
+    text = lambda cities: "{ " + ", ".join(f'"{name}" = "{city}"' for name, city in cities.items()) + " }"  # noqa: E731
+    links = {"network__links": '{ model = "distance" }', "network__nodes": 7}
+    apart, together = (own(network__places=text(cities), **links) for cities in (places, near))
+    assert round_of_votes_ns(apart) > 10 * MS
+    assert round_of_votes_ns(together) < 2 * MS
+
+
+# --- a change of view ---
+
+
+@pytest.mark.parametrize(("nodes", "interval"), [(4, 16), (7, 128), (40, 128)])
+def test_a_new_view_is_as_large_as_it_is_told_to_be(nodes: int, interval: int) -> None:
+    scenario = own(
+        network__nodes=nodes, network__bandwidth="8 Mbit/s", consensus__checkpoint_interval=interval
+    )
+    value, signature, quorum = bytes(32), bytes(64), scenario.quorum
+    votes = tuple((voter, signature) for voter in range(quorum - 1))
+    prepared = tuple(
+        Prepared(
+            PrePrepare(0, seq, value, 0, None, signature), QuorumCertificate("Prepare", 0, seq, value, votes)
+        )
+        for seq in range(1, interval + 1)
+    )
+    changes = tuple(ViewChange(1, 0, None, prepared, member, signature) for member in range(quorum))
+    proposals = tuple(one.pre_prepare for one in prepared)
+    bytes_to_all = (nodes - 1) * size(NewView(1, changes, proposals, 1, signature))
+    assert new_view_ns(scenario) == pytest.approx(bytes_to_all * 1000, rel=0.03)  # a byte a microsecond
+
+
+def test_processors_and_interfaces_that_are_too_slow_for_a_change_of_view_are_told_of_at_once() -> None:
+    wide = own(network__nodes=40, network__bandwidth="100 Mbit/s")
+    (told,) = wide.warnings
+    assert told.startswith(
+        "a change of view may take 6.5 s of checking signatures at each of 40 members and 21.0 s of"
+    )
+    assert own(network__nodes=40, consensus__checkpoint_interval=8).warnings == []
+    assert own(network__nodes=7, network__bandwidth="100 Mbit/s").warnings == []
+
+
+def test_a_real_bus_has_processors_and_interfaces_of_its_own() -> None:
+    wide = own(network__nodes=40, network__bandwidth="100 Mbit/s", network__links=SLOW)
+    assert len(wide.warnings_over("simulated")) == 2
+    assert len(wide.warnings_over("local")) == 1
+    assert wide.warnings_over("mqtt") == []
