@@ -45,13 +45,20 @@ def _needless_buffer(scenario: Scenario) -> str | None:
 
 
 def _slow_votes(scenario: Scenario) -> str | None:
-    takes, allowed = 2 * round_of_votes_ns(scenario), scenario.consensus.view_change_timeout_ns
-    if takes < allowed:
-        return None
-    return (
-        f"Prepares and Commits take {takes / 1e9:.1f} s over these links, and consensus.view_change_timeout is "
-        f"{units.duration_text(allowed)}: views change without any fault; a longer timeout helps"
-    )
+    votes, waits = 2 * round_of_votes_ns(scenario), scenario.consensus.batch_timeout_ns
+    allowed = scenario.consensus.view_change_timeout_ns
+    limit = f"and consensus.view_change_timeout is {units.duration_text(allowed)}"
+    if votes >= allowed:
+        return (
+            f"Prepares and Commits take {votes / 1e9:.1f} s over these links, {limit}: "
+            "views change without any fault; a longer timeout helps"
+        )
+    if waits and waits + votes >= allowed:
+        return (
+            f"a request may wait {units.duration_text(waits)} for others (consensus.batch_timeout), {limit}: whoever "
+            "hears of it from its client suspects the primary meanwhile; a shorter batch_timeout helps"
+        )
+    return None
 
 
 def _long_changes(scenario: Scenario) -> str | None:

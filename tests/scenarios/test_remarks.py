@@ -40,6 +40,20 @@ def test_where_votes_take_longer_than_the_timeout_views_change_without_a_fault()
     assert execute(patient, lambda *_: None).view_changes == 0
 
 
+def test_a_primary_that_waits_for_a_fuller_batch_as_long_as_backups_wait_for_it_is_suspected() -> None:
+    """Who heard of a request has one timeout for all of it. A lost request reaches the backups from its client."""
+    lossy = {"network__loss": 0.1, "workload__transactions": 200, "consensus__view_change_timeout": "500 ms"}
+    waiting = own(consensus__batch_timeout="500 ms", **lossy)
+    (told,) = waiting.warnings
+    assert told.startswith(
+        "a request may wait 500 ms for others (consensus.batch_timeout), and consensus.view_change"
+    )
+    brisk = own(consensus__batch_timeout="20 ms", **lossy)
+    assert brisk.warnings == []
+    often, seldom = (execute(one, lambda *_: None).view_changes for one in (waiting, brisk))
+    assert often > 2 * seldom
+
+
 @pytest.mark.parametrize(
     ("changes", "takes_ns"),
     [
