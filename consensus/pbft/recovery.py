@@ -44,7 +44,10 @@ BLOCKS_A_REPLY: Final = 64
 SLOTS_A_REPLY: Final = 64
 HELD_BITS: Final = (1 << 62) - 1  # a number on the wire has 64 bits
 DOZE_MAX: Final = 10
-"""Who waits for nothing doubles its interval so often: a quarter of an hour from a second (assumption)."""
+"""A doze lasts at most so many doublings of the interval: a quarter of an hour from a second (assumption)."""
+WAITING_SHARE: Final = 64
+"""A doze is as long as the change of view has been waited for, or this part of it where something is missed: a change
+that could succeed again is held up by so much more at most (assumption)."""
 
 
 class Recovery(State):
@@ -145,12 +148,17 @@ class Recovery(State):
         return effects
 
     def _ask_again(self) -> Effects:
-        """The question will be put once more. Whoever left its view alone, with nothing to wait for but others that
-        leave it too, dozes: it may be alone for a night. Whatever comes up meanwhile (`ask_later`) wakes it."""
-        if not self.changing or self.watched is not None or self._misses_something():
+        """The question will be put once more. Whoever wants a view that too few want *dozes* ever longer: it may have
+        left the others alone for a night, or a quorum may be down for days. Whatever comes up (`ask_later`) wakes it.
+        """
+        if not self.changing or self.watched is not None or self.config.status_interval_ns:
+            return self.ask_later()
+        waited = self.now - self.moved_ns
+        doze = waited // WAITING_SHARE if self._misses_something() else waited
+        if doze <= self._patience():
             return self.ask_later()
         self.dozes = True
-        return self._ask_in(self.config.status_ns << min(self.asked_in_vain, DOZE_MAX))
+        return self._ask_in(min(doze, self.config.status_ns << DOZE_MAX))
 
     def _propose_again(self, now: int) -> Iterator[Effect]:
         """A stuck primary's next proposal, to each backup that has not voted: whoever was never shown it, and has heard

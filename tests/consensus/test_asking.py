@@ -1,5 +1,7 @@
 """When a replica asks its peers what it misses, and what they tell it: catching up after loss (docs/protocol.md)."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -338,7 +340,41 @@ def test_whoever_left_its_view_alone_asks_ever_more_seldom_while_nothing_is_to_b
     for _ in range(12):
         net.fire(me, STATUS)
         gaps.append(gap(net, me))
-    assert gaps == [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024]
+    assert gaps == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024]
+
+
+def test_where_something_is_missed_a_doze_is_a_small_part_of_what_was_waited_for_already():
+    """More than f members are down, for a day; clients wait. Questions at intervals of a share of the time grow as its
+    logarithm, and whoever comes back is not kept waiting for much longer than the outage took."""
+    net, me = backup(7, me=6), 6
+    net.step(me, net.request(1))
+    net.fire(me, VIEW)
+    begun, asked = net.now, 0
+    while net.now - begun < 86_400 * T:
+        assert gap(net, me) <= max(1, round((net.now - begun) / 64 / LONGEST))
+        net.fire(me, STATUS)
+        asked += 1
+    at_first = 64  # until a 64th of it is an interval
+    assert asked == pytest.approx(at_first * (1 + math.log(86_400 * T / (at_first * LONGEST))), rel=0.05)
+
+
+def test_nobody_dozes_where_a_quorum_wants_the_view_and_its_primary_owes_a_new_view():
+    net, me = left_alone(6), 6
+    for other in (2, 3, 4, 5):
+        net.step(me, net.view_change(other))
+    net.fire(me, STATUS)
+    for _ in range(5):
+        net.fire(me, STATUS)
+        assert gap(net, me) == 1
+
+
+def test_who_names_an_interval_gets_it_for_as_long_as_it_takes():
+    net, me = backup(7, me=6, status_interval_ns=300 * MS), 6
+    net.step(me, net.request(1))
+    net.fire(me, VIEW)
+    for _ in range(1000):
+        net.fire(me, STATUS)
+        assert net.timers[me][STATUS] - net.now == 300 * MS
 
 
 @pytest.mark.parametrize(
@@ -361,7 +397,7 @@ def test_whatever_comes_up_wakes_it(news, wakes: bool):
     net.now += MS
     before = net.timers[me][STATUS]
     net.step(me, news(net))
-    assert gap(net, me) == (1 if wakes else 64)
+    assert gap(net, me) == (1 if wakes else 32)
     net.now += MS
     told = net.timers[me][STATUS]
     assert (told < before) == wakes
@@ -373,7 +409,7 @@ def test_whoever_dozed_and_is_shown_a_view_asks_in_it_as_soon_as_anybody():
     net, me = left_alone(6), 6
     for _ in range(6):
         net.fire(me, STATUS)
-    assert gap(net, me) == 64
+    assert gap(net, me) == 32
     net.step(me, net.new_view([net.view_change(voter) for voter in range(5)]))
     assert not net.replicas[me].changing
     assert gap(net, me) <= 1
