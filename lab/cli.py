@@ -1,8 +1,8 @@
 """The `tradebft` command: parse, call, print.
 
-Exit codes: 0 done; 1 an expectation of the scenario does not hold; 2 bad input, said in one line on stderr; 130 Ctrl-C,
-leaving a whole result (marked as partial) or none. With --json, stdout holds one JSON document and nothing else;
-progress and remarks go to stderr. Commands import what they need when they run, so that --help is quick.
+Exit codes: 0 done; 1 an expectation of the scenario does not hold; 2 bad input, said in one line on stderr; 130 Ctrl-C
+or SIGTERM, leaving a whole result (marked as partial) or none. With --json, stdout holds one JSON document and nothing
+else; progress and remarks go to stderr. Commands import what they need when they run, so that --help is quick.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -373,10 +375,21 @@ def docs_reference() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command; always leaves through SystemExit with one of the exit codes above."""
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _interrupt)
     code = _main(arguments)
     if arguments is None:
         gc.freeze()  # the process ends: to look through what a year left behind for cycles would take seconds
     sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """What a scheduler sends before it kills is worth a partial result, and no process left, as Ctrl-C is: whoever has
+    taken charge of that (an event loop) is told."""
+    in_charge = signal.getsignal(signal.SIGINT)
+    if not callable(in_charge):
+        raise KeyboardInterrupt
+    in_charge(signal.SIGINT, frame)
 
 
 def _main(arguments: Sequence[str] | None) -> int:

@@ -49,6 +49,8 @@ NONE = {
 def arm(days):
     return {
         "applications": 10,
+        "honest": 10,
+        "unfinished": 0,
         "new_customer_days": distribution(days),
         "existing_customer_days": NONE,
         "within_7_days": 0.9,
@@ -82,7 +84,7 @@ class FakeRun:
             "processes": {
                 "paper": arm(20.0),
                 "chain": arm(5.0),
-                "database": {"applications": 0},
+                "database": {"applications": 0, "honest": 0, "unfinished": 0},
                 "sensitivity": {
                     "paper": {
                         "low": {"existing_customer_days": 11.0},
@@ -355,15 +357,17 @@ def slow(*arguments, **settings):
     print("running", file=sys.stderr, flush=True)
     time.sleep(30)
 sys.modules["tradebft.lab.run"].run = slow
-cli.main(["run", "guizhou"])
+sys.argv = ["tradebft", "run", "guizhou"]
+cli.main()
 """
 
 
-def test_a_real_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path, ended_by):
     started = subprocess.Popen([sys.executable, "-c", SLOW], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert started.stderr is not None
     assert started.stderr.readline() == "running\n"
-    started.send_signal(signal.SIGINT)
+    started.send_signal(ended_by)
     _, err = started.communicate(timeout=20)
     assert (started.returncode, err.strip()) == (130, "interrupted; nothing was written")
     assert os.listdir(tmp_path) == []

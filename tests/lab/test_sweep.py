@@ -138,16 +138,20 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(whole, tmp_path: Path) -> 
     with journal.open("ab") as file:
         file.write(b'{"run": 11, "seed"')  # as if it had been killed in the middle of a line
     before = journal.read_bytes().rpartition(b"\n")[0]
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and _of_session(process.pid):
-        time.sleep(0.1)
-    assert not _of_session(process.pid), "workers without a parent go on"
+    _await_end_of_session(process.pid)
     found = sweep(plan(), tmp_path, workers=2)
     assert found.done_now == 12 - len(done)
     assert journal.read_bytes().startswith(before)
     assert sorted(row["run"] for row in rows_of(journal)) == list(range(12))
     assert figures(found).equals(figures(whole))
     assert sweep(plan(), tmp_path, workers=2).done_now == 0
+
+
+def _await_end_of_session(session: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and _of_session(session):
+        time.sleep(0.1)
+    assert not _of_session(session), "workers without a parent go on"
 
 
 def _of_session(session: int) -> list[str]:
@@ -164,15 +168,18 @@ def _of_session(session: int) -> list[str]:
     return found
 
 
-def test_ctrl_c_says_how_far_it_is(tmp_path: Path) -> None:
-    process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_interrupted_says_how_far_it_is(tmp_path: Path, ended_by: signal.Signals) -> None:
+    """By Ctrl-C, or by a cluster's scheduler before it kills."""
+    process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True)
     journal = tmp_path / "runs.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not journal.exists() or journal.read_bytes().count(b"\n") < 2):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ended_by)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
+    _await_end_of_session(process.pid)
     assert f"of 12 runs are in {tmp_path}: the same command goes on there" in err
     assert "Traceback" not in err
     assert len(err.splitlines()) == 1
