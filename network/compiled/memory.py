@@ -381,8 +381,8 @@ class Memory:
         others, slots = max(1, n - 1), 1 << (config.log_window - 1).bit_length()
         kept = max(8, LOGGED // others, 2 * (config.window + 4))
         pairs, alone = n * n if n <= ASKERS else 0, max(ALONE_AHEAD, 2 * config.batch_size + 64)
-        # What is never touched costs nothing; to grow, all is copied. Where one asks alone, mostly all are answered.
-        spoken_to = max(n, min(endpoints - n, CLIENTS_SPOKEN_TO))
+        # What is never touched costs nothing; to grow, all is copied.
+        spoken_to = n + min(endpoints - n, CLIENTS_SPOKEN_TO)
         flights, events = INPUTS * margin + 8 * n, max(1 << 14, INPUTS * margin)
         ring = LOG_WINDOWS * config.log_window + config.batch_size
         self._shapes: dict[str, tuple[int, ...]] = {
