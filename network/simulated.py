@@ -52,7 +52,7 @@ class Wire(NamedTuple):
 
     def sending_ns(self, length: int) -> int:
         """How long an interface is busy with so many bytes."""
-        return length * 8 * 1_000_000_000 // self.bandwidth_bps if self.bandwidth_bps else 0
+        return sending_ns(length, self.bandwidth_bps)
 
     @property
     def buffer_ns(self) -> int:
@@ -62,6 +62,11 @@ class Wire(NamedTuple):
     def loss_with(self, extra: float) -> float:
         """The share that vanishes where faults make the share *extra* of what is left vanish."""
         return 1 - (1 - self.loss) * (1 - extra)
+
+
+def sending_ns(length: int, bandwidth_bps: int | None) -> int:
+    """How long an interface of that bandwidth is busy with so many bytes."""
+    return length * 8 * 1_000_000_000 // bandwidth_bps if bandwidth_bps else 0
 
 
 class Packet(NamedTuple):

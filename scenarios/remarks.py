@@ -12,9 +12,10 @@ import numpy as np
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import QuorumCertificate
 from tradebft.consensus.messages import Prepared, PrePrepare
+from tradebft.network.simulated import sending_ns
 from tradebft.scenarios import units
 from tradebft.scenarios.adversaries import too_many
-from tradebft.scenarios.schema import CustomLinks, Network, Scenario
+from tradebft.scenarios.schema import CustomLinks, Graph, Network, Scenario
 from tradebft.scenarios.simulation import cpu_costs, wire
 
 SAMPLED: Final = 32
@@ -85,11 +86,13 @@ def round_of_votes_ns(scenario: Scenario) -> int:
     0 for links of the user's own and for graphs: of them nobody knows without a run.
     """
     n = len(scenario.node_names)
-    if n < 2 or isinstance(scenario.network.links, CustomLinks):
+    if (
+        n < 2
+        or isinstance(scenario.network.links, CustomLinks)
+        or isinstance(scenario.network.topology, Graph)
+    ):
         return 0
     made = wire(scenario, [])
-    if not made.topology.direct and not made.topology.relays:
-        return 0
     heard = []
     for member in range(0, n, math.ceil(n / SAMPLED)):
         others = np.delete(np.arange(n), member)
@@ -114,10 +117,10 @@ def checking_ns(scenario: Scenario) -> int:
 def new_view_ns(scenario: Scenario) -> int:
     """How long a NewView may keep its sender's interface busy, at most: to each of the others q ViewChanges with as
     many certificates, and a proposal for each of the batches."""
-    n, made = len(scenario.node_names), wire(scenario, [])
     signature, value = bytes(64), bytes(32)
     votes = tuple((0, signature) for _ in range(scenario.quorum - 1))
     proposal = PrePrepare(0, 0, value, 0, None, signature)
     prepared = Prepared(proposal, QuorumCertificate("Prepare", 0, 0, value, votes))
     a_batch = scenario.quorum * len(encode(prepared)) + len(encode(proposal))
-    return made.sending_ns((n - 1) * scenario.consensus.checkpoint_interval * a_batch)
+    to_all = (len(scenario.node_names) - 1) * scenario.consensus.checkpoint_interval * a_batch
+    return sending_ns(to_all, scenario.network.bandwidth_bps)
