@@ -21,6 +21,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Final
 
+from tradebft.lab.processors import processors
 from tradebft.lab.sweep.plan import Run
 from tradebft.lab.sweep.row import head, row
 from tradebft.scenarios.errors import ScenarioError
@@ -105,14 +106,15 @@ def _hand_out(executor: Executor, task: Task, run: Run, lost: list[Run]) -> Futu
 # --- processes of this machine ---
 
 
-def processes(workers: int) -> MakeExecutor:
-    """Makes pools of so many processes."""
+def processes(workers: int | None) -> tuple[MakeExecutor, int]:
+    """Makes pools of processes of this machine, and how many these are (None: one a processor)."""
+    count = workers or processors()
 
     @contextmanager
     def make() -> Iterator[Executor]:
         before = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(
-            workers,
+            count,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
             initargs=(os.getpid(),),
@@ -125,7 +127,7 @@ def processes(workers: int) -> MakeExecutor:
             for child in set(multiprocessing.active_children()) - before:
                 child.terminate()
 
-    return make
+    return make, count
 
 
 def _begin(parent: int) -> None:

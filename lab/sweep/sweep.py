@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.lab.results import ResultsError
-from tradebft.lab.sweep.crew import Crew, MakeExecutor, dask_cluster, processes
+from tradebft.lab.sweep.crew import Crew, dask_cluster, processes
 from tradebft.lab.sweep.journal import Journal, journals, plan_in, rows_of
 from tradebft.lab.sweep.plan import Plan, in_shard
 from tradebft.lab.sweep.table import chosen, comparisons, points, table
@@ -81,14 +80,14 @@ def sweep(
     what is done is kept. ResultsError for a folder that cannot be written or is another sweep's, ScenarioError for a
     *metrics* that no run has."""
     target = Path(folder)
-    make, count = dask_cluster(dask) if dask else _here(workers)
+    make, count = dask_cluster(dask) if dask else processes(workers)
     failed, done_now, spent = [], 0, 0.0
     begun = time.perf_counter()
     with Journal(target, plan, shard) as journal:
         mine = [run for run in in_shard(plan.runs(), shard) if run.number not in journal.done]
         total = len(mine)
         progress("runs", 0, total)
-        with Crew(make, min(count, max(1, total))) as crew:
+        with Crew(make, count) as crew:
             for row in crew.done(plan.scenario, mine, engine):
                 journal.add(row)
                 done_now += 1
@@ -112,11 +111,6 @@ def merge(folders: Sequence[str | Path], metrics: Sequence[str] = ()) -> Sweep:
         if plan_in(other).identity != plan.identity:
             raise ResultsError(f"{other}: another sweep than that in {first}")
     return _evaluated(plan, first, metrics, also=others, write=True)
-
-
-def _here(workers: int | None) -> tuple[MakeExecutor, int]:
-    count = workers or processors()
-    return processes(count), count
 
 
 def _evaluated(

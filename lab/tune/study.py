@@ -17,7 +17,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
-from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.lab.results import ResultsError
 from tradebft.lab.sweep.crew import Crew, processes
@@ -112,8 +111,7 @@ def tune(
     )
     study.enqueue_trial(_own(scenario, dimensions), skip_if_exists=True)
     rows: list[dict[str, Any]] = []
-    count = workers or processors()
-    with Crew(processes(count), count) as crew:
+    with Crew(*processes(workers)) as crew:
         progress("trials", 0, trials)
         while len(rows) < trials:
             asked = [study.ask() for _ in range(min(TOGETHER, trials - len(rows)))]
