@@ -10,10 +10,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+import troubled_load
 from commands import SMALL, left
 from scipy import stats
 from tradebft.lab.run import run
@@ -128,9 +130,7 @@ def command(folder: Path, *more: str) -> list[str]:
 def test_a_sweep_that_was_killed_goes_on_where_it_was(whole, tmp_path: Path) -> None:
     process = subprocess.Popen(command(tmp_path), start_new_session=True)
     journal = tmp_path / "runs.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
-        time.sleep(0.01)
+    _await(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 3, 60)
     process.kill()
     process.wait()
     done = [row["run"] for row in rows_of(journal)]
@@ -147,10 +147,14 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(whole, tmp_path: Path) -> 
     assert sweep(plan(), tmp_path, workers=2).done_now == 0
 
 
+def _await(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not condition():
+        time.sleep(0.01)
+
+
 def _await_end_of_session(session: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and _of_session(session):
-        time.sleep(0.1)
+    _await(lambda: not _of_session(session), 20)
     assert not _of_session(session), "workers without a parent go on"
 
 
@@ -173,9 +177,7 @@ def test_who_is_interrupted_says_how_far_it_is(tmp_path: Path, ended_by: signal.
     """By Ctrl-C, or by a cluster's scheduler before it kills."""
     process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True, start_new_session=True)
     journal = tmp_path / "runs.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (not journal.exists() or journal.read_bytes().count(b"\n") < 2):
-        time.sleep(0.01)
+    _await(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 2, 60)
     process.send_signal(ended_by)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -185,37 +187,9 @@ def test_who_is_interrupted_says_how_far_it_is(tmp_path: Path, ended_by: signal.
     assert len(err.splitlines()) == 1
 
 
-OWN = """
-import os
-
-
-class Load:
-    def __init__(self, fatal):
-        self.clients, self.fatal = ["client.0"], fatal
-
-    def run(self, cluster):
-        if self.fatal == "kill" and not os.path.exists({marker!r}):
-            open({marker!r}, "w").close()
-            os._exit(9)
-        if self.fatal == "raise":
-            raise ValueError("no such\\nload")
-        for _ in range(3):
-            answered = cluster.env.event()
-            cluster.clients["client.0"].submit(cluster.env.time, b"x", "", lambda record: answered.succeed())
-            yield answered
-"""
-
-
-def test_a_worker_that_dies_costs_nothing_but_time_and_a_run_that_fails_costs_itself(
-    tmp_path: Path, monkeypatch
-) -> None:
-    (tmp_path / "own_load.py").write_text(OWN.format(marker=str(tmp_path / "once")))
-    monkeypatch.syspath_prepend(tmp_path)
-    path = tmp_path / "own.toml"
-    path.write_text('[network]\nnodes = 4\n[workload]\nkind = "own_load:Load"\nfatal = "no"\n')
-    scenario = load(path)
+def test_a_worker_that_dies_costs_nothing_but_time_and_a_run_that_fails_costs_itself(tmp_path: Path) -> None:
     found = sweep(
-        planned(scenario, grid_of(["workload.fatal=no,kill,raise"]), 2),
+        planned(load(troubled_load.scenario(tmp_path)), grid_of(["workload.fatal=no,kill,raise"]), 2),
         tmp_path / "out",
         workers=2,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import troubled_load
 from commands import SMALL, left
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,51 +73,22 @@ def test_seeds_are_averaged() -> None:
     assert two.trials[P99][0] == pytest.approx(sum(single) / 2)
 
 
-FATAL = """
-import os
-
-
-class Load:
-    def __init__(self, weight, once, always):
-        self.clients, self.weight, self.once, self.always = ["client.0"], weight, once, always
-
-    def run(self, cluster):
-        if self.weight > self.always or (self.once and not os.path.exists(self.once)):
-            open(self.once or os.devnull, "w").close()
-            os._exit(9)
-        for _ in range(self.weight):
-            answered = cluster.env.event()
-            cluster.clients["client.0"].submit(cluster.env.time, b"x", "", lambda record: answered.succeed())
-            yield answered
-"""
-
-
-def test_a_process_that_dies_costs_time_and_a_setting_that_kills_it_costs_itself(
-    tmp_path: Path, monkeypatch
-) -> None:
-    (tmp_path / "fatal_load.py").write_text(FATAL)
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def searched(once: str = "", always: int = 100):
-        path = tmp_path / "own.toml"
-        path.write_text(
-            '[network]\nnodes = 4\n[workload]\nkind = "fatal_load:Load"\n'
-            f'weight = 3\nonce = "{once}"\nalways = {always}\n'
-        )
-        own = load(path)
-        goal, span = goal_of("consensus.messages.total", True), dimensions(own, ["workload.weight=1..9"])
+def test_a_process_that_dies_costs_time_and_a_setting_that_kills_it_costs_itself(tmp_path: Path) -> None:
+    def searched(**trouble: object):
+        own = load(troubled_load.scenario(tmp_path, requests=3, **trouble))
+        goal, span = goal_of("consensus.messages.total", True), dimensions(own, ["workload.requests=1..9"])
         return tune(own, [goal], span, 8, seeds=2, workers=2)
 
-    calm, disturbed = searched(), searched(once=str(tmp_path / "once"))
+    calm, disturbed = searched(), searched(fatal="kill")
     assert (tmp_path / "once").exists()
     assert disturbed.trials.equals(calm.trials)
-    heaviest = max(int(weight) for weight in calm.trials["at.workload.weight"])
+    heaviest = max(int(requests) for requests in calm.trials["at.workload.requests"])
     assert heaviest > 5
-    deadly = searched(always=5)
-    errors = dict(deadly.trials.select("at.workload.weight", "error").rows())
-    assert {int(weight) <= 5 for weight, error in errors.items() if error is None} == {True}
-    assert {error for weight, error in errors.items() if int(weight) > 5} == {"its worker died 3 times"}
-    assert int(deadly.setting(deadly.best[0])["workload.weight"]) <= 5
+    deadly = searched(bearable=5)
+    errors = dict(deadly.trials.select("at.workload.requests", "error").rows())
+    assert {int(requests) <= 5 for requests, error in errors.items() if error is None} == {True}
+    assert {error for requests, error in errors.items() if int(requests) > 5} == {"its worker died 3 times"}
+    assert int(deadly.setting(deadly.best[0])["workload.requests"]) <= 5
 
 
 def test_limits_hold(found) -> None:
