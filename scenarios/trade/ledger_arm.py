@@ -71,7 +71,7 @@ class LedgerArm:
 
     def _feed(self, everything: bool) -> Any:
         epoch = self.workload.epoch_ns
-        wanted = {d.token for a in self.workload.applications for d in a.declarations}
+        wanted = self._asked_for()
         feed = [d for d in self.workload.feed if everything or d.token in wanted]
         self._awaited.update(wanted.intersection(d.token for d in feed))
         for slot, declarations in groupby(feed, key=lambda d: -(-d.anchored_ns // FEED_NS)):
@@ -86,6 +86,11 @@ class LedgerArm:
                     "customs", anchor, partial(self._anchored, token) if token in wanted else None
                 )
                 self.anchored += 1
+
+    def _asked_for(self) -> set[bytes]:
+        """Declarations that somebody will show at a bank on the platform."""
+        members = self.workload.members
+        return {d.token for a in self.workload.applications if a.bank in members for d in a.declarations}
 
     def _anchored(self, token: bytes, _: Any) -> None:
         self._awaited.discard(token)
