@@ -395,7 +395,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _main(arguments: Sequence[str] | None) -> int:
     try:
         code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: whoever started us has closed it
+            sys.stdout.flush()
         return code if isinstance(code, int) else OK
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing was written", err=True)
@@ -406,7 +407,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         return _refuse(_usage(error))
     except BrokenPipeError:  # the reader of our output left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return OK
     except OSError as error:
         return _output_lost(error)
@@ -443,9 +444,15 @@ def _usage(error: click.ClickException) -> str:
     return message[:1].lower() + message[1:]
 
 
+def _discard_output() -> None:
+    """What is still buffered shall not fail once more as the interpreter ends."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _output_lost(error: OSError) -> int:
     """Standard output cannot be written, for instance because its disk is full."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard_output()
     where = f" {error.filename}" if error.filename else ""
     return _refuse(f"cannot write{where or ' the output'}: {error.strerror or error}")

@@ -156,7 +156,8 @@ def _read(name_or_path: str | Path) -> tuple[str, Source, str]:
     path = Path(name_or_path)
     looks_like_a_path = path.suffix == ".toml" or os.sep in given or isinstance(name_or_path, Path)
     try:
-        return path.read_bytes().decode("utf-8"), Source(given), path.stem
+        # Some editors begin a file with a byte order mark, which TOML does not know.
+        return path.read_bytes().decode("utf-8-sig"), Source(given), path.stem
     except FileNotFoundError:
         known = catalogue.names()
         near = nearest(path.stem if looks_like_a_path else given, known)

@@ -384,6 +384,13 @@ def test_a_full_disk_behind_stdout_is_one_line():
     assert done.stderr == "tradebft: cannot write the output: No space left on device\n"
 
 
+def test_a_closed_stdout_is_no_error():
+    program = "from tradebft.lab.cli import main; main(['scenarios', 'show', 'guizhou'])"
+    closed = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_help_is_quick_since_nothing_heavy_is_imported():
     program = "import sys\nfrom tradebft.lab import cli\nprint(*sorted(sys.modules))"
     loaded = subprocess.run(

@@ -413,6 +413,9 @@ class TestFiles:
     def test_texts_that_are_no_scenario(self, refused, text, expected):
         assert expected in refused(text)
 
+    def test_a_byte_order_mark_is_no_part_of_the_scenario(self, write):
+        assert load(write(b"\xef\xbb\xbf" + SMALL.encode())) == load(write(SMALL))
+
     def test_paths_that_are_no_file(self, tmp_path):
         for name, expected in [
             (tmp_path, "expected a scenario file; found a directory"),
