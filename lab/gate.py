@@ -22,7 +22,7 @@ from tradebft.lab.progress import Progress, silent
 from tradebft.lab.results import ResultsError, put
 from tradebft.lab.sweep.row import figures
 from tradebft.lab.work import Work
-from tradebft.scenarios.errors import ScenarioError
+from tradebft.scenarios.errors import ScenarioError, suggestion
 from tradebft.scenarios.records import Records
 from tradebft.scenarios.run import execute
 from tradebft.scenarios.schema import Scenario
@@ -144,7 +144,10 @@ def check(
     progress: Progress = silent,
     engine: str = "reference",
 ) -> Verdict:
-    """What moved since *before* (see `compare`). Work beyond what is allowed is measured longer before it counts."""
+    """What moved since *before* (see `compare`). Work beyond what is allowed is measured longer before it counts.
+
+    ScenarioError, before anything runs, where no figure has a name that something is *allowed* of."""
+    _known([_before(before, scenario.name) for scenario in scenarios], allowed)
     works = {scenario.name: Work() for scenario in scenarios} if timed else {}
     now = _look(scenarios, works, 1, progress, engine)
     verdict = compare(before, now, allowed)
@@ -169,14 +172,26 @@ def _measured_longer(now: Baseline, scenario: Scenario, work: Work, engine: str)
 # --- comparing ---
 
 
+def _before(before: Baseline, name: str) -> Kept:
+    if name not in before.scenarios:
+        raise ResultsError(f"the baseline holds no scenario {name!r}; keep one with --update")
+    return before.scenarios[name]
+
+
+def _known(kept: Sequence[Kept], allowed: Mapping[str, float]) -> None:
+    """A tolerance that fits no figure would be taken for one."""
+    keys = [WORK, *dict.fromkeys(key for one in kept for key in one.figures)]
+    for pattern in allowed:
+        if not any(fnmatch.fnmatchcase(key, pattern) for key in keys):
+            raise ScenarioError(f"--max-change {pattern}: no such figure{suggestion(pattern, keys)}")
+
+
 def compare(before: Baseline, now: Baseline, allowed: Mapping[str, float]) -> Verdict:
     """What moved from *before* to *now*. *allowed*: by how many per cent a figure may, by key or pattern (`*`); the
     last that fits counts. ResultsError where *before* lacks a scenario, or another engine's time would be compared."""
     moved, reasons = [], []
     for name, kept in now.scenarios.items():
-        if name not in before.scenarios:
-            raise ResultsError(f"the baseline holds no scenario {name!r}; keep one with --update")
-        other = before.scenarios[name]
+        other = _before(before, name)
         if other.engine != kept.engine and WORK in other.figures and WORK in kept.figures:
             raise ResultsError(
                 f"{name}: the baseline holds what engine {other.engine} took, which says nothing about engine "

@@ -15,6 +15,7 @@ from tradebft.consensus.pbft.replica import Replica
 from tradebft.lab import gate
 from tradebft.lab.progress import silent
 from tradebft.lab.results import ResultsError
+from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.schema import load
 
 SMALL = {**OTHERS, "workload.transactions": 1500}
@@ -125,6 +126,13 @@ def test_the_reason_is_told(before: gate.Baseline) -> None:
     assert any("network.links.std was" in line for line in verdict.reasons)
     old = gate.Baseline("0.0.1", before.scenarios)
     assert any("tradebft 0.0.1 made the baseline" in line for line in gate.compare(old, now, {}).reasons)
+
+
+def test_what_no_figure_is_called_cannot_be_allowed(before: gate.Baseline) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        gate.check(before, [small()], {"work": 20.0, "consensus.*.p99": 1.0, "consensus.client_ms.p98": 2.0})
+    expected = "--max-change consensus.client_ms.p98: no such figure; did you mean 'consensus.client_ms.p9"
+    assert str(refused.value).startswith(expected)
 
 
 @pytest.mark.parametrize(
