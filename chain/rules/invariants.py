@@ -16,7 +16,7 @@ from tradebft.chain.ledger import Ledger
 from tradebft.chain.receipt import AUDIT_START, Applied, chained
 from tradebft.chain.rules import states
 from tradebft.chain.rules.members import standing_validators
-from tradebft.chain.rules.objects import BANK, Declaration, Financing, Invoice, Share
+from tradebft.chain.rules.objects import BANK, NEVER, Declaration, Financing, Invoice, Member, Share
 from tradebft.chain.rules.parameters import AMOUNT_MAX, BP
 from tradebft.chain.rules.repayment import OWN_FUNDS, WRITE_OFF
 from tradebft.chain.state import State
@@ -93,7 +93,7 @@ def check_touched(ledger: Ledger, applied: Applied) -> list[Violation]:
         elif table in ("declaration", "invoice"):
             assert isinstance(key, bytes)
             tokens.add(key)
-        elif table == "member" or table == "parameters":
+        elif table == "parameters" or (table == "member" and _validates(before, after)):
             _members(state, report)
     for token in tokens:
         if (decl := state.declarations.get(token)) is not None:
@@ -107,6 +107,11 @@ def check_touched(ledger: Ledger, applied: Applied) -> list[Violation]:
     if recorded != fresh:
         report("I14", applied.height, "receipts without a record")
     return found
+
+
+def _validates(*rows: object) -> bool:
+    """Whether one of a member's rows is a validator's; every firm is a member, too, and comes without one."""
+    return any(isinstance(row, Member) and row.validator_from != NEVER for row in rows)
 
 
 def _reporter(found: list[Violation]) -> _Report:

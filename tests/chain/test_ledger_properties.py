@@ -17,6 +17,7 @@ from tradebft.chain.ledger import Ledger
 from tradebft.chain.rules import states
 from tradebft.chain.rules.context import CODES
 from tradebft.chain.rules.invariants import check, check_touched
+from tradebft.chain.rules.objects import NEVER
 from tradebft.chain.rules.parameters import DAY_NS
 from tradebft.chain.rules.payloads import (
     PAYLOADS,
@@ -343,3 +344,14 @@ def test_a_broken_ledger_is_found_out(make_town):
     assert "I12" in damage("firms", "firm.1", grade="B")
     assert "I15" in damage("parameters", 1, faults=2)
     assert "I5" in damage("repayments", None, amount=999)
+
+
+def test_a_block_after_which_validators_are_too_few_is_found_out_at_once(make_town):
+    ledger = make_town().ledger
+    rows = ledger.state.members.rows
+    name = next(m.id for m in rows.values() if m.validator_from != NEVER)
+    before = rows[name]
+    rows[name] = msgspec.structs.replace(before, validator_until=ledger.height)
+    applied = ledger.apply(ledger.height + 1, ledger.time_ns, [])
+    applied = msgspec.structs.replace(applied, changes=(("member", name, before, rows[name]),))
+    assert [violation.invariant for violation in check_touched(ledger, applied)] == ["I15"]
