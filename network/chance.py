@@ -14,7 +14,9 @@ The definition, for another engine (C, numba, Rust) to reproduce; all integers a
 
 `i` is the index, `j` the lane; where no lane is named it is 0. (52 bits and not 53: a half added to a 53-bit number
 rounds, and the largest would become 1.) Everything else is an inverse CDF of one uniform: monotone, so that the same
-draw means "a slow message" under every model.
+draw means "a slow message" under every model. Delays, durations and amounts need logarithms and exponentials; those
+are `network.elementary`'s, so that not one bit hangs on the machine. Counts come from scipy's distribution functions,
+whose last bits may: a count would differ where one lies that near to a draw, of 10^12 draws perhaps one.
 
 Source of the finaliser: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 """
@@ -29,13 +31,13 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from tradebft.network import elementary
 
 __all__ = [
     "Chance",
     "Stream",
     "choice",
     "exponential",
-    "gamma",
     "lognormal",
     "negative_binomial",
     "normal",
@@ -133,17 +135,17 @@ class Stream:
 
 def normal(u: Draw, mean: float = 0.0, std: float = 1.0) -> Draw:
     """Normal with that mean and standard deviation."""
-    return _shaped(u, lambda x: mean + std * special.ndtri(x))
+    return _shaped(u, lambda x: mean + std * elementary.normal_quantile(x))
 
 
 def exponential(u: Draw, mean: float) -> Draw:
     """Exponential with that mean, for instance the gap between two arrivals of a Poisson process."""
-    return _shaped(u, lambda x: -mean * np.log1p(-x))
+    return _shaped(u, lambda x: -mean * elementary.log(1.0 - x))
 
 
 def lognormal(u: Draw, median: float, sigma: float) -> Draw:
     """Lognormal: `median * exp(sigma * z)` with z standard normal; its mean is `median * exp(sigma^2 / 2)`."""
-    return _shaped(u, lambda x: median * np.exp(sigma * special.ndtri(x)))
+    return _shaped(u, lambda x: median * elementary.exp(sigma * elementary.normal_quantile(x)))
 
 
 def triangular(u: Draw, low: float, mode: float, high: float) -> Draw:
@@ -158,11 +160,6 @@ def triangular(u: Draw, low: float, mode: float, high: float) -> Draw:
             x < turn, low + np.sqrt(x * width * left), high - np.sqrt((1 - x) * width * (high - mode))
         ),
     )
-
-
-def gamma(u: Draw, shape: float, scale: float) -> Draw:
-    """Gamma with mean `shape * scale` and variance `shape * scale^2`."""
-    return _shaped(u, lambda x: scale * special.gammaincinv(shape, x))
 
 
 def poisson(u: Draw, mean: float) -> Draw:
@@ -188,7 +185,7 @@ def choice(u: Draw, weights: Sequence[float] | Floats) -> Draw:
 
 def zipf_weights(count: int, exponent: float) -> Floats:
     """Shares of ranks 1 .. count, proportional to rank^-exponent, summing to 1."""
-    weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
+    weights = elementary.exp(-exponent * elementary.log(np.arange(1, count + 1, dtype=np.float64)))
     shares: Floats = weights / weights.sum()
     return shares
 

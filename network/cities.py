@@ -7,9 +7,11 @@ geographic knowledge, compared with several public map data sets, which differ a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import asin, cos, radians, sin, sqrt
+from math import radians, sqrt
 from types import MappingProxyType
 from typing import Final, NamedTuple
+
+from tradebft.network.elementary import asin, cos, sin
 
 __all__ = ["CITIES", "GUIZHOU", "City", "distance_km", "placement"]
 
@@ -94,10 +96,10 @@ _AT_THE_CAPITAL: Final = frozenset({"administrator", "policy_bank"})
 def distance_km(a: str, b: str) -> float:
     """Great-circle distance between two cities by name, in kilometres. KeyError for a city nobody knows."""
     (lat_a, lon_a), (lat_b, lon_b) = CITIES[a], CITIES[b]
-    rise = sin(radians(lat_b - lat_a) / 2) ** 2
-    turn = sin(radians(lon_b - lon_a) / 2) ** 2
-    half_chord = rise + cos(radians(lat_a)) * cos(radians(lat_b)) * turn
-    return 2 * EARTH_RADIUS_KM * asin(min(1.0, sqrt(half_chord)))
+    rise = sin(radians(lat_b - lat_a) / 2)
+    turn = sin(radians(lon_b - lon_a) / 2)
+    half_chord = rise * rise + cos(radians(lat_a)) * cos(radians(lat_b)) * (turn * turn)
+    return 2 * EARTH_RADIUS_KM * asin(sqrt(half_chord))
 
 
 def placement(names: Sequence[str], places: Mapping[str, str] = MappingProxyType({})) -> list[str]:

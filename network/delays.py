@@ -16,9 +16,10 @@ from tradebft.network.chance import Chance, Stream
 from tradebft.network.links import LinkModel
 
 _FIRST_ROWS = 8
+_FIRST_DRAWS = 1 << 10  # of one sender: fewer would not be sooner
 _BLOCK_DRAWS = 1 << 14  # of one sender
 _ALL_DRAWS = 1 << 21  # of as many senders as there are receivers: with a thousand of each, blocks are short
-_ALONE_FIRST, _ALONE_MOST = 16, 4096
+_ALONE_FIRST, _ALONE_MOST = 64, 4096
 REPLIES_AHEAD: Final = 1024
 FIRST_AHEAD: Final = 16
 
@@ -91,7 +92,7 @@ class Broadcasts:
 
     def _draw(self) -> None:
         lanes, start = len(self.receivers), self._drawn
-        rows = ahead(start, _FIRST_ROWS, self._most)
+        rows = ahead(start, min(self._most, max(_FIRST_ROWS, _FIRST_DRAWS // lanes)), self._most)
         u = self._chance.stream("link", self._sender).uniform_block(start, rows, lanes)
         self._delays = self._link.delays(self._sender, self.receivers, u)
         order = np.argsort(self._delays, axis=1, kind="stable")

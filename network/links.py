@@ -186,8 +186,12 @@ class Distance:
 
     def delays(self, sender: int, receivers: Nanoseconds, u: Floats) -> Nanoseconds:
         """See `LinkModel.delays`."""
-        fixed = self._propagation[self._city[sender], self._city[receivers]] + self.overhead_ns
-        return _whole_ns(fixed + chance.exponential(u, self.jitter_ns))
+        return _whole_ns(self.fixed_ns(sender, receivers) + chance.exponential(u, self.jitter_ns))
+
+    def fixed_ns(self, sender: int, receivers: Nanoseconds) -> Floats:
+        """What a message from *sender* to each receiver takes without jitter."""
+        fixed: Floats = self._propagation[self._city[sender], self._city[receivers]] + self.overhead_ns
+        return fixed
 
 
 LINK_MODELS: Final[Mapping[str, Callable[..., LinkModel]]] = {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
@@ -28,3 +31,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def rewrite(request: pytest.FixtureRequest) -> bool:
     """Whether expected outputs are to be written instead of compared."""
     return bool(request.config.getoption("--rewrite"))
+
+
+@pytest.fixture
+def lesser_processor() -> Callable[..., str]:
+    """What a program prints, given some arguments, where libraries are told that the processor has neither long vectors
+    nor fused multiplication: their logarithms have other last bits there."""
+    if sys.platform != "linux":
+        pytest.skip("libraries can be told what a processor cannot do on Linux")
+    less = {
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 X86_V3",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F,-AVX2_Usable,-FMA_Usable",
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
+    }
+
+    def printed(program: str, *arguments: str) -> str:
+        command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
+        done = subprocess.run(
+            command, env={**os.environ, **less}, capture_output=True, text=True, timeout=100
+        )
+        assert not done.returncode, done.stderr
+        return done.stdout
+
+    return printed

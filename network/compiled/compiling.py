@@ -3,7 +3,8 @@
 Each function is compiled for the types that it is annotated with, and for no others: left to itself, numba compiles
 one anew for every constant that it is handed, which takes minutes in all. Numba keeps what it compiled by the file that
 a function is in, and does not notice when a number changes that the file takes from another; so the folder that it is
-kept in is named after all sources of this package together, and after whatever else compiled code depends on.
+kept in is named after all sources of this package together, of `elementary`, which it compiles as well, and after
+whatever else compiled code depends on.
 
 What Python calls brings along what it calls itself. Loading that, too, would take half a second at each start; so it
 waits until something has to be compiled.
@@ -28,7 +29,8 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 def _kept_in() -> str:
     here = Path(__file__).parent
-    sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
+    files = (*sorted(here.glob("*.py")), here.parent / "elementary.py")
+    sources = b"".join(path.read_bytes() for path in files)
     machine = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
     asked_for = str(_config.CPU_NAME), str(_config.CPU_FEATURES)
     made_by = " ".join((numba.__version__, str(sys.implementation.cache_tag), *machine, *asked_for)).encode()
@@ -51,6 +53,7 @@ _TYPES: Final = {
     "Cube": "int64[:, :, ::1]",
     "int": "int64",
     "float": "float64",
+    "Draw": "float64",
     "Floats": "float64[::1]",
     "bool": "boolean",
     "None": "void",

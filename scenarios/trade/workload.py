@@ -214,7 +214,8 @@ class _Applications:
             self._chance.stream("parts", number).uniforms(0, count), 1.0, FIGURES.financed_sigma
         )
         total = minor_units(usd, currency)
-        shares = np.maximum(1, np.floor(total * weights / weights.sum())).astype(int).tolist()
+        # The share first: a single declaration bears it all, whatever its weight.
+        shares = np.maximum(1, np.floor(total * (weights / weights.sum()))).astype(int).tolist()
         ratio_bp = min(int(advance * BP), self._demand.policy.ratio_bp)
         # A declaration is worth at least what is laid on it, at the advance ratio; customs' value is the next cent up.
         lags = self._chance.stream("cleared", number).uniforms(0, count)

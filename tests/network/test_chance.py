@@ -132,7 +132,6 @@ def test_no_draw_repeats_in_a_large_block():
         (chance.lognormal, (18.0, 0.4), stats.lognorm(0.4, scale=18)),
         (chance.triangular, (1.0, 2.0, 5.0), stats.triang(0.25, 1, 4)),
         (chance.triangular, (1.0, 1.0, 5.0), stats.triang(0, 1, 4)),
-        (chance.gamma, (2.5, 4.0), stats.gamma(2.5, scale=4)),
         (chance.poisson, (0.3,), stats.poisson(0.3)),
         (chance.poisson, (670.0,), stats.poisson(670)),
         (chance.negative_binomial, (30.0, 8.0), stats.nbinom(8, 8 / 38)),

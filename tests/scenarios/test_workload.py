@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import erf, exp, log, sqrt
 
@@ -277,6 +277,36 @@ def test_coverage_and_consensus_settings_change_no_application() -> None:
         assert other.applications == usual.applications
         assert other.feed == usual.feed
     assert workload(4, days=10).applications != usual.applications
+
+
+WORKLOADS = """
+import sys
+from tradebft.scenarios.schema import load
+from tradebft.scenarios.trade.workload import generate
+for seed in sys.argv[1:]:
+    loaded = load("guizhou", {}, int(seed))
+    made = generate(loaded, loaded.workload)
+    print(made.applications, made.feed)
+"""
+
+
+def test_a_workload_is_the_same_on_a_processor_that_can_do_less(
+    lesser_processor: Callable[..., str],
+) -> None:
+    """With another logarithm's last bit an amount that is to be whole can be a cent less."""
+    seeds = range(1, 13)
+    there = lesser_processor(WORKLOADS, *map(str, seeds)).splitlines()
+    for seed, line in zip(seeds, there, strict=True):
+        loaded = load("guizhou", {}, seed)
+        made = generate(loaded, demand(loaded))
+        assert f"{made.applications} {made.feed}" == line
+
+
+def test_a_single_declaration_bears_the_whole_amount(applications: list[Application]) -> None:
+    """The smallest ticket is a round one, and is asked for to the cent."""
+    alone = [a.amount for a in applications if len(a.declarations) == 1 and a.currency == "USD"]
+    assert Counter(alone)[LEAST_USD * 100] > 5
+    assert min(alone) == LEAST_USD * 100
 
 
 def test_a_second_financing_brings_another_banks_papers() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tradebft.network.elementary import log
 
 
 @dataclass(frozen=True)
@@ -21,5 +22,5 @@ class Satellite:
     def delays(self, sender: int, receivers: NDArray[np.int64], u: NDArray[np.float64]) -> NDArray[np.int64]:
         """One delay for each uniform draw, growing with it, of the shape of `u`; `u[..., j]` is for `receivers[j]`."""
         weather = self.jitter_ms * (1 + sender % 3)
-        jitter: NDArray[np.int64] = np.rint(-weather * 1e6 * np.log1p(-u)).astype(np.int64)
+        jitter: NDArray[np.int64] = np.rint(-weather * 1e6 * log(1 - u)).astype(np.int64)
         return self.minimum_ns + jitter
