@@ -19,7 +19,7 @@ _FIRST_ROWS = 8
 _FIRST_DRAWS = 1 << 10  # of one sender: fewer would not be sooner
 _BLOCK_DRAWS = 1 << 14  # of one sender
 _ALL_DRAWS = 1 << 21  # of as many senders as there are receivers: with a thousand of each, blocks are short
-_ALONE_FIRST, _ALONE_MOST = 64, 4096
+_ALONE_FIRST, _ALONE_MOST = 32, 4096
 REPLIES_AHEAD: Final = 1024
 FIRST_AHEAD: Final = 16
 
