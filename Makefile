@@ -1,19 +1,21 @@
-# Seven verbs. Everything lives in .venv; nothing outside the checkout is touched.
+# Eight verbs. Everything lives in .venv; nothing outside the checkout is touched.
 #
 #   make demo     install what the command needs, run the built-in scenario `guizhou`, say where the report is
 #   make test     the same with the test tools, and run the tests
 #   make gate     a few scenarios against tests/gate.json (GATE_UPDATE=--update keeps new ones): every figure, and roughly what they cost
 #   make slow     the tests that take longer, among them the README's figures against a run
 #   make compose  docker-compose.yml brought up by an engine of its own, with stand-ins for the base images (root)
+#   make lowest   the tests with the oldest versions that pyproject.toml admits, in an environment of their own
 #   make check    formatting, lint, types, import rules
-#   make clean    remove .venv, caches and results/
+#   make clean    remove environments, caches and results/
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 GATE := guizhou-pilot primary-crash
 
-.PHONY: help demo test gate slow compose check clean
+.PHONY: help demo test gate slow compose lowest check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,11 +36,17 @@ slow: $(VENV)/installed-test
 compose: $(VENV)/installed-test
 	@$(BIN)/pytest -m slow tests/service/test_compose.py
 
+# Old libraries use what newer ones of their own dependencies call deprecated, and remark on what they could use.
+lowest:
+	@$(PYTHON) -m venv --clear $(LOWEST) && $(LOWEST)/bin/pip install --quiet uv
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[test]'
+	@$(LOWEST)/bin/pytest -n 2 -W ignore::DeprecationWarning -W ignore::ImportWarning
+
 check: $(VENV)/installed-dev
 	@scripts/check
 
 clean:
-	rm -rf $(VENV) results build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) results build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A stamp file each: installed again only when pyproject.toml has changed. The sources are installed in place.
 $(VENV)/installed: pyproject.toml
