@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Bits = NDArray[np.int64]
 Draw = TypeVar("Draw", float, Floats)
 
 # A positive number's bits, moved so that its whole exponent changes where the fraction passes the root of a half.
@@ -190,7 +189,7 @@ def asin(x: float) -> float:
 
 
 def _series(x: float, term: float, degree: int) -> float:
-    """Taylor's, from its first *term* of that *degree* on, the small ones first."""
+    """Taylor's, from its first *term* of that *degree* on; the sum is rounded once."""
     terms = []
     while abs(term) > 1e-20:
         terms.append(term)
