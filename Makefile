@@ -36,11 +36,10 @@ slow: $(VENV)/installed-test
 compose: $(VENV)/installed-test
 	@$(BIN)/pytest -m slow tests/service/test_compose.py
 
-# Old libraries use what newer ones of their own dependencies call deprecated, and remark on what they could use.
 lowest:
 	@$(PYTHON) -m venv --clear $(LOWEST) && $(LOWEST)/bin/pip install --quiet uv
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[test]'
-	@$(LOWEST)/bin/pytest -n 2 -W ignore::DeprecationWarning -W ignore::ImportWarning
+	@$(LOWEST)/bin/pytest -n 2
 
 check: $(VENV)/installed-dev
 	@scripts/check
