@@ -114,8 +114,8 @@ class Ahead:
         number, at, end = m.pair[place].tolist()
         row, drawn = m.alone[number], self._alone_drawn.get(place, 0)
         count = ahead(drawn, memory.ALONE_FIRST, len(row) - (end - at))
-        u = self._chance.stream("alone", r, to).uniforms(drawn, count)
-        delays = self._wire.links.delays(r, np.array([to], dtype=np.int64), u[:, None])
+        stream, others = self._chance.stream("alone", r, to), np.array([to], dtype=np.int64)
+        delays = drawing.delays(self._wire.links, stream, drawn, count, r, others)
         if self._wire.lossy:
             luck = self._chance.stream("loss", r, to).uniforms(drawn, count)
             _behind(m.alone_luck.view(np.float64)[number], 0, at, end, luck)
