@@ -16,7 +16,7 @@ The definition, for another engine (C, numba, Rust) to reproduce; all integers a
 rounds, and the largest would become 1.) Everything else is an inverse CDF of one uniform: monotone, so that the same
 draw means "a slow message" under every model. Delays, durations and amounts need logarithms and exponentials; those
 are `network.elementary`'s, so that not one bit hangs on the machine. Counts come from scipy's distribution functions,
-whose last bits may: a count would differ where one lies that near to a draw, of 10^12 draws perhaps one.
+whose last bits may: a count would differ where one lies within some 10^-14 of a draw.
 
 Source of the finaliser: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 """

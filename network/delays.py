@@ -46,6 +46,7 @@ class Broadcasts:
         "_chance",
         "_delays",
         "_drawn",
+        "_fewest",
         "_link",
         "_losses",
         "_lossy",
@@ -70,6 +71,7 @@ class Broadcasts:
         self.receivers = np.array(receivers, dtype=np.int64)
         self._places = np.array(receivers, dtype=object)  # whose integers all rows share
         lanes = max(1, len(receivers))
+        self._fewest = max(_FIRST_ROWS, _FIRST_DRAWS // lanes)
         self._most = max(1, min(_BLOCK_DRAWS // lanes, _ALL_DRAWS // lanes**2))
         self._at, self._drawn = 0, start  # of this block, and in all
         self._delays = self._sorted = np.empty((0, 0), dtype=np.int64)
@@ -92,7 +94,7 @@ class Broadcasts:
 
     def _draw(self) -> None:
         lanes, start = len(self.receivers), self._drawn
-        rows = ahead(start, min(self._most, max(_FIRST_ROWS, _FIRST_DRAWS // lanes)), self._most)
+        rows = ahead(start, self._fewest, self._most)
         u = self._chance.stream("link", self._sender).uniform_block(start, rows, lanes)
         self._delays = self._link.delays(self._sender, self.receivers, u)
         order = np.argsort(self._delays, axis=1, kind="stable")

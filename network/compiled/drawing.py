@@ -45,6 +45,8 @@ Floats = NDArray[np.float64]
 Square = NDArray[np.int64]
 I64 = NDArray[np.int64]
 
+_CENTRE, _TAIL, _FAR = range(3)
+_TABLES = np.stack((CENTRE, TAIL, FAR))
 _log_of = inlined(elementary.log_of)
 _exp_of = inlined(elementary.exp_of)
 
@@ -129,27 +131,11 @@ def _exps(x: Floats, count: int, powers: Floats) -> None:
 
 
 @inlined
-def _centre(q: float) -> float:
-    r = CENTRE_FROM - q * q
-    above, below = CENTRE[0, 0], CENTRE[0, 1]
-    for k in range(1, 8):
-        above, below = above * r + CENTRE[k, 0], below * r + CENTRE[k, 1]
-    return above / below * q
-
-
-@inlined
-def _tail(r: float) -> float:
-    above, below = TAIL[0, 0], TAIL[0, 1]
-    for k in range(1, 8):
-        above, below = above * r + TAIL[k, 0], below * r + TAIL[k, 1]
-    return above / below
-
-
-@inlined
-def _far(r: float) -> float:
-    above, below = FAR[0, 0], FAR[0, 1]
-    for k in range(1, 8):
-        above, below = above * r + FAR[k, 0], below * r + FAR[k, 1]
+def _ratio(which: int, x: float) -> float:
+    """One polynomial by another, of that one of the tables."""
+    above, below = _TABLES[which, 0, 0], _TABLES[which, 0, 1]
+    for k in range(1, _TABLES.shape[1]):
+        above, below = above * x + _TABLES[which, k, 0], below * x + _TABLES[which, k, 1]
     return above / below
 
 
@@ -157,7 +143,8 @@ def _far(r: float) -> float:
 def _row(u: Floats, x: Floats, far: Block, places: I64) -> None:
     """`elementary.normal_quantile` of a row: all as if in the middle, several at a time, then those that are not."""
     for j in range(len(u)):
-        x[j] = _centre(u[j] - 0.5)
+        q = u[j] - 0.5
+        x[j] = _ratio(_CENTRE, CENTRE_FROM - q * q) * q
     count, y = 0, far[0]
     for j in range(len(u)):
         places[count], y[count] = j, min(u[j], 1.0 - u[j])
@@ -167,10 +154,10 @@ def _row(u: Floats, x: Floats, far: Block, places: I64) -> None:
     for k in range(count):
         r[k] = math.sqrt(-r[k])
     for k in range(count):
-        y[k] = _tail(r[k] - TAIL_FROM)
+        y[k] = _ratio(_TAIL, r[k] - TAIL_FROM)
     for k in range(count):
         if r[k] > TAIL_TO:
-            y[k] = _far(r[k] - TAIL_TO)
+            y[k] = _ratio(_FAR, r[k] - TAIL_TO)
     for k in range(count):
         x[places[k]] = y[k] if u[places[k]] > 0.5 else -y[k]
 
