@@ -1,4 +1,4 @@
-# Eight verbs. Everything lives in .venv; nothing outside the checkout is touched.
+# Eight verbs. Environments are .venv and .venv-lowest; nothing outside the checkout is touched.
 #
 #   make demo     install what the command needs, run the built-in scenario `guizhou`, say where the report is
 #   make test     the same with the test tools, and run the tests
