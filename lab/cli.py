@@ -26,7 +26,7 @@ from tradebft.lab.suggesting import Suggesting
 
 if TYPE_CHECKING:
     from tradebft.lab.run import Run
-    from tradebft.scenarios.live import There
+    from tradebft.scenarios.buses import There
     from tradebft.scenarios.records import Records
 
 OK, EXPECTATION_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -93,7 +93,7 @@ def run(
     from tradebft.lab import results
     from tradebft.lab.run import run as run_scenario
     from tradebft.network.virtual_time import seldom_collected
-    from tradebft.scenarios import live
+    from tradebft.scenarios import buses
     from tradebft.scenarios.schema import load
 
     overrides = overrides_of(settings)
@@ -101,8 +101,8 @@ def run(
         overrides["nodes.cpu"] = profile_in(profile)
     loaded = load(scenario, overrides, seed)
     with _running(network) as there:
-        live.check(loaded, bus, live.broker_of(broker, broker_ca), there)
-    warn([*loaded.warnings_over(bus), *live.remarks(loaded, bus)])
+        buses.check(loaded, bus, buses.broker_of(broker, broker_ca), there)
+    warn([*loaded.warnings_over(bus), *buses.remarks(loaded, bus)])
     stem = f"{loaded.name}-seed{loaded.seed}"
     if out is not None or not as_json:
         results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")

@@ -112,13 +112,15 @@ def settle(figure: Figure) -> None:
     """
     from matplotlib.transforms import Bbox
 
-    if figure.get_layout_engine() is None:
+    layout = figure.get_layout_engine()
+    if layout is None:
         return
-    figure.draw_without_rendering()
-    figure.draw_without_rendering()  # the first pass moves labels, which the second then makes room for
+    layout.execute(figure)
+    layout.execute(figure)  # the first pass moves labels, which the second then makes room for
     figure.set_layout_engine(None)
     for axes in figure.axes:
         axes.set_position(Bbox(axes.get_position(original=True).get_points().round(4)), which="original")
+        axes.apply_aspect()  # which drawing would do; labels may be placed before
 
 
 def _crop(figure: Figure) -> Bbox:

@@ -13,7 +13,7 @@ from tradebft.lab.progress import Progress, silent
 from tradebft.scenarios.records import Records
 
 if TYPE_CHECKING:
-    from tradebft.scenarios.live import There
+    from tradebft.scenarios.buses import There
 
 
 @dataclass(slots=True)
@@ -83,20 +83,20 @@ def run(
     Raises ScenarioError (the scenario cannot run; one line) and ResultsError (`out` cannot be written).
     """
     from tradebft.lab import varied
-    from tradebft.scenarios import expect, live, schema
+    from tradebft.scenarios import buses, expect, schema
     from tradebft.scenarios.run import execute
 
     report_progress = progress or silent
     loaded = schema.load(scenario, dict(set or {}), seed)
     if out is not None:
         results.check_writable(out)  # before the minutes of work, not after
-    given = live.broker_of(broker, broker_ca)
-    live.check(loaded, bus, given, network)
+    given = buses.broker_of(broker, broker_ca)
+    buses.check(loaded, bus, given, network)
     records = execute(loaded, report_progress, bus, given, network, engine)
     if loaded.vary:
         varied.vary(loaded, records, report_progress, engine)
     document = metrics.document(records)
-    failed = expect.failures(live.judged(loaded, bus), document)
+    failed = expect.failures(buses.judged(loaded, bus), document)
     document["expectations_failed"] = failed
     finished = Run(document, records, failed)
     if out is not None:

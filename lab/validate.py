@@ -17,7 +17,7 @@ from tradebft.lab.processors import processors
 from tradebft.lab.progress import Progress, silent
 from tradebft.network.costs import CpuCosts
 from tradebft.network.turns import BrokerCosts, MachineCosts
-from tradebft.scenarios import live
+from tradebft.scenarios import buses
 from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.loading import with_changes
 from tradebft.scenarios.run import execute, on_one_machine
@@ -36,7 +36,7 @@ WITHIN: Final = {"client_ms.p50": 0.15, "client_ms.p99": 0.30, "committed_per_se
 
 def check(scenario: Scenario, bus: str) -> Synthetic:
     """Its workload; ScenarioError where no comparison is to be had."""
-    live.check(scenario, bus)
+    buses.check(scenario, bus)
     if bus not in BUSES or not isinstance(scenario.workload, Synthetic):
         raise ScenarioError(f"{scenario.name}: expected synthetic load over one of {', '.join(BUSES)}")
     delay = getattr(scenario.network.links, "delay_ns", None)

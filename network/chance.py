@@ -15,8 +15,7 @@ The definition, for another engine (C, numba, Rust) to reproduce; all integers a
 `i` is the index, `j` the lane; where no lane is named it is 0. (52 bits and not 53: a half added to a 53-bit number
 rounds, and the largest would become 1.) Everything else is an inverse CDF of one uniform: monotone, so that the same
 draw means "a slow message" under every model. Delays, durations and amounts need logarithms and exponentials; those
-are `network.elementary`'s, so that not one bit hangs on the machine. Counts come from scipy's distribution functions,
-whose last bits may: a count would differ where one lies within some 10^-14 of a draw.
+are `network.elementary`'s, and counts need none, so that not one bit hangs on the machine.
 
 Source of the finaliser: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 """
@@ -30,7 +29,6 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 from tradebft.network import elementary
 
 __all__ = [
@@ -41,7 +39,6 @@ __all__ = [
     "lognormal",
     "negative_binomial",
     "normal",
-    "poisson",
     "triangular",
     "zipf_weights",
 ]
@@ -49,6 +46,7 @@ __all__ = [
 GOLDEN: Final = 0x9E3779B97F4A7C15
 _MASK: Final = (1 << 64) - 1
 _DOMAIN: Final = b"tradebft chance 1"
+_NEGLIGIBLE: Final = 2.0**-100  # of the likeliest count's probability; draws have 52 bits
 
 Floats = NDArray[np.float64]
 Draw = TypeVar("Draw", float, Floats)
@@ -162,17 +160,12 @@ def triangular(u: Draw, low: float, mode: float, high: float) -> Draw:
     )
 
 
-def poisson(u: Draw, mean: float) -> Draw:
-    """Poisson count (a whole number as float) with that mean, 0 or more."""
-    return _shaped(u, lambda x: _count(x, lambda k: special.gammaincc(k + 1, mean), mean))
-
-
 def negative_binomial(u: Draw, mean: float, shape: float) -> Draw:
-    """Over-dispersed count with that mean and variance `mean + mean^2 / shape`: Poisson whose mean is gamma of
-    that shape.
+    """Over-dispersed count (a whole number as float) with that mean, 0 or more, and variance
+    `mean + mean^2 / shape`: Poisson whose mean is gamma of that shape.
     """
-    share = shape / (shape + mean)
-    return _shaped(u, lambda x: _count(x, lambda k: special.betainc(shape, k + 1, share), mean))
+    steps = _count_steps(mean, shape)
+    return _shaped(u, lambda x: np.searchsorted(steps, x))
 
 
 def choice(u: Draw, weights: Sequence[float] | Floats) -> Draw:
@@ -225,16 +218,23 @@ def _shaped(u: Draw, inverse: Callable[[Floats], Any]) -> Draw:
     return float(inverse(np.array([u], dtype=np.float64))[0])
 
 
-def _count(u: Floats, cdf: Callable[[Floats], Floats], mean: float) -> Floats:
-    """The smallest whole number k >= 0 with cdf(k) >= u, by bisection: exact wherever the CDF is."""
-    low = np.full(u.shape, -1.0)  # always cdf(low) < u <= cdf(high)
-    high = np.full(u.shape, np.ceil(mean) + 1.0)
-    while (short := cdf(high) < u).any():
-        low = np.where(short, high, low)
-        high = np.where(short, 2 * high, high)
-    while (high - low > 1).any():
-        middle = np.floor((low + high) / 2)
-        middle = np.where(high - low > 1, middle, high)
-        enough = cdf(middle) >= u
-        high, low = np.where(enough, middle, high), np.where(enough, low, middle)
-    return high
+def _count_steps(mean: float, shape: float) -> Floats:
+    """P(count <= k) of `negative_binomial` for k = 0, 1, ... to where what is left no longer counts.
+
+    Each probability is its neighbour's times a quotient, from the likeliest count outwards, and all of them share
+    their sum: multiplication and division, no logarithm of a gamma function.
+    """
+    odds = mean / (shape + mean)  # p(k + 1) / p(k) = odds (k + shape) / (k + 1)
+    likeliest = max(0, int((shape - 1) * mean / shape))
+    k = np.arange(likeliest, 0, -1, dtype=np.float64)
+    below = np.cumprod(k / ((k - 1 + shape) * odds))[::-1]
+    above = np.ones(1)
+    while above[-1] > _NEGLIGIBLE:
+        k = np.arange(likeliest + above.size - 1, likeliest + 2 * above.size + 15, dtype=np.float64)
+        above = np.append(above, above[-1] * np.cumprod(odds * (k + shape) / (k + 1)))
+    each = np.concatenate([below, above])
+    so_far = np.cumsum(each)
+    beyond = np.append(np.cumsum(each[:0:-1])[::-1], 0.0)
+    whole = so_far[-1]
+    steps: Floats = np.where(so_far < beyond, so_far / whole, 1 - beyond / whole)  # the exacter of the two
+    return steps

@@ -135,8 +135,8 @@ def _edge(edge: tuple[str, ...], position: int, known: list[str]) -> Iterator[Pr
 def _connected(graph: Graph, scenario: Scenario) -> Iterator[Problem]:
     """Draw the graph, as the run will: only the network room knows which ones exist and are connected."""
     from tradebft.network.chance import Chance
-    from tradebft.network.topology import Graph as Routes
-    from tradebft.network.topology import generated_edges
+    from tradebft.network.graphs import Graph as Routes
+    from tradebft.network.graphs import generated_edges
 
     members = len(scenario.node_names)
     try:

@@ -1,6 +1,6 @@
 """A scenario for real: members with Ed25519 keys and disks over a real bus, in real time, and the same records.
 
-What only virtual time can do is refused; what a real bus does in its own way is said beforehand (`remarks`).
+What can run so, and what cannot, is in `buses`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tradebft.network.live.clock import Clock
 from tradebft.network.live.envelope import address_of
 from tradebft.network.live.founding import Founding, Signatories
 from tradebft.network.live.local import LocalHub
-from tradebft.network.live.mqtt import Tls, address_in
 from tradebft.network.live.observed import Seen
 from tradebft.network.live.process import MemberError, Processes
 from tradebft.scenarios import records as tables
 from tradebft.scenarios import simulation
+from tradebft.scenarios.buses import Broker, There, instant, with_ledger
 from tradebft.scenarios.collect import Progress, settling_time
-from tradebft.scenarios.errors import ScenarioError, one_of, suggestion
+from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.live_load import LiveLoad, request_rows
 from tradebft.scenarios.live_records import collect_live, compare_roots, forget_consensus
 from tradebft.scenarios.live_replay import REPLAYER, Replay
@@ -43,7 +43,6 @@ from tradebft.scenarios.trade.office import Office
 from tradebft.scenarios.trade.run import Recording, run_trade_finance
 from tradebft.scenarios.trade.workload import generate
 
-BUSES: Final = ("simulated", "local", "mqtt")
 LEVEL_SECONDS: Final = 10.0  # at most, for the last batch to reach the last member
 _LOOK_SECONDS: Final = 0.1
 
@@ -58,98 +57,12 @@ class Cast(NamedTuple):
     number: Callable[[], int] | None = None
 
 
-class There(NamedTuple):
-    """A network that runs already, founded for a scenario (`recorded_founding`), and how to reach it as its client."""
-
-    founding: Founding
-    signer: Signer
-    bus: Callable[[], LiveBus]
-    number: Callable[[], int]
-
-
 class Outcome(NamedTuple):
     """What is left of a network when it has gone."""
 
     seen: list[Seen]
     clients: list[LiveClient]
     complete: bool
-
-
-class Broker(NamedTuple):
-    """A broker that is there already: its address, and the file of certificates that it must descend from."""
-
-    url: str
-    ca: Path | None = None
-
-
-def broker_of(url: str | None, ca: str | Path | None) -> Broker | None:
-    """What a command line names. ScenarioError for certificates of no broker."""
-    if url is None and ca is not None:
-        raise ScenarioError(f"broker: {ca} holds certificates, expected the broker's address too")
-    return None if url is None else Broker(url, None if ca is None else Path(ca))
-
-
-def check(scenario: Scenario, bus: str, broker: Broker | None = None, there: There | None = None) -> None:
-    """ScenarioError, in one line, where *scenario* cannot run over *bus*."""
-    if bus not in BUSES:
-        raise ScenarioError(f"{scenario.name}: bus {bus!r}: {one_of(BUSES)}{suggestion(bus, BUSES)}")
-    if broker is not None and bus != "mqtt":
-        raise ScenarioError(f"{scenario.name}: a broker is for bus mqtt, not {bus}")
-    if there is not None and (bus != "mqtt" or broker is not None):
-        raise ScenarioError(
-            f"{scenario.name}: a network that is there is for bus mqtt, and names its brokers"
-        )
-    if there is not None:
-        _with_ledger(scenario)
-    if bus == "simulated":
-        return
-    _check_broker(scenario, broker)
-    virtual = {
-        "[[fault]]": scenario.faults,
-        "[[byzantine]]": scenario.byzantine,
-        "[[membership]]": scenario.membership,
-        "[vary]": scenario.vary,
-        f"consensus.protocol = {scenario.consensus.protocol!r}": scenario.consensus.protocol != "pbft",
-        "network.topology other than mesh": scenario.network.topology != "mesh",
-        f"workload.kind = {scenario.workload.kind!r}": scenario.workload.kind
-        not in ("synthetic", "trade-finance"),
-    }
-    for what, present in virtual.items():
-        if present:
-            raise ScenarioError(f"{scenario.name}: {what} needs the simulated bus, expected none over {bus}")
-
-
-def _check_broker(scenario: Scenario, broker: Broker | None) -> None:
-    if broker is None:
-        return
-    try:
-        address_in(broker.url)
-        Tls(broker.ca).context()
-    except (OSError, ValueError) as error:  # of what is no certificate, too
-        where = f"{broker.ca}: " if broker.ca is not None and not isinstance(error, ValueError) else ""
-        raise ScenarioError(f"{scenario.name}: {where}{' '.join(str(error).split())}") from None
-
-
-def remarks(scenario: Scenario, bus: str) -> list[str]:
-    """What a real bus does in its own way, one line each."""
-    if bus == "simulated":
-        return []
-    found = []
-    if left := sorted(set(scenario.expect) - set(judged(scenario, bus))):
-        found.append(f"expect: not judged over {bus}, where blocks are replayed: {', '.join(left)}")
-    if scenario.network.bandwidth_bps is not None:
-        found.append(f"network.bandwidth does not bind over {bus}: the machine's own does")
-    if bus == "mqtt" and not _instant(scenario):
-        found.append("network.links and network.loss are not added over mqtt: the broker's own delay counts")
-    return found
-
-
-def judged(scenario: Scenario, bus: str) -> dict[str, Any]:
-    """What is expected of a run over *bus*. Blocks that are replayed as fast as they go say nothing of latency."""
-    if bus == "simulated" or not isinstance(scenario.workload, TradeFinance):
-        return dict(scenario.expect)
-    timed = ("consensus.", "throughput.")
-    return {key: value for key, value in scenario.expect.items() if not key.startswith(timed)}
 
 
 def run_live(
@@ -160,10 +73,10 @@ def run_live(
     progress: Progress,
     there: There | None = None,
 ) -> None:
-    """Run a scenario that passed `check` over a real *bus*, or on the network that is *there*, and fill *records*."""
+    """Run a scenario that passed `buses.check` over a real *bus*, or on the network that is *there*; fill *records*."""
     gather = locally(scenario) if bus == "local" else over_mqtt(broker)
     if there is not None:
-        demand = _with_ledger(scenario)
+        demand = with_ledger(scenario)
         run_trade_live(scenario, demand, records, lambda cast, folder: Elsewhere(there), progress, there)
     elif isinstance(scenario.workload, Synthetic):
         run_synthetic_live(scenario, scenario.workload, records, gather, progress)
@@ -256,15 +169,9 @@ def cast_of(
 
 def recorded_founding(scenario: Scenario) -> tuple[Config, Genesis, Signatories]:
     """What a network must be founded with to take *scenario*'s blocks. ScenarioError where it has no ledger."""
-    office = Office(generate(scenario, _with_ledger(scenario)))
+    office = Office(generate(scenario, with_ledger(scenario)))
     signed = Signatories(scenario.nodes.crypto, scenario.seed, tuple(office.signers))
     return simulation.config(scenario), office.genesis(), signed
-
-
-def _with_ledger(scenario: Scenario) -> TradeFinance:
-    if not isinstance(scenario.workload, TradeFinance):
-        raise ScenarioError(f"{scenario.name}: expected a scenario of trade finance, which has a ledger")
-    return scenario.workload
 
 
 def _cast_there(scenario: Scenario, there: There, ledger: Genesis, signed: Signatories) -> Cast:
@@ -307,7 +214,7 @@ def locally(scenario: Scenario) -> Gather:
 
     def gather(cast: Cast, folder: Path) -> Gathering:
         hub = LocalHub(loss=scenario.network.loss, seed=scenario.seed % 2**32)
-        if not _instant(scenario):
+        if not instant(scenario):
             hub.between = _delays(scenario, cast.clients)
         return InProcess(cast.founding, cast.signers, folder, hub, cast.clock)
 
@@ -374,13 +281,6 @@ async def watched(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-def _instant(scenario: Scenario) -> bool:
-    """Whether the scenario adds no delay and no loss of its own."""
-    links, outer = scenario.network.links, scenario.network.client_links
-    still = all(getattr(one, "delay_ns", 1) == 0 for one in (links, outer) if one is not None)
-    return still and not scenario.network.loss
 
 
 def _delays(scenario: Scenario, clients: list[str]) -> Callable[[str, str], float]:

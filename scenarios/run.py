@@ -8,7 +8,7 @@ from tradebft.network.cluster import Cluster
 from tradebft.network.engines import Uncovered, first_that_covers
 from tradebft.network.turns import MachineCosts, TurnNode
 from tradebft.network.virtual_time import rare_collections
-from tradebft.scenarios import live, simulation
+from tradebft.scenarios import buses, simulation
 from tradebft.scenarios.collect import Progress, collect, drive, settling_time
 from tradebft.scenarios.errors import ScenarioError
 from tradebft.scenarios.membership import govern
@@ -22,11 +22,11 @@ def execute(
     scenario: Scenario,
     progress: Progress,
     bus: str = "simulated",
-    broker: live.Broker | None = None,
-    there: live.There | None = None,
+    broker: buses.Broker | None = None,
+    there: buses.There | None = None,
     engine: str = "reference",
 ) -> Records:
-    """Run *scenario* over *bus* (see `live.BUSES`), in simulation by *engine* (`network.engines.ENGINES`), and return
+    """Run *scenario* over *bus* (see `buses.BUSES`), in simulation by *engine* (`network.engines.ENGINES`), and return
     what it left behind.
 
     *broker*: for bus mqtt; without one, the run brings its own. *there*: a network that runs already.
@@ -36,10 +36,12 @@ def execute(
         ScenarioError: the scenario names something that cannot be built; one line.
     """
     begun = time.perf_counter()
-    live.check(scenario, bus, broker, there)
+    buses.check(scenario, bus, broker, there)
     records = empty_records(scenario, bus)
     with rare_collections():
         if bus != "simulated":
+            from tradebft.scenarios import live
+
             live.run_live(scenario, records, bus, broker, progress, there)
         else:
             _simulate(scenario, records, engine, progress)

@@ -64,7 +64,7 @@ def wire(scenario: Scenario, clients: Sequence[str]) -> Wire:
     if network.topology == "star":
         map_ = topology.Star(n, len(clients))
     elif isinstance(network.topology, Graph):
-        map_ = topology.Graph(n, _edges(network.topology, scenario, chance))
+        map_ = _routes(n, network.topology, scenario, chance)
     else:
         map_ = topology.Mesh(n)
     lossy = network.loss > 0 or any(fault.loss > 0 for fault in scenario.faults)
@@ -101,11 +101,16 @@ def _links(scenario: Scenario, section: Any, cities: list[str]) -> links.LinkMod
         raise ScenarioError(f"{scenario.name}: network.links: {error}") from None
 
 
-def _edges(graph: Graph, scenario: Scenario, chance: Chance) -> list[tuple[int, int]]:
+def _routes(members: int, graph: Graph, scenario: Scenario, chance: Chance) -> topology.Topology:
+    from tradebft.network.graphs import Graph as Routes  # loads networkx, which nobody else needs
+    from tradebft.network.graphs import generated_edges
+
     if graph.edges is not None:
-        return [(scenario.index(a), scenario.index(b)) for a, b in graph.edges]
-    assert graph.generator is not None
-    return topology.generated_edges(graph.generator, len(scenario.node_names), graph.degree, chance)
+        edges = [(scenario.index(a), scenario.index(b)) for a, b in graph.edges]
+    else:
+        assert graph.generator is not None
+        edges = generated_edges(graph.generator, len(scenario.node_names), graph.degree, chance)
+    return Routes(members, edges)
 
 
 def schedule(scenario: Scenario) -> list[faults.Fault]:

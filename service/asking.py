@@ -26,8 +26,8 @@ from tradebft.network.live.client import LiveClient
 from tradebft.network.live.clock import Clock
 from tradebft.network.live.founding import Founding
 from tradebft.network.queries import Query
+from tradebft.scenarios.buses import There
 from tradebft.scenarios.errors import one_of, suggestion
-from tradebft.scenarios.live import There
 from tradebft.scenarios.live_replay import REPLAYER
 from tradebft.service.errors import ServiceError
 from tradebft.service.node import founding_at, key_at

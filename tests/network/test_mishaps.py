@@ -11,10 +11,11 @@ from tradebft.network.chance import Chance
 from tradebft.network.cluster import Cluster, Settings
 from tradebft.network.costs import MEASURED, CpuCosts
 from tradebft.network.faults import Fault
+from tradebft.network.graphs import Graph
 from tradebft.network.links import Constant, Normal
 from tradebft.network.node import ClientNode, ReplicaNode
 from tradebft.network.simulated import Wire
-from tradebft.network.topology import Graph, Mesh, Star
+from tradebft.network.topology import Mesh, Star
 from tradebft.network.twists import Twist, Twists
 
 MS, S = 10**6, 10**9

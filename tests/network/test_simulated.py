@@ -10,9 +10,10 @@ from tradebft.consensus.messages import Request, size
 from tradebft.network.cluster import Cluster, Settings
 from tradebft.network.costs import CpuCosts
 from tradebft.network.faults import Fault
+from tradebft.network.graphs import Graph
 from tradebft.network.links import Constant, Normal
 from tradebft.network.simulated import INTERFACE_BUFFER, Wire
-from tradebft.network.topology import Graph, Mesh, Star
+from tradebft.network.topology import Mesh, Star
 
 MS, S = 10**6, 10**9
 

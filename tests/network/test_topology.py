@@ -3,7 +3,8 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 from tradebft.network.chance import Chance
-from tradebft.network.topology import GENERATORS, Graph, Mesh, Star, generated_edges
+from tradebft.network.graphs import GENERATORS, Graph, generated_edges
+from tradebft.network.topology import Mesh, Star
 
 
 def way(topology, node, destination):
