@@ -76,7 +76,7 @@ def test_a_dead_primary_is_replaced_and_all_restart_at_once(tmp_path):
         await bank.submit(b"first")
         await network.stop(0)
         answer = await bank.submit(b"second")
-        assert network.members[1].replica.view == 1
+        assert network.members[1].replica.view >= 1  # on a busy machine it may take more than one
         await network.stop(1, 2, 3)
         await network.start(0, 1, 2, 3)
         later = await bank.submit(b"third")
