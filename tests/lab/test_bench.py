@@ -1,5 +1,6 @@
 """The engine's benchmark: what it prints, that the engine keeps up with the bare loop beside it, and what it needs."""
 
+import sys
 import tracemalloc
 
 import pytest
@@ -48,8 +49,8 @@ def test_waves_decide_the_same_and_sooner():
 
 def test_replicas_hold_once_what_all_of_them_know():
     """n members send n² votes a phase: what every receiver has a copy of fills the memory first. Measured: 1,030 bytes
-    for each pair; 1,390 if certificates share no signature, 1,260 with the picture of a round made at once, 1,090 if
-    every replica has a membership of its own."""
+    for each pair (1,131 with Python 3.14); 1,390 if certificates share no signature, 1,260 with the picture of a round
+    made at once, 1,090 if every replica has a membership of its own."""
     bench._run(4, 1, 1, "reference")
     tracemalloc.start()
     try:
@@ -57,7 +58,7 @@ def test_replicas_hold_once_what_all_of_them_know():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak / 150**2 < 1080
+    assert peak / 150**2 < (1080 if sys.version_info < (3, 14) else 1180)
 
 
 @pytest.mark.slow
