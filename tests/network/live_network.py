@@ -32,9 +32,10 @@ class LiveNetwork:
             "checkpoint_interval": 8,
             "log_window": 16,
             "client_window": 256,
+            "view_change_timeout_ns": 500_000_000,
             **config,
         }
-        self.config = Config(n, chain_id=b"live", view_change_timeout_ns=500_000_000, **settings)
+        self.config = Config(n, chain_id=b"live", **settings)
         self.signers: dict[int | str, Ed25519Signer]
         self.signers, self.keyring = make_identities([*range(n), *CLIENTS], "real", 1)  # type: ignore[assignment]
         keys = tuple((self.keyring.public_key(i),) for i in range(n))

@@ -76,14 +76,15 @@ def test_a_dead_primary_is_replaced_and_all_restart_at_once(tmp_path):
         await bank.submit(b"first")
         await network.stop(0)
         answer = await bank.submit(b"second")
-        assert network.members[1].replica.view >= 1  # on a busy machine it may take more than one
+        assert network.members[1].replica.view == 1
         await network.stop(1, 2, 3)
         await network.start(0, 1, 2, 3)
         later = await bank.submit(b"third")
         assert later.seq > answer.seq
         await network.level()
 
-    played(LiveNetwork(tmp_path), scene)
+    # Long enough that a busy machine changes views once, and not again before the first change is through.
+    played(LiveNetwork(tmp_path, view_change_timeout_ns=2_000_000_000), scene)
 
 
 def test_a_bus_that_loses_repeats_and_delays(tmp_path):
