@@ -21,7 +21,7 @@ class Graph:
     in every run. Clients reach every replica directly: the graph is the network of the members, not of the public.
     """
 
-    __slots__ = ("_distances", "_graph", "_length", "_tables", "members")
+    __slots__ = ("_graph", "_tables", "members")
     relays: Final = 0
     direct: Final = False
 

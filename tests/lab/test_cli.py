@@ -392,12 +392,19 @@ def test_a_closed_stdout_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_help_is_quick_since_nothing_heavy_is_imported():
-    program = "import sys\nfrom tradebft.lab import cli\nprint(*sorted(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
-    ).stdout.split()
-    assert not {"matplotlib", "simpy", "networkx", "scipy"} & set(loaded)
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("tradebft.lab.cli", {"matplotlib", "simpy", "networkx", "scipy"}),  # help
+        ("tradebft.scenarios.run", {"matplotlib", "networkx", "scipy", "aiomqtt"}),  # a simulated run
+    ],
+)
+def test_a_command_is_quick_since_nothing_is_imported_that_it_does_not_need(module, heavy):
+    program = f"import sys, {module}\nprint(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert module in loaded
+    assert not heavy & loaded
 
 
 def test_the_reference_page_is_the_one_the_schema_gives():
