@@ -92,7 +92,7 @@ def run(
     """Run SCENARIO, a built-in name or the path of a TOML file."""
     from tradebft.lab import results
     from tradebft.lab.run import run as run_scenario
-    from tradebft.network.virtual_time import seldom_collected
+    from tradebft.network.virtual_time import collect_seldom
     from tradebft.scenarios import buses
     from tradebft.scenarios.schema import load
 
@@ -106,7 +106,8 @@ def run(
     stem = f"{loaded.name}-seed{loaded.seed}"
     if out is not None or not as_json:
         results.check_writable(out if out is not None else Path("results") / f"{stem}-1.new")
-    with seldom_collected(), shown(quiet) as progress, _running(network) as there:
+    collect_seldom()  # until the command ends: `main`
+    with shown(quiet) as progress, _running(network) as there:
         finished = run_scenario(
             scenario, seed=seed, set=overrides, progress=progress, bus=bus, broker=broker,
             broker_ca=broker_ca, network=there, engine=engine,
@@ -375,11 +376,13 @@ def docs_reference() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command; always leaves through SystemExit with one of the exit codes above."""
+    collected = gc.get_threshold()
     if arguments is None:
         signal.signal(signal.SIGTERM, _interrupt)
     code = _main(arguments)
     if arguments is None:
         gc.freeze()  # the process ends: to look through what a year left behind for cycles would take seconds
+    gc.set_threshold(*collected)
     sys.exit(code)
 
 

@@ -26,15 +26,9 @@ Entry = tuple[int, int, "Flight"]
 """In the lane: the next arrival, the number of the launching, and what arrives."""
 
 
-@contextmanager
-def seldom_collected() -> Iterator[None]:
-    """Let Python's cycle collector run seldom, and over everything hardly ever: many objects, few cycles."""
-    before = gc.get_threshold()
+def collect_seldom() -> None:
+    """From now on Python's cycle collector runs seldom, and over everything hardly ever: many objects, few cycles."""
     gc.set_threshold(200_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 @contextmanager
@@ -51,8 +45,12 @@ def rare_collections() -> Iterator[None]:
         gc.collect()
     if number < 2:
         gc.freeze()
-    with seldom_collected():
+    before = gc.get_threshold()
+    collect_seldom()
+    try:
         yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Flight:

@@ -1,5 +1,6 @@
 """The command: what it prints where, with which exit code, and what it leaves on the disk."""
 
+import gc
 import json
 import os
 import signal
@@ -405,6 +406,31 @@ def test_a_command_is_quick_since_nothing_is_imported_that_it_does_not_need(modu
     loaded = set(done.stdout.split())
     assert module in loaded
     assert not heavy & loaded
+
+
+ENDING = """
+import gc, sys
+from tradebft.lab import cli
+from tradebft.network import virtual_time
+collections, seldom = [], virtual_time.collect_seldom
+def from_now_on():
+    collections.clear()
+    seldom()
+virtual_time.collect_seldom = from_now_on
+gc.callbacks.append(lambda phase, info: collections.append(gc.get_threshold()))
+sys.argv = ["tradebft", "run", "guizhou-pilot", "--json", "--quiet"]
+try:
+    cli.main()
+finally:
+    print([each for each in collections if each[0] < 100_000], gc.get_threshold()[0], file=sys.stderr)
+"""
+
+
+def test_nobody_looks_for_cycles_among_what_a_run_left_behind():
+    """A year leaves millions of objects, and to look through them takes seconds; the process ends anyway."""
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
+    assert done.stderr.split("\n")[0] == f"[] {gc.get_threshold()[0]}"
+    assert json.loads(done.stdout)["complete"]
 
 
 def test_the_reference_page_is_the_one_the_schema_gives():
