@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tradebft.consensus.interface import Config
 from tradebft.consensus.pbft import state
-from tradebft.network.engines import HANDED_OVER
+from tradebft.network.engines import HANDED_OVER, Uncovered
 
 I64 = NDArray[np.int64]
 Numbers = NDArray[np.int64]  # a buffer, to compiled functions where it begins (`pointers`)
@@ -213,6 +213,9 @@ LONGEST_NS: Final = 1 << 52
 LOGGED: Final = 1 << 18  # deliveries in the log
 INPUTS: Final = 16  # about so many are handled before somebody looks how much room is left
 LOG_WINDOWS: Final = 4  # of requests whose replies may still be sent
+NUMBERS_MOST: Final = (
+    1 << 27
+)  # set aside at the beginning: 1 GiB; a thousand members with default settings need 0.2
 CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
 ASKERS: Final = HANDED_OVER  # members, if any of them may ask: whose votes came is kept in two words
 ALONE_AHEAD: Final = 512  # delays drawn ahead from one replica to another alone
@@ -418,6 +421,11 @@ class Memory:
             "alone_luck": (1 + spoken_to if lossy else 0, alone),
             "reply_luck": (ring if lossy else 0, n),
         }
+        if (most := self._total()) > NUMBERS_MOST:
+            raise Uncovered(
+                f"logs, windows and batches of {most >> 27:,} GiB (consensus.checkpoint_interval, log_window, window, "
+                "batch_size or client_window is too large)"
+            )
         self.numbers: I64 = np.zeros(0, dtype=np.int64)  # the buffer
         self._lay_out()
         self.numbers[[NEXT_SEQ, ENDPOINTS, CLIENT_RING]] = 1, endpoints, 2 * config.client_window
@@ -443,10 +451,12 @@ class Memory:
             self._shapes[name] = (max(room, 2 * have), *rest)
             self._lay_out()
 
+    def _total(self) -> int:
+        return HEADER + sum(math.prod(shape) for shape in self._shapes.values())
+
     def _lay_out(self) -> None:
         before, at = {name: vars(self).get(name) for name in self._shapes}, HEADER
-        total = HEADER + sum(math.prod(shape) for shape in self._shapes.values())
-        made = np.zeros(total, dtype=np.int64)
+        made = np.zeros(self._total(), dtype=np.int64)
         made[: min(HEADER, len(self.numbers))] = self.numbers[:HEADER]
         for place, (name, shape) in enumerate(self._shapes.items(), start=AT_REPLICA):
             made[place] = at
