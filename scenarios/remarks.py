@@ -27,7 +27,7 @@ def remarks(scenario: Scenario, bus: str = "simulated") -> list[str]:
     links as well."""
     found = [_no_faults(scenario), too_many(scenario), _needless_buffer(scenario)]
     if bus != "mqtt":
-        found.append(_slow_votes(scenario))
+        found += [_slow_votes(scenario), _hasty_clients(scenario)]
     if bus == "simulated":
         found.append(_long_changes(scenario))
     return [words for words in found if words]
@@ -51,7 +51,7 @@ def _slow_votes(scenario: Scenario) -> str | None:
     limit = f"and consensus.view_change_timeout is {units.duration_text(allowed)}"
     if votes >= allowed:
         return (
-            f"Prepares and Commits take {votes / 1e9:.1f} s over these links, {limit}: "
+            f"Prepares and Commits take {_about(votes)} over these links, {limit}: "
             "views change without any fault; a longer timeout helps"
         )
     if waits and waits + votes >= allowed:
@@ -62,19 +62,34 @@ def _slow_votes(scenario: Scenario) -> str | None:
     return None
 
 
+def _hasty_clients(scenario: Scenario) -> str | None:
+    votes, waits = 2 * round_of_votes_ns(scenario), scenario.consensus.client_timeout_ns
+    if votes < waits:
+        return None
+    return (
+        f"Prepares and Commits take {_about(votes)} over these links, and consensus.client_timeout is "
+        f"{units.duration_text(waits)}: clients ask every member before anybody can have answered; a longer timeout "
+        "helps"
+    )
+
+
 def _long_changes(scenario: Scenario) -> str | None:
     works = {
         f"of checking signatures at each of {len(scenario.node_names)} members": checking_ns(scenario),
         "of network.bandwidth for the NewView": new_view_ns(scenario),
     }
     most = 2 * scenario.consensus.view_change_timeout_ns  # what the second view in a row is given
-    long = [f"{takes / 1e9:.1f} s {what}" for what, takes in works.items() if takes > most]
+    long = [f"{_about(takes)} {what}" for what, takes in works.items() if takes > most]
     if not long:
         return None
     return (
         f"a change of view may take {' and '.join(long)}, more than twice consensus.view_change_timeout: "
         "under load one view may fail after another; a lower consensus.checkpoint_interval helps"
     )
+
+
+def _about(ns: int) -> str:
+    return f"{ns / 1e9:.1f} s" if ns >= 10**8 else f"{ns / 1e6:.2g} ms"
 
 
 # --- how long things take ---

@@ -40,6 +40,19 @@ def test_where_votes_take_longer_than_the_timeout_views_change_without_a_fault()
     assert execute(patient, lambda *_: None).view_changes == 0
 
 
+def test_where_votes_take_longer_than_a_client_waits_every_member_is_asked() -> None:
+    quick = own(network__links='{ model = "constant", delay = "20 ms" }', consensus__client_timeout="40 ms")
+    (told,) = quick.warnings
+    assert told == (
+        "Prepares and Commits take 40 ms over these links, and consensus.client_timeout is 40 ms: "
+        "clients ask every member before anybody can have answered; a longer timeout helps"
+    )
+    asked = execute(quick, lambda *_: None).messages["Request"]
+    patient = own(network__links='{ model = "constant", delay = "20 ms" }', consensus__client_timeout="1 s")
+    assert patient.warnings == []
+    assert asked >= 20 * (1 + 7) > 20 * 2 > execute(patient, lambda *_: None).messages["Request"]
+
+
 def test_a_primary_that_waits_for_a_fuller_batch_as_long_as_backups_wait_for_it_is_suspected() -> None:
     """Who heard of a request has one timeout for all of it. A lost request reaches the backups from its client."""
     lossy = {"network__loss": 0.1, "workload__transactions": 200, "consensus__view_change_timeout": "500 ms"}
