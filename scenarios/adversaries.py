@@ -5,7 +5,7 @@ Each is a wrapper around an honest member (`consensus.byzantine`); the checker j
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
@@ -95,6 +95,8 @@ def faults_of(one: Byzantine, position: int, scenario: Scenario) -> Iterator[Pro
             yield _unknown((*here, "behaviour"), one.behaviour, BEHAVIOURS, own=True)
         else:
             yield from faults_of_parameters(kind, one.parameters, here)
+            if "client" in kind.defaults and one.parameters.get("client"):
+                yield from _unknown_clients([one.parameters["client"]], (*here, "client"), scenario)
 
 
 def _faults_of_client(one: Byzantine, here: tuple[str | int, ...], scenario: Scenario) -> Iterator[Problem]:
@@ -108,10 +110,18 @@ def _faults_of_client(one: Byzantine, here: tuple[str | int, ...], scenario: Sce
     if not isinstance(scenario.workload, Synthetic):
         yield Problem((*here, "node"), 'expected dishonest clients only with workload.kind = "synthetic"')
         return
+    yield from _unknown_clients(one.node, (*here, "node"), scenario)
+
+
+def _unknown_clients(
+    names: Iterable[object], path: tuple[str | int, ...], scenario: Scenario
+) -> Iterator[Problem]:
+    if not isinstance(scenario.workload, Synthetic):
+        return  # who asks in trade finance is drawn
     known = [f"client.{k}" for k in range(scenario.workload.clients)]
-    for client in one.node:
+    for client in names:
         if client not in known:
-            yield Problem((*here, "node"), f"no such client {client!r}; there are {known[0]} .. {known[-1]}")
+            yield Problem(path, f"no such client {client!r}; there are {known[0]} .. {known[-1]}")
 
 
 def faults_of_parameters(

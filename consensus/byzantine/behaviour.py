@@ -93,6 +93,8 @@ class Behaviour:
     period_ns: int = 0  # above 0: `tick` is called that often
     defaults: ClassVar[Mapping[str, Any]] = {}  # its parameters; texts and whole numbers
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # what texts may be, where not everything goes
+    several: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # or what they may name, with spaces between
+    most: ClassVar[Mapping[str, int]] = {}  # how large numbers may be, where not everything goes
 
     def __init__(self, inner: Replica, coalition: Coalition, parameters: Mapping[str, Any]) -> None:
         check(type(self), {k: v for k, v in parameters.items() if k not in ("at_ns", "until_ns")})
@@ -207,9 +209,14 @@ def check(kind: type[Behaviour], parameters: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}: expected {expected}; found {value!r}")
         if name in kind.choices and value not in kind.choices[name]:
             raise ValueError(f"{name}: expected one of {', '.join(kind.choices[name])}; found {value!r}")
+        for word in value.split() if name in kind.several else ():
+            if word not in kind.several[name]:
+                raise ValueError(f"{name}: expected some of {', '.join(kind.several[name])}; found {word!r}")
         least = 1 if name == "every_ms" else 0
         if isinstance(value, int) and value < least:
             raise ValueError(f"{name}: expected at least {least}; found {value}")
+        if name in kind.most and value > kind.most[name]:
+            raise ValueError(f"{name}: expected at most {kind.most[name]:,}; found {value}")
 
 
 def told(lie: Callable[[], Iterable[Effect]], otherwise: Iterable[Effect]) -> list[Effect]:

@@ -37,6 +37,7 @@ class Equivocate(Behaviour):
 
     defaults: ClassVar[Mapping[str, Any]] = {"by": "time", "league": 1}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"by": ("time", "order", "subset")}
+    most: ClassVar[Mapping[str, int]] = {"league": 1}
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """Two proposals, and a Commit for each."""
@@ -141,6 +142,7 @@ class WrongDigest(Behaviour):
     section 4.2: d must be the digest of m). *percent* (50) of its votes and proposals are wrong."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"percent": 50}
+    most: ClassVar[Mapping[str, int]] = {"percent": 100}
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """Another digest."""
@@ -161,6 +163,7 @@ class BadSignature(Behaviour):
     if the signatures are correct)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"percent": 50}
+    most: ClassVar[Mapping[str, int]] = {"percent": 100}
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

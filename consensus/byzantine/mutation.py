@@ -26,6 +26,7 @@ class Mutate(Behaviour):
 
     defaults: ClassVar[Mapping[str, Any]] = {"percent": 25, "scope": "any"}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"scope": ("small", "any")}
+    most: ClassVar[Mapping[str, int]] = {"percent": 100}
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """The message, or one like it."""

@@ -22,6 +22,7 @@ class Omit(Behaviour):
     """Loses *percent* (40) of what it should send (omission faults: Perry and Toueg, IEEE TSE 1986)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"percent": 40}
+    most: ClassVar[Mapping[str, int]] = {"percent": 100}
 
     def does(self, now: int, effect: Effect) -> Iterable[Effect]:
         """Each message leaves, or does not."""

@@ -457,6 +457,7 @@ def test_a_wrapper_shows_the_replica_inside(league, signers):
         ("silent", {"percent": 3}, "has no parameter 'percent'"),
         ("omit", {"percent": "three"}, "percent: expected a whole number"),
         ("omit", {"percent": -1}, "percent: expected at least 0"),
+        ("omit", {"percent": 101}, "percent: expected at most 100; found 101"),
         ("equivocate", {"by": "tiem"}, "by: expected one of time, order, subset; found 'tiem'"),
         ("mutate", {"scope": ""}, "scope: expected one of small, any"),
         ("premature", {"every_ms": 0}, "every_ms: expected at least 1"),

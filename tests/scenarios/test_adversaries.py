@@ -83,6 +83,18 @@ def test_a_scenario_with_adversaries_loads_again_from_what_it_says_of_itself(sce
             ":18: byzantine[0].percent: expected a whole number",
         ),
         ('node = "replica.0"\nbehaviour = "equivocate"\nby = "tiem"', "expected one of time, order, subset"),
+        (
+            'node = "replica.0"\nbehaviour = "flood"\nkinds = "status stauts"',
+            ":18: byzantine[0].kinds: expected some of future-view, in-window",
+        ),
+        (
+            'node = "replica.0"\nbehaviour = "flood"\nrate = 1_000_001',
+            ":18: byzantine[0].rate: expected at most 1,000,000; found 1000001",
+        ),
+        (
+            'node = "replica.0"\nbehaviour = "starve"\nclient = "client.3"',
+            ":18: byzantine[0].client: no such client 'client.3'; there are client.0 .. client.2",
+        ),
         ('node = "replica.0"', "behaviour: missing"),
         ('behaviour = "silent"', "node: missing"),
         ('node = []\nbehaviour = "silent"', "expected at least one node; found none"),
