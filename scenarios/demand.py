@@ -67,7 +67,7 @@ class Synthetic(Section):
         '"open": requests come at a rate, answered or not',
     )
     rate: float | None = Field(
-        default=None, gt=0, le=1e9, description="open: requests a second, of all clients together"
+        default=None, ge=1e-9, le=1e9, description="open: requests a second, of all clients together"
     )
     spacing: Literal["poisson", "even"] = Field(default="poisson", description="open: random or equal gaps")
     clients: int = Field(default=1, ge=1, le=1_000_000, description="number of clients")

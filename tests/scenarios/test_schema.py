@@ -328,6 +328,7 @@ class TestWhatIsRefused:
         [
             ('arrival = "open"', "a.toml:7: workload.rate: missing; expected requests a second"),
             ("rate = 3", 'a.toml:9: workload.rate: only arrival = "open" has a rate'),
+            ('arrival = "open"\nrate = 1e-300', "workload.rate: expected at least 1e-09; found 1e-300"),
             (
                 "[consensus]\nlog_window = 128",
                 "a.toml:10: consensus.log_window: expected more than checkpoint_interval",
