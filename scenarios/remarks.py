@@ -25,7 +25,7 @@ SAMPLED: Final = 32
 def remarks(scenario: Scenario, bus: str = "simulated") -> list[str]:
     """All that there is to say of a run over *bus*. A real one has processors and interfaces of its own, and over MQTT
     links as well."""
-    found = [_no_faults(scenario), too_many(scenario), _needless_buffer(scenario)]
+    found = [_no_faults(scenario), too_many(scenario), _needless_buffer(scenario), _nothing_arrives(scenario)]
     if bus != "mqtt":
         found += [_slow_votes(scenario), _hasty_clients(scenario)]
     if bus == "simulated":
@@ -43,6 +43,14 @@ def _needless_buffer(scenario: Scenario) -> str | None:
     if network.bandwidth_bps is None and network.buffer != Network().buffer:
         return "network.buffer bounds what waits for network.bandwidth, which is unlimited"
     return None
+
+
+def _nothing_arrives(scenario: Scenario) -> str | None:
+    return (
+        "network.loss is 1: no message arrives, and nobody is ever answered"
+        if scenario.network.loss == 1
+        else None
+    )
 
 
 def _slow_votes(scenario: Scenario) -> str | None:
