@@ -19,6 +19,7 @@ _TYPES = {
     "float_parsing": "a number",
     "finite_number": "a finite number",
     "string_type": "a text in quotes",
+    "path_type": "a path in quotes",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "dict_type": "a table",

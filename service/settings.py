@@ -14,11 +14,12 @@ password_file = "broker.password"
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from tradebft.network.live.mqtt import MqttBus, Tls, address_in
 from tradebft.scenarios.explain import explain
 from tradebft.scenarios.lines import key_lines
@@ -26,21 +27,34 @@ from tradebft.scenarios.loading import Source
 from tradebft.service.errors import ServiceError
 
 
+def _a_file(path: Path) -> Path:
+    if not path.name or "\0" in str(path):
+        raise ValueError(f"expected the path of a file; found {json.dumps(str(path))}")
+    return path
+
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_a_file)]
+
+
 class Section(BaseModel):
     """Frozen, and a key that it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class BrokerSettings(Section):
     """How to reach the brokers."""
 
-    urls: tuple[str, ...] = Field(min_length=1, description="addresses, such as mqtt://127.0.0.1:1883")
+    urls: tuple[str, ...] = Field(
+        min_length=1, strict=False, description="addresses, such as mqtt://127.0.0.1:1883"
+    )
     user: str | None = Field(default=None, description="the account at the brokers")
-    password_file: Path | None = Field(default=None, description="a file with the account's password")
-    ca: Path | None = Field(default=None, description="certificates that an mqtts broker must descend from")
-    certificate: Path | None = Field(default=None, description="this endpoint's own certificate")
-    key: Path | None = Field(default=None, description="the key of that certificate")
+    password_file: FilePath | None = Field(default=None, description="a file with the account's password")
+    ca: FilePath | None = Field(
+        default=None, description="certificates that an mqtts broker must descend from"
+    )
+    certificate: FilePath | None = Field(default=None, description="this endpoint's own certificate")
+    key: FilePath | None = Field(default=None, description="the key of that certificate")
 
     @field_validator("urls")
     @classmethod
@@ -68,9 +82,9 @@ class NodeSettings(Section):
     """One replica's."""
 
     replica: int = Field(ge=0, description="which of the replicas this is")
-    founding: Path = Field(description="the network's founding file")
-    key: Path = Field(description="the file of this replica's key")
-    store: Path = Field(description="the file that keeps what must survive")
+    founding: FilePath = Field(description="the network's founding file")
+    key: FilePath = Field(description="the file of this replica's key")
+    store: FilePath = Field(description="the file that keeps what must survive")
     archive: bool = Field(default=False, description="keep blocks for ever, for audits")
     broker: BrokerSettings
     http: HttpSettings = HttpSettings()
@@ -81,9 +95,9 @@ class ClientSettings(Section):
     """One member's client."""
 
     name: str = Field(description="the member that asks")
-    founding: Path = Field(description="the network's founding file")
-    key: Path = Field(description="the file of the member's key")
-    state: Path = Field(description="the file in which numbers that were used are kept")
+    founding: FilePath = Field(description="the network's founding file")
+    key: FilePath = Field(description="the file of the member's key")
+    state: FilePath = Field(description="the file in which numbers that were used are kept")
     timeout_seconds: float = Field(default=5.0, gt=0, description="seconds until all replicas are asked")
     broker: BrokerSettings
 
