@@ -95,6 +95,10 @@ def _text(details: ErrorDetails, context: Mapping[str, Any], path: KeyPath, root
         return f"{one_of(choices)}{more}; found {_shown(found)}{suggestion(str(found), choices)}"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "too_short":
+        return (
+            f"expected a list of at least {context['min_length']}; found {context['actual_length'] or 'none'}"
+        )
     if kind == "string_pattern_mismatch":
         return f'expected a class of your own as "module:Class"; found {_shown(found)}'
     bounds = {

@@ -384,6 +384,7 @@ class TestWhatIsRefused:
         ("added", "expected"),
         [
             ("fraud = { F99 = 0.1 }", "workload.fraud.F99: unknown kind of fraud; expected one of F1, F2"),
+            ("arms = []", "workload.arms: expected a list of at least 1; found none"),
             ("fraud = { F1 = 1, F2 = 1 }", "workload.fraud: expected rates that sum to at most 1; found 2"),
             ("bank_coverage = 1.5", "workload.bank_coverage: expected at most 1; found 1.5"),
             ('arms = ["papr"]', "workload.arms[0]: expected one of paper, database, chain"),

@@ -77,6 +77,7 @@ def test_a_plan_that_makes_no_sense_leaves_nothing(tmp_path: Path, plan: Plan, p
         ("replica = 0\n", "", ": replica: missing; expected which of the replicas this is"),
         ("replica = 0", "replica = 9", ": replica: expected at most 6; found 9"),
         ("replica = 0", 'replica = "a"', ':1: replica: expected a whole number; found "a"'),
+        (f'urls = ["{URL}"]', "urls = []", ":7: broker.urls: expected a list of at least 1; found none"),
         ("replica = 0", "replica = true", ":1: replica: expected a whole number; found true"),
         ('store = "store.db"', "store = 3", ":4: store: expected a path in quotes; found 3"),
         ('store = "store.db"', 'store = ""', ':4: store: expected the path of a file; found "."'),
