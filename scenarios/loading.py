@@ -95,15 +95,20 @@ def load_scenario(name_or_path: str | Path, overrides: Mapping[str, object], see
 def check_points(
     scenario: Scenario, grid: Mapping[str, Sequence[object]], where: Callable[[str], str]
 ) -> list[str]:
-    """Whether *scenario* can run with these values at dotted keys: with each alone, so that the line names the one that
-    is wrong, and with the first combinations. ScenarioError if not; *where* says what comes before a key. What is
-    allowed and probably not meant comes back (`Scenario.warnings`), one line for each kind, with the first point."""
+    """Whether *scenario* can run with these values at dotted keys: with each alone or beside the others' first, so that
+    the line names the one that is wrong, and with the first combinations. ScenarioError if not; *where*
+    says what comes before a key. What is allowed and probably not meant comes back (`Scenario.warnings`), one line for
+    each kind, with the first point."""
     most = None  # of one key every value is a point
     if len(grid) > 1:
         most = COMBINATIONS_CHECKED
+        beside = {key: values[0] for key, values in grid.items() if values}
         for key, values in grid.items():
             for value in values:
-                with_changes(scenario, {key: value}, where(key))
+                try:
+                    with_changes(scenario, {key: value})
+                except ScenarioError:
+                    with_changes(scenario, {**beside, key: value}, where(key))
     first = where(next(iter(grid), ""))
     found: dict[str, list[str]] = {}
     for combined in itertools.islice(itertools.product(*grid.values()), most):

@@ -27,6 +27,10 @@ class Dimension(NamedTuple):
     high: int
     whole: bool
 
+    def text(self, value: int) -> str:
+        """*value* as a scenario writes it."""
+        return str(value) if self.whole else units.duration_text(value)
+
     def draw(self, trial: Trial) -> str:
         """A value, as a scenario writes it."""
         if self.whole:
@@ -62,11 +66,24 @@ def dimensions(scenario: Scenario, asked: Sequence[str]) -> list[Dimension]:
     if len({one.key for one in found}) < len(found):
         raise ScenarioError("--key: a key stands there twice")
     for one in found if asked else ():
-        for value in (one.low, one.high):
-            with_changes(
-                scenario, {one.key: str(value) if one.whole else units.duration_text(value)}, "--key "
-            )
+        _check_ends(scenario, one, [other for other in found if other.key != one.key])
     return found
+
+
+def _check_ends(scenario: Scenario, one: Dimension, others: list[Dimension]) -> None:
+    """ScenarioError if the scenario cannot run at an end, neither as it is nor with the others at their ends."""
+    lower = {other.key: other.text(other.low) for other in others}
+    upper = {other.key: other.text(other.high) for other in others}
+    for end in (one.low, one.high):
+        wrong: list[ScenarioError] = []
+        for values in ({}, lower, upper):
+            try:
+                with_changes(scenario, {**values, one.key: one.text(end)}, "--key ")
+                break
+            except ScenarioError as error:
+                wrong.append(error)
+        else:
+            raise wrong[0]
 
 
 def _dimension(key: str, low: str, dots: str, high: str) -> Dimension:

@@ -48,6 +48,18 @@ def whole(tmp_path_factory):
 # --- one table ---
 
 
+@pytest.mark.parametrize("swap", [1, -1])
+def test_a_value_need_not_fit_what_the_grid_changes_as_well(swap: int) -> None:
+    """A window of 1,000 does not fit the scenario's own log of 256; at every point of this grid it does."""
+    fits = [("consensus.checkpoint_interval", ["2000", "4000"]), ("consensus.window", ["16", "1000"])]
+    assert planned(load("stress"), fits[::swap], 1).size == 4
+    too_short = [("consensus.checkpoint_interval", ["200", "4000"]), fits[1]]
+    with pytest.raises(
+        ScenarioError, match=r"consensus.window: expected at most log_window \(400\); found 1000"
+    ):
+        planned(load("stress"), too_short[::swap], 1)
+
+
 def test_every_point_meets_every_seed_once(whole) -> None:
     assert whole.complete
     assert not whole.failed

@@ -187,6 +187,12 @@ def test_the_table_names_files_settings_and_figures(tmp_path: Path, capsys) -> N
 # --- the space ---
 
 
+def test_a_range_need_not_fit_what_is_searched_as_well() -> None:
+    """A window of 900 does not fit the scenario's own log of 256; with a checkpoint every 1,000 batches it does."""
+    searched = ["consensus.checkpoint_interval=1000..2000", "consensus.window=16..900"]
+    assert [one.high for one in dimensions(load("stress"), searched)] == [2000, 900]
+
+
 def test_ranges_come_from_the_schema() -> None:
     known = {one.key: one for one in dimensions(small(), [])}
     assert known["consensus.batch_size"] == Dimension("consensus.batch_size", 1, 1000, True)
@@ -208,6 +214,7 @@ def test_ranges_come_from_the_schema() -> None:
         (["--minimise", P99, "--key", "consensus.batch_size=9..3"], "expected LOW..HIGH"),
         (["--minimise", P99, "--key", "consensus.batch_size=1"], "expected LOW..HIGH"),
         (["--minimise", P99, "--key", "consensus.batch_size=0..3"], "--key consensus.batch_size"),
+        (["--minimise", P99, "--key", "consensus.window=16..900"], "--key consensus.window: "),
         (["--minimise", P99, "--key", "consensus.window", "--key", "consensus.window=1..2"], "stands there twice"),
         (["--minimise", P99, "--subject-to", "x=3"], "expected KEY<VALUE"),
         (["--minimise", P99, "--subject-to", "x<much"], "expected KEY<VALUE"),

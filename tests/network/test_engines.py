@@ -225,21 +225,6 @@ def test_what_is_not_covered_is_said(changes, why):
         engines.built(settings(**changes), "compiled")
 
 
-@pytest.mark.parametrize(
-    "large",
-    [
-        {"checkpoint_interval": 200_000, "log_window": 400_000},
-        {"window": 500_000, "checkpoint_interval": 500_000, "log_window": 1_000_000},
-        {"batch_size": 1_000_000},
-        {"client_window": 20_000_000},
-    ],
-)
-def test_the_compiled_engine_sets_no_more_than_a_gigabyte_aside(large):
-    """It took what the log, the windows and batches could need, 24 GB of it, until the machine killed the process."""
-    with pytest.raises(engines.Uncovered, match=r"logs, windows and batches of [1-9]\d* GiB \(consensus"):
-        engines.built(settings(config=Config(4, **large)), "compiled")
-
-
 def test_without_numba_auto_takes_waves_or_the_reference(monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     assert execute(drawn(3), silent, engine="auto").engine == "reference"
