@@ -96,9 +96,9 @@ def check_points(
     scenario: Scenario, grid: Mapping[str, Sequence[object]], where: Callable[[str], str]
 ) -> list[str]:
     """Whether *scenario* can run with these values at dotted keys: with each alone or beside the others' first, so that
-    the line names the one that is wrong, and with the first combinations. ScenarioError if not; *where*
-    says what comes before a key. What is allowed and probably not meant comes back (`Scenario.warnings`), one line for
-    each kind, with the first point."""
+    the line names the one that is wrong, and with the first combinations. ScenarioError if not; *where* says what comes
+    before a key. What is allowed and probably not meant comes back (`Scenario.warnings`), one line for each kind, with
+    the first point."""
     most = None  # of one key every value is a point
     if len(grid) > 1:
         most = COMBINATIONS_CHECKED

@@ -46,11 +46,9 @@ def _needless_buffer(scenario: Scenario) -> str | None:
 
 
 def _nothing_arrives(scenario: Scenario) -> str | None:
-    return (
-        "network.loss is 1: no message arrives, and nobody is ever answered"
-        if scenario.network.loss == 1
-        else None
-    )
+    if scenario.network.loss == 1:
+        return "network.loss is 1: no message arrives, and nobody is ever answered"
+    return None
 
 
 def _slow_votes(scenario: Scenario) -> str | None:

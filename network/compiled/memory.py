@@ -213,9 +213,7 @@ LONGEST_NS: Final = 1 << 52
 LOGGED: Final = 1 << 18  # deliveries in the log
 INPUTS: Final = 16  # about so many are handled before somebody looks how much room is left
 LOG_WINDOWS: Final = 4  # of requests whose replies may still be sent
-NUMBERS_MOST: Final = (
-    1 << 27
-)  # set aside at the beginning: 1 GiB; a thousand members with default settings need 0.2
+NUMBERS_MOST: Final = 1 << 27  # at the beginning: 1 GiB; a thousand members as they are by default need 0.2
 CHECKPOINTS_COUNTED: Final = 8  # sequences with votes for a checkpoint
 ASKERS: Final = HANDED_OVER  # members, if any of them may ask: whose votes came is kept in two words
 ALONE_AHEAD: Final = 512  # delays drawn ahead from one replica to another alone
