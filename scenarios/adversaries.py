@@ -95,8 +95,9 @@ def faults_of(one: Byzantine, position: int, scenario: Scenario) -> Iterator[Pro
             yield _unknown((*here, "behaviour"), one.behaviour, BEHAVIOURS, own=True)
         else:
             yield from faults_of_parameters(kind, one.parameters, here)
-            if "client" in kind.defaults and one.parameters.get("client"):
-                yield from _unknown_clients([one.parameters["client"]], (*here, "client"), scenario)
+            victim = one.parameters.get("client") if "client" in kind.defaults else None
+            if victim and isinstance(scenario.workload, Synthetic):  # who asks in trade finance is drawn
+                yield from _unknown_clients([victim], (*here, "client"), scenario.workload)
 
 
 def _faults_of_client(one: Byzantine, here: tuple[str | int, ...], scenario: Scenario) -> Iterator[Problem]:
@@ -110,15 +111,13 @@ def _faults_of_client(one: Byzantine, here: tuple[str | int, ...], scenario: Sce
     if not isinstance(scenario.workload, Synthetic):
         yield Problem((*here, "node"), 'expected dishonest clients only with workload.kind = "synthetic"')
         return
-    yield from _unknown_clients(one.node, (*here, "node"), scenario)
+    yield from _unknown_clients(one.node, (*here, "node"), scenario.workload)
 
 
 def _unknown_clients(
-    names: Iterable[object], path: tuple[str | int, ...], scenario: Scenario
+    names: Iterable[object], path: tuple[str | int, ...], workload: Synthetic
 ) -> Iterator[Problem]:
-    if not isinstance(scenario.workload, Synthetic):
-        return  # who asks in trade finance is drawn
-    known = [f"client.{k}" for k in range(scenario.workload.clients)]
+    known = [f"client.{k}" for k in range(workload.clients)]
     for client in names:
         if client not in known:
             yield Problem(path, f"no such client {client!r}; there are {known[0]} .. {known[-1]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import itertools
@@ -105,10 +106,7 @@ def check_points(
         beside = {key: values[0] for key, values in grid.items() if values}
         for key, values in grid.items():
             for value in values:
-                try:
-                    with_changes(scenario, {key: value})
-                except ScenarioError:
-                    with_changes(scenario, {**beside, key: value}, where(key))
+                check_value(scenario, key, value, ({}, beside), where(key))
     first = where(next(iter(grid), ""))
     found: dict[str, list[str]] = {}
     for combined in itertools.islice(itertools.product(*grid.values()), most):
@@ -119,6 +117,18 @@ def check_points(
                 f"at {place}: {warning}" if at else warning
             )
     return [lines[0] + _as_well(len(lines) - 1) for lines in found.values()]
+
+
+def check_value(
+    scenario: Scenario, key: str, value: object, besides: Sequence[Mapping[str, object]], where: str
+) -> None:
+    """Whether *scenario* can run with *value* at *key* beside any of *besides*. If not, the last's ScenarioError."""
+    *others, last = besides
+    for beside in others:
+        with contextlib.suppress(ScenarioError):
+            with_changes(scenario, {**beside, key: value}, where)
+            return
+    with_changes(scenario, {**last, key: value}, where)
 
 
 def _as_well(others: int) -> str:

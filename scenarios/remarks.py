@@ -25,9 +25,10 @@ SAMPLED: Final = 32
 def remarks(scenario: Scenario, bus: str = "simulated") -> list[str]:
     """All that there is to say of a run over *bus*. A real one has processors and interfaces of its own, and over MQTT
     links as well."""
-    found = [_no_faults(scenario), too_many(scenario), _needless_buffer(scenario), _nothing_arrives(scenario)]
+    found = [_no_faults(scenario), too_many(scenario), _needless_buffer(scenario)]
     if bus != "mqtt":
-        found += [_slow_votes(scenario), _hasty_clients(scenario)]
+        votes = 2 * round_of_votes_ns(scenario)
+        found += [_nothing_arrives(scenario), _slow_votes(scenario, votes), _hasty_clients(scenario, votes)]
     if bus == "simulated":
         found.append(_long_changes(scenario))
     return [words for words in found if words]
@@ -51,8 +52,8 @@ def _nothing_arrives(scenario: Scenario) -> str | None:
     return None
 
 
-def _slow_votes(scenario: Scenario) -> str | None:
-    votes, waits = 2 * round_of_votes_ns(scenario), scenario.consensus.batch_timeout_ns
+def _slow_votes(scenario: Scenario, votes: int) -> str | None:
+    waits = scenario.consensus.batch_timeout_ns
     allowed = scenario.consensus.view_change_timeout_ns
     limit = f"and consensus.view_change_timeout is {units.duration_text(allowed)}"
     if votes >= allowed:
@@ -68,8 +69,8 @@ def _slow_votes(scenario: Scenario) -> str | None:
     return None
 
 
-def _hasty_clients(scenario: Scenario) -> str | None:
-    votes, waits = 2 * round_of_votes_ns(scenario), scenario.consensus.client_timeout_ns
+def _hasty_clients(scenario: Scenario, votes: int) -> str | None:
+    waits = scenario.consensus.client_timeout_ns
     if votes < waits:
         return None
     return (

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tradebft.scenarios import units
 from tradebft.scenarios.errors import ScenarioError, suggestion
-from tradebft.scenarios.loading import with_changes
+from tradebft.scenarios.loading import check_value
 from tradebft.scenarios.schema import Scenario
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ class Dimension(NamedTuple):
     def draw(self, trial: Trial) -> str:
         """A value, as a scenario writes it."""
         if self.whole:
-            return str(trial.suggest_int(self.key, self.low, self.high, log=self.low > 0))
+            return self.text(trial.suggest_int(self.key, self.low, self.high, log=self.low > 0))
         if self.low == 0:
             step = max(1, self.high // STEPS)
-            return units.duration_text(trial.suggest_int(self.key, 0, self.high // step * step, step=step))
-        return units.duration_text(_rounded(trial.suggest_float(self.key, self.low, self.high, log=True)))
+            return self.text(trial.suggest_int(self.key, 0, self.high // step * step, step=step))
+        return self.text(_rounded(trial.suggest_float(self.key, self.low, self.high, log=True)))
 
     def place(self, text: str) -> int:
         """The number that *draw* would have drawn for *text*; within the range."""
@@ -65,25 +65,12 @@ def dimensions(scenario: Scenario, asked: Sequence[str]) -> list[Dimension]:
         found.append(_dimension(key, low.strip(), dots, high.strip()))
     if len({one.key for one in found}) < len(found):
         raise ScenarioError("--key: a key stands there twice")
+    lower = {one.key: one.text(one.low) for one in found}
+    upper = {one.key: one.text(one.high) for one in found}
     for one in found if asked else ():
-        _check_ends(scenario, one, [other for other in found if other.key != one.key])
+        for end in (one.low, one.high):
+            check_value(scenario, one.key, one.text(end), (lower, upper, {}), "--key ")
     return found
-
-
-def _check_ends(scenario: Scenario, one: Dimension, others: list[Dimension]) -> None:
-    """ScenarioError if the scenario cannot run at an end, neither as it is nor with the others at their ends."""
-    lower = {other.key: other.text(other.low) for other in others}
-    upper = {other.key: other.text(other.high) for other in others}
-    for end in (one.low, one.high):
-        wrong: list[ScenarioError] = []
-        for values in ({}, lower, upper):
-            try:
-                with_changes(scenario, {**values, one.key: one.text(end)}, "--key ")
-                break
-            except ScenarioError as error:
-                wrong.append(error)
-        else:
-            raise wrong[0]
 
 
 def _dimension(key: str, low: str, dots: str, high: str) -> Dimension:

@@ -27,6 +27,7 @@ def test_nobody_remarks_on_what_comes_with_the_program(name: str) -> None:
 def test_where_everything_is_lost_nobody_is_answered() -> None:
     lost = own(network__loss=1, workload__transactions=3)
     assert lost.warnings == ["network.loss is 1: no message arrives, and nobody is ever answered"]
+    assert lost.warnings_over("mqtt") == []  # where links and loss are the broker's own
     ran = execute(lost, lambda *_: None)
     assert ("PrePrepare" in ran.messages, ran.decisions.height) == (False, 0)
 
