@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WIDTH_INCHES = 7.2  # two columns of a journal; text stays readable at half of it
 DPI = 200
 PADDING_INCHES = 0.1  # around what is drawn
+GROUPED = 1e3  # numbers from here on have their thousands set apart
 MANY_DECADES = 1e4  # of a logarithmic axis: more than marks at 1, 2 and 5 leave room for
 
 # What of a figure is written, in inches, once it was.
@@ -115,12 +116,25 @@ def settle(figure: Figure) -> None:
     layout = figure.get_layout_engine()
     if layout is None:
         return
+    _group_thousands(figure)
     layout.execute(figure)
     layout.execute(figure)  # the first pass moves labels, which the second then makes room for
     figure.set_layout_engine(None)
     for axes in figure.axes:
         axes.set_position(Bbox(axes.get_position(original=True).get_points().round(4)), which="original")
         axes.apply_aspect()  # which drawing would do; labels may be placed before
+
+
+def _group_thousands(figure: Figure) -> None:
+    """Write 30,000 on a linear axis, as the text does; not 30000, and no power of ten beside the axis."""
+    from matplotlib.ticker import ScalarFormatter, StrMethodFormatter
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if (
+            isinstance(axis.get_major_formatter(), ScalarFormatter)
+            and max(axis.get_view_interval()) >= GROUPED
+        ):
+            axis.set_major_formatter(StrMethodFormatter("{x:,.12g}"))
 
 
 def _crop(figure: Figure) -> Bbox:

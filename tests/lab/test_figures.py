@@ -319,3 +319,17 @@ def test_what_is_varied_stands_on_the_axis_in_its_own_unit(
     assert axis.label == label
     assert [axis.place(value) for value in values] == pytest.approx(places)
     assert list(axis.names) == ([] if places != [0, 1] else [str(value) for value in values])
+
+
+@pytest.mark.parametrize(
+    ("most", "written"), [(900, "800"), (9_000, "8,000"), (30_000, "30,000"), (3_000_000, "3,000,000")]
+)
+def test_thousands_of_a_linear_axis_are_set_apart_as_in_the_text(most: int, written: str) -> None:
+    with figure_style.style():
+        figure = figure_style.new_figure(2.0)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, most])
+        figure_style.settle(figure)
+        figure.canvas.draw()
+    assert written in [label.get_text() for label in axes.get_yticklabels()]
+    assert axes.yaxis.get_offset_text().get_text() == ""
