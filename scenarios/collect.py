@@ -20,8 +20,10 @@ _SLICES: Final = 200
 
 
 def settling_time(scenario: Scenario) -> int:
-    """How long the last messages may take to arrive once load has ended (ns): no load is offered in it."""
-    return 4 * scenario.consensus.view_change_timeout_ns
+    """How long the last messages may take to arrive once load has ended (ns): no load is offered in it. What was asked
+    for last may wait to fill a batch."""
+    consensus = scenario.consensus
+    return max(4 * consensus.view_change_timeout_ns, 2 * consensus.batch_timeout_ns)
 
 
 def drive(

@@ -271,3 +271,20 @@ def test_whoever_queues_for_ever_is_unfinished_and_not_forgotten():
     paper = document["processes"]["paper"]
     assert paper["unfinished"] > 10
     assert paper["honest"] == paper["disbursed"] + paper["rejected"] + paper["unfinished"]
+
+
+def test_a_run_waits_for_a_batch_that_waits_to_be_filled():
+    """The last declaration is alone in its batch, and a batch waits for longer than views do."""
+    changes = {
+        "days": 1,
+        "consensus.batch_size": 2,
+        "consensus.batch_timeout": "60 s",
+        "consensus.view_change_timeout": "2 s",
+        "consensus.client_timeout": "300 s",
+        "workload.arms": ["chain"],
+        "workload.anchor_all_declarations": True,
+        "workload.declarations_per_workday": 60,
+    }
+    records = execute(load("guizhou-pilot", changes, 30), lambda *_: None)
+    assert metrics.document(records)["consensus"]["unanswered"] == 0
+    assert records.requests["replied_ns"].max() > 59_408 * 10**9  # it did wait
