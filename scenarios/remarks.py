@@ -11,12 +11,16 @@ from typing import Final
 import numpy as np
 from tradebft.chain.codec import encode
 from tradebft.chain.crypto import QuorumCertificate
+from tradebft.consensus.byzantine.noise import Flood
 from tradebft.consensus.messages import Prepared, PrePrepare
 from tradebft.network.simulated import sending_ns
 from tradebft.scenarios import units
 from tradebft.scenarios.adversaries import too_many
-from tradebft.scenarios.schema import CustomLinks, Graph, Network, Scenario
+from tradebft.scenarios.schema import CustomLinks, Graph, Network, Scenario, Synthetic, TradeFinance
 from tradebft.scenarios.simulation import cpu_costs, wire
+
+MANY_MESSAGES: Final = 3e7
+"""Of which the reference simulates 60,000 to 100,000 a second."""
 
 SAMPLED: Final = 32
 """Members that are looked at, evenly chosen, where there are more."""
@@ -30,7 +34,7 @@ def remarks(scenario: Scenario, bus: str = "simulated") -> list[str]:
         votes = 2 * round_of_votes_ns(scenario)
         found += [_nothing_arrives(scenario), _slow_votes(scenario, votes), _hasty_clients(scenario, votes)]
     if bus == "simulated":
-        found.append(_long_changes(scenario))
+        found += [_long_changes(scenario), _long_flood(scenario)]
     return [words for words in found if words]
 
 
@@ -92,6 +96,26 @@ def _long_changes(scenario: Scenario) -> str | None:
     return (
         f"a change of view may take {' and '.join(long)}, more than twice consensus.view_change_timeout: "
         "under load one view may fail after another; a lower consensus.checkpoint_interval helps"
+    )
+
+
+def _long_flood(scenario: Scenario) -> str | None:
+    load, lasts, sent = scenario.workload, scenario.duration_ns, 0.0
+    if isinstance(load, Synthetic) and load.rate is not None:
+        lasts = min(lasts, round(load.transactions / load.rate * units.SECOND_NS))
+    elif not isinstance(load, TradeFinance):
+        return None  # nobody knows: it ends with the last reply
+    for one in scenario.byzantine:
+        if one.behaviour == "flood":
+            until = lasts if one.for_ns is None else min(lasts, one.at_ns + one.for_ns)
+            rate = one.parameters.get("rate", Flood.defaults["rate"])
+            sent += len(one.node) * rate * max(0, until - one.at_ns) / units.SECOND_NS
+    messages = sent * (len(scenario.node_names) - 1)
+    if messages < MANY_MESSAGES:
+        return None
+    return (
+        f"the flood is of {messages / 1e6:,.0f} million messages, which take long to simulate: "
+        'a "for", a lower "rate" or fewer days help'
     )
 
 

@@ -145,3 +145,36 @@ def test_a_real_bus_has_processors_and_interfaces_of_its_own() -> None:
     assert len(wide.warnings_over("simulated")) == 2
     assert len(wide.warnings_over("local")) == 1
     assert wide.warnings_over("mqtt") == []
+
+
+# --- floods ---
+
+
+def flood(**changes: object) -> dict[str, object]:
+    return {"node": "replica.2", "behaviour": "flood"} | {
+        key.rstrip("_"): value for key, value in changes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "floods", "millions"),
+    [  # messages a second x seconds x the six others
+        ("guizhou", [flood()], "15,552"),
+        ("guizhou", [flood(rate=100, at="1 day", for_="1 day")], "52"),
+        (
+            "guizhou",
+            [flood(rate=100, at="29 days", for_="9 days"), flood(node=["replica.3", "replica.4"], rate=1)],
+            "83",
+        ),
+        ("guizhou", [flood(for_="1 h")], None),
+        ("stress", [flood(rate=1_000_000)], None),  # two seconds
+        ("stress", [flood(rate=1_000_000)] * 3, "36"),
+    ],
+)
+def test_a_flood_of_days_is_long_to_simulate(
+    name: str, floods: list[dict[str, object]], millions: str | None
+) -> None:
+    told = [words for words in load(name, {"byzantine": floods}).warnings if "flood" in words]
+    expected = f"the flood is of {millions} million messages, which take long to simulate: "
+    assert len(told) == (millions is not None)
+    assert all(words.startswith(expected) for words in told)
