@@ -75,7 +75,7 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     handles = [
-        Line2D([], [], color=colour, label=f"{_name(second[0])} = {group}")
+        Line2D([], [], color=colour, label=f"{name_of(second[0])} = {group}")
         for colour, group in zip(SERIES, groups, strict=False)
         if second
     ]
@@ -195,7 +195,7 @@ _RATES: Final = {"workload.rate": "requests/s", "rate": "messages/s"}  # of the 
 def axis_of(key: str, values: list[Any]) -> Axis:
     """How a value becomes a place on the axis, and what the axis is called: durations in ms, bandwidths in Mbit/s,
     sizes in KiB, shares in per cent. What has no number stands in its order."""
-    name = _name(key)
+    name = name_of(key)
     if all(isinstance(value, list | tuple) for value in values):
         return Axis(lambda value: float(len(value)), f"{name}s, number")
     for read, unit, written in _UNITS:
@@ -232,7 +232,8 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
     return found
 
 
-def _name(key: str) -> str:
+def name_of(key: str) -> str:
+    """What a figure calls a dotted key of the scenario."""
     return key.rpartition(".")[2].replace("_", " ")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from tradebft.lab import wording
 from tradebft.lab.figure_style import SERIES, legend_below, light_grid, new_figure
-from tradebft.lab.points_figure import axis_of
+from tradebft.lab.points_figure import Axis, axis_of, name_of
 from tradebft.lab.sweep.plan import Plan
 from tradebft.lab.sweep.row import AT
 
@@ -29,19 +29,17 @@ def curves(plan: Plan, points: pl.DataFrame, metrics: Sequence[str]) -> Figure |
     if not several or len(several) > KEYS_MAX or points.is_empty() or not metrics:
         return None
     first, *second = several
-    place, label, _ = axis_of(first, points[AT + first].to_list())
+    axis = axis_of(first, points[AT + first].to_list())
     groups = points[AT + second[0]].unique(maintain_order=True).to_list() if second else [None]
     figure = new_figure(2.9)
     for number, metric in enumerate(metrics, start=1):
         axes = figure.add_subplot(1, len(metrics), number)
         for colour, group in zip(SERIES * len(groups), groups, strict=False):
             of_group = points if group is None else points.filter(pl.col(AT + second[0]) == group)
-            _curve(axes, [place(value) for value in of_group[AT + first]], of_group, metric, colour)
-        _dress(axes, metric, label, points[AT + first].to_list(), place)
+            _curve(axes, [axis.place(value) for value in of_group[AT + first]], of_group, metric, colour)
+        _dress(axes, metric, axis, points[AT + first].to_list())
     handles = [
-        Line2D(
-            [], [], color=colour, marker="o", markersize=3, label=f"{second[0].rpartition('.')[2]} = {group}"
-        )
+        Line2D([], [], color=colour, marker="o", markersize=3, label=f"{name_of(second[0])} = {group}")
         for colour, group in zip(SERIES * len(groups), groups, strict=False)
         if second
     ]
@@ -77,14 +75,13 @@ def _curve(axes: Axes, x: list[float], rows: pl.DataFrame, metric: str, colour: 
         )
 
 
-def _dress(axes: Axes, metric: str, label: str, values: list[Any], place: Any) -> None:
+def _dress(axes: Axes, metric: str, axis: Axis, values: list[Any]) -> None:
     axes.set_title(wording.figure(metric))
-    axes.set_xlabel(label)
+    axes.set_xlabel(axis.label)
     light_grid(axes, "both")
     axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
-    distinct = list(dict.fromkeys(values))
-    x = [place(value) for value in distinct]
+    x = sorted({axis.place(value) for value in values})
     if min(x) > 0 and max(x) / min(x) >= 10:  # else the marks of 5 and 10 beside 100 run into each other
         axes.set_xscale("log")
-    axes.set_xticks(x, [str(value) for value in distinct])
+    axes.set_xticks(x, axis.names or [f"{place:,.12g}" for place in x])
     axes.minorticks_off()

@@ -20,6 +20,7 @@ from commands import SMALL, left
 from scipy import stats
 from tradebft.lab.run import run
 from tradebft.lab.sweep import merge, planned, sweep
+from tradebft.lab.sweep.figure import curves
 from tradebft.lab.sweep.journal import journals, rows_of
 from tradebft.lab.sweep.plan import grid_of, in_shard, shard_of
 from tradebft.lab.sweep.row import COST
@@ -308,6 +309,25 @@ def test_the_folder_has_tables_and_a_figure(whole) -> None:
     made = pl.read_csv(whole.folder / "points.csv")
     assert made.height == 4
     assert (made["consensus.client_ms.p99.n"] == 3).all()
+
+
+@pytest.mark.parametrize(
+    ("grid", "values", "label", "ticks"),
+    [
+        ("network.loss=0.01,0.07", [0.01, 0.07], "loss, %", ["1", "7"]),
+        ("consensus.batch_timeout=2 ms,500 us", ["2 ms", "500 us"], "batch timeout, ms", ["0.5", "2"]),
+        ("workload.transactions=20,2000", [20, 2000], "transactions", ["20", "2,000"]),
+        ("nodes.cpu=none,measured", ["none", "measured"], "cpu", ["none", "measured"]),
+    ],
+)
+def test_marks_below_a_curve_are_in_the_unit_of_its_axis(grid, values, label, ticks) -> None:
+    metric = "consensus.client_ms.p99"
+    bounds = {name: [1.0, 2.0] for name in (metric, f"{metric}.low", f"{metric}.high")}
+    found = pl.DataFrame({f"at.{grid.partition('=')[0]}": values, **bounds})
+    drawn = curves(plan(2, [grid]), found, [metric])
+    (axes,) = drawn.axes
+    assert axes.get_xlabel() == label
+    assert [mark.get_text() for mark in axes.get_xticklabels()] == ticks
 
 
 def test_the_document(whole, capsys) -> None:
