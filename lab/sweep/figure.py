@@ -43,9 +43,8 @@ def curves(plan: Plan, points: pl.DataFrame, metrics: Sequence[str]) -> Figure |
         for colour, group in zip(SERIES * len(groups), groups, strict=False)
         if second
     ]
-    handles.append(
-        Line2D([], [], color="#444444", marker="|", label=f"95 % interval of the mean, {plan.seeds} seeds")
-    )
+    bars = f"95 % interval of the mean, {plan.seeds} seeds" if plan.seeds > 1 else "one seed: no interval"
+    handles.append(Line2D([], [], color="#444444", marker="|" if plan.seeds > 1 else "", label=bars))
     legend_below(figure, handles, columns=min(len(handles), 4))
     return figure
 

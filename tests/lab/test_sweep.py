@@ -330,6 +330,17 @@ def test_marks_below_a_curve_are_in_the_unit_of_its_axis(grid, values, label, ti
     assert [mark.get_text() for mark in axes.get_xticklabels()] == ticks
 
 
+@pytest.mark.parametrize(
+    ("seeds", "told"), [(1, "one seed: no interval"), (2, "95 % interval of the mean, 2 seeds")]
+)
+def test_a_figure_says_what_its_bars_are(seeds: int, told: str) -> None:
+    found = pl.DataFrame(
+        {"at.network.loss": [0.01, 0.07], "x": [1.0, 2.0], "x.low": [None, 1.0], "x.high": [None, 3.0]}
+    )
+    (legend,) = curves(plan(seeds, ["network.loss=0.01,0.07"]), found, ["x"]).legends
+    assert [text.get_text() for text in legend.get_texts()] == [told]
+
+
 def test_the_document(whole, capsys) -> None:
     code, out, _ = left(
         capsys, "sweep", "--merge", str(whole.folder), "--json", "--metric", "consensus.messages.total"
