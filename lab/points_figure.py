@@ -73,7 +73,8 @@ def points(document: dict[str, Any], records: Records) -> Figure | None:
         if names:
             axes.set_xticks(range(len(names)), names)
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            crowded = len(panels) > 2 and axes.get_xlim()[1] >= 1e4  # marks of five digits take room
+            axes.xaxis.set_major_locator(MaxNLocator(3 if crowded else 5, integer=True))
     handles = [
         Line2D([], [], color=colour, label=f"{name_of(second[0])} = {group}")
         for colour, group in zip(SERIES, groups, strict=False)

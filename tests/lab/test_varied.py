@@ -1,8 +1,10 @@
 """A scenario that varies: a row a run, each the run that it says it is, by the engine that was asked for."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tradebft.lab import figure_style, figures
 from tradebft.lab.run import run
 from tradebft.scenarios.schema import ScenarioError
 
@@ -52,3 +54,17 @@ def test_points_are_run_by_the_engine_that_was_asked_for(scenario):
         run(scenario, set=RESTART, engine="auto").document["points"]
         == run(scenario, set=RESTART).document["points"]
     )
+
+
+def test_marks_of_large_numbers_do_not_run_into_each_other(scenario):
+    down = [{"at": "0 ms", "crash": "replica.0"}]
+    ran = run(scenario, set={"fault": down, "vary": {"workload.payload_bytes": [0, 100_000]}})
+    (figure,) = [drawn for name, _, drawn in figures.draw(ran.document, ran.records) if name == "points"]
+    with figure_style.style():
+        figure_style.settle(figure)
+        figure.canvas.draw()
+    assert len(figure.axes) == 3
+    for axes in figure.axes:
+        marks = [mark.get_window_extent() for mark in axes.get_xticklabels() if mark.get_text()]
+        assert len(marks) >= 3
+        assert all(one.x1 < other.x0 for one, other in pairwise(sorted(marks, key=lambda box: box.x0)))
