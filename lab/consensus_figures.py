@@ -54,6 +54,8 @@ def commit_latency(document: dict[str, Any], records: Records) -> Figure | None:
 
 def messages_by_kind(document: dict[str, Any], records: Records) -> Figure | None:
     """Messages sent, a bar a kind, with the number that PBFT's normal case needs for the same batches."""
+    from matplotlib.ticker import MaxNLocator
+
     consensus = document["consensus"]
     counts = {kind: count for kind, count in consensus["messages"].items() if kind != "total" and count}
     if not counts:
@@ -75,8 +77,9 @@ def messages_by_kind(document: dict[str, Any], records: Records) -> Figure | Non
     axes.set_yticks(range(len(order)), order)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlim(0, 1.34 * max(*counts.values(), *expected.values(), 1))
-    axes.set_xlabel(f"messages sent, {consensus['decided_batches']:,} batches, n = {document['nodes']}")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    batches = wording.count(consensus["decided_batches"], "batch", "batches")
+    axes.set_xlabel(f"messages sent, {batches}, n = {document['nodes']}")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.tick_params(axis="y", length=0)
     light_grid(axes)
     if expected:
@@ -114,8 +117,10 @@ def _latencies(records: Records) -> dict[str, np.ndarray[Any, Any]]:
 def _latency_functions(
     axes: Axes, series: dict[str, np.ndarray[Any, Any]], consensus: dict[str, Any]
 ) -> None:
-    lowest = max(min(values[0] for values in series.values()), 1e-3)
     highest = max(float(values[-1]) for values in series.values())
+    lowest = min(
+        (float(values[values > 0].min()) for values in series.values() if values[-1] > 0), default=highest
+    )
     wide = highest > 20 * lowest
     for key, values in series.items():
         label, colour, dashes = LATENCIES[key]
@@ -154,8 +159,8 @@ def _latency_functions(
             color="#555555",
         )
     if wide:
-        logarithmic(axes, "x")
         axes.set_xlim(0.9 * lowest, 1.1 * highest)
+        logarithmic(axes, "x")
     else:
         axes.set_xlim(0, 1.04 * highest)
     axes.set_ylim(0, 1.03)

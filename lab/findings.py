@@ -30,7 +30,7 @@ def alarms(document: Document) -> list[str]:
     violations = document["invariants"]["violations"]
     if violations:
         found.append(
-            f"{_count(len(violations), 'violation')} of an invariant. What the protocol promises did not hold in"
+            f"{wording.count(len(violations), 'violation')} of an invariant. What the protocol promises did not hold in"
             " this run; no figure below may be used as if it had."
         )
     if document.get("expectations_failed"):
@@ -45,7 +45,7 @@ def alarms(document: Document) -> list[str]:
     found += unfinished(document)
     if document["false_alarms"]:
         found.append(
-            f"False alarms: the ledger rejected {_count(document['false_alarms'], 'honest application')}."
+            f"False alarms: the ledger rejected {wording.count(document['false_alarms'], 'honest application')}."
         )
     return found
 
@@ -162,7 +162,7 @@ def ledger_speed(document: Document) -> list[str]:
         )
     if consensus["unanswered"]:
         found.append(
-            f"{_count(consensus['unanswered'], 'request')} never got an answer; no latency counts them."
+            f"{wording.count(consensus['unanswered'], 'request')} never got an answer; no latency counts them."
         )
     offered, committed = (
         document["throughput"][key] for key in ("offered_per_second", "committed_per_second")
@@ -218,7 +218,7 @@ def frauds(document: Document) -> list[str]:
     if injected := sum(row["injected"] for row in inside):
         missed = injected - sum(row["caught"] for row in inside)
         found.append(
-            f"{_count(injected, 'application')} carried a fraud or an error that a shared ledger can see. "
+            f"{wording.count(injected, 'application')} carried a fraud or an error that a shared ledger can see. "
             + (
                 "It caught all of them."
                 if not missed
@@ -230,12 +230,12 @@ def frauds(document: Document) -> list[str]:
         kinds = "; ".join(wording.FRAUD_NAMES.get(kind, kind).lower() for kind in outside)
         missed = sum(row["missed"] for row in outside.values())
         found.append(
-            f"Missed: {_count(missed, 'application')} of kinds that no shared ledger can see ({kinds})."
+            f"Missed: {wording.count(missed, 'application')} of kinds that no shared ledger can see ({kinds})."
             " Neither a chain nor a database catches these; whoever promises it promises too much."
         )
     if document["fraud"]:
         rejected = (
-            _count(document["false_alarms"], "honest application")
+            wording.count(document["false_alarms"], "honest application")
             if document["false_alarms"]
             else "No honest one"
         )
@@ -298,10 +298,6 @@ def _small(value: float) -> str:
 
 def _per_cent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _clock(seconds: float) -> str:

@@ -168,10 +168,12 @@ def _mean(values: list[Any], show: Callable[[float], str]) -> str:
 def _network_line(document: Mapping[str, Any]) -> str:
     consensus = document["consensus"]
     return (
-        f"consensus: {document['protocol']}, {document['nodes']} nodes (f = {document['faults_tolerated']},"
-        f" quorum {document['quorum']}), {consensus['transactions']:,} transactions"
-        f" in {consensus['decided_batches']:,} batches,"
-        f" {consensus['messages']['total']:,} messages, {consensus['view_changes']:,} view changes"
+        f"consensus: {document['protocol']}, {wording.count(document['nodes'], 'node')}"
+        f" (f = {document['faults_tolerated']}, quorum {document['quorum']}),"
+        f" {wording.count(consensus['transactions'], 'transaction')}"
+        f" in {wording.count(consensus['decided_batches'], 'batch', 'batches')},"
+        f" {wording.count(consensus['messages']['total'], 'message')},"
+        f" {wording.count(consensus['view_changes'], 'view change')}"
     )
 
 

@@ -114,6 +114,11 @@ def fault(what: str, who: str, at_most: int = 2) -> str:
     }.get(what, f"{what} of {names}")
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """ "1 request", "1,234 requests"; *many* where it is not *one* with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def duration(days: float) -> str:
     """A length of time with the unit that a person would choose: 12 s, 25 min, 3.4 h, 2.8 d."""
     seconds = days * 86_400

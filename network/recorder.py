@@ -101,7 +101,8 @@ class Recorder:
             self.view = max(self.view, decision.view)
             decision.transactions = len(batch.requests)
             decision.bytes = len(batch.encoded)
-            decision.proposed_ns = self._proposals.pop(effect.seq, (b"", -1, 0))[1]
+            # A single replica commits while it still signs what it proposes.
+            decision.proposed_ns = min(now, self._proposals.pop(effect.seq, (b"", -1, 0))[1])
         decision.committed |= 1 << replica
         if decision.quorum_ns < 0:
             if (decision.committed & self.members).bit_count() < self._quorum:

@@ -40,7 +40,9 @@ def remarks(scenario: Scenario, bus: str = "simulated") -> list[str]:
 
 def _no_faults(scenario: Scenario) -> str | None:
     n = len(scenario.node_names)
-    return f"{n} nodes tolerate no fault: f = 0 below 4 nodes" if n < 4 else None
+    if n >= 4:
+        return None
+    return f"{n} node{' tolerates' if n == 1 else 's tolerate'} no fault: f = 0 below 4 nodes"
 
 
 def _needless_buffer(scenario: Scenario) -> str | None:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from tradebft.lab import figure_style, figures, metrics, network_map, space_time, trace, wording
 from tradebft.lab.points_figure import axis_of
+from tradebft.lab.run import run
 from tradebft.scenarios.records import Records
 
 PBFT_4 = (
@@ -333,3 +334,28 @@ def test_thousands_of_a_linear_axis_are_set_apart_as_in_the_text(most: int, writ
         figure.canvas.draw()
     assert written in [label.get_text() for label in axes.get_yticklabels()]
     assert axes.yaxis.get_offset_text().get_text() == ""
+
+
+def test_the_smallest_run_there_is() -> None:
+    """A single replica commits while it still signs its proposal: nobody waits for that, and no latency is negative."""
+    ran = run("stress", set={"network.nodes": 1, "workload.transactions": 1})
+    assert (
+        ran.document["consensus"]["decision_ms"]["max"]
+        == ran.document["consensus"]["all_commit_ms"]["max"]
+        == 0
+    )
+    found = {name: figure for name, _, figure in figures.draw(ran.document, ran.records)}
+    for figure in found.values():
+        figure_style.settle(figure)
+        figure.canvas.draw()
+    (axes,) = found["messages_by_kind"].axes
+    assert axes.get_xlabel() == "messages sent, 1 batch, n = 1"
+    assert [mark.get_text() for mark in axes.get_xticklabels()] in (["0", "1"], ["0", "1", "2"])
+    latency, *_ = found["commit_latency"].axes
+    assert latency.get_xscale() == "linear"  # of one latency above zero
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 batches"), (1, "1 batch"), (1_434, "1,434 batches")])
+def test_one_is_not_many(number: int, text: str) -> None:
+    assert wording.count(number, "batch", "batches") == text
+    assert wording.count(number, "request") == text.replace("batches", "requests").replace("batch", "request")
