@@ -218,7 +218,8 @@ def _over_time(axes: Axes, answered: pl.DataFrame, records: Records) -> list[Any
 def _periods(records: Records) -> list[tuple[int, int]]:
     """When something was broken: faults that overlap are one period, shaded once."""
     periods: list[tuple[int, int]] = []
-    for begin, end, _, _ in sorted(records.faults):
+    last = records.virtual_ns
+    for begin, end in sorted((begin, end if end >= 0 else last) for begin, end, _, _ in records.faults):
         if periods and begin <= periods[-1][1]:
             periods[-1] = (periods[-1][0], max(end, periods[-1][1]))
         else:

@@ -6,6 +6,7 @@ rests on assumption is called so in the same breath as the figure, and what the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tradebft.lab import metrics, wording
@@ -197,8 +198,7 @@ def faults(document: Document) -> list[str]:
     if not document["faults"]:
         return []
     listed = [
-        f"{wording.fault(fault['what'], fault['who'], at_most=4)}, from {_clock(fault['begin_seconds'])}"
-        f" for {wording.duration((fault['end_seconds'] - fault['begin_seconds']) / 86_400)}"
+        f"{wording.fault(fault['what'], fault['who'], at_most=4)}, {_when(fault)}"
         for fault in document["faults"]
     ]
     safe = (
@@ -298,6 +298,12 @@ def _small(value: float) -> str:
 
 def _per_cent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _when(fault: Mapping[str, Any]) -> str:
+    begin, end = fault["begin_seconds"], fault["end_seconds"]
+    long = "to the end" if end is None else f"for {wording.duration((end - begin) / 86_400)}"
+    return f"from {_clock(begin)} {long}"
 
 
 def _clock(seconds: float) -> str:

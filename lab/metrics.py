@@ -98,7 +98,12 @@ def document(records: Records) -> dict[str, Any]:
             "coverage": list(records.coverage),
             "points": list(records.points),
             "faults": [
-                {"begin_seconds": begin / 1e9, "end_seconds": end / 1e9, "what": what, "who": who}
+                {
+                    "begin_seconds": begin / 1e9,
+                    "end_seconds": None if end < 0 else end / 1e9,
+                    "what": what,
+                    "who": who,
+                }
                 for begin, end, what, who in records.faults
             ],
             "evidence": list(records.evidence),

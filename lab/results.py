@@ -220,7 +220,7 @@ def _records(document: dict[str, Any], tables: dict[str, pl.DataFrame]) -> Recor
         faults=[
             (
                 round(fault["begin_seconds"] * 1e9),
-                round(fault["end_seconds"] * 1e9),
+                -1 if fault["end_seconds"] is None else round(fault["end_seconds"] * 1e9),
                 fault["what"],
                 fault["who"],
             )

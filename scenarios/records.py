@@ -103,7 +103,8 @@ class Records:
     ignored: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)  # messages lost by cause: loss, crash, partition
     evidence: list[dict[str, Any]] = field(default_factory=list)
-    faults: list[tuple[int, int, str, str]] = field(default_factory=list)  # begin_ns, end_ns, what, who
+    # begin_ns, end_ns (-1: to the end of the run), what, who
+    faults: list[tuple[int, int, str, str]] = field(default_factory=list)
     decisions: pl.DataFrame = field(default_factory=lambda: table(DECISION_COLUMNS))
     requests: pl.DataFrame = field(default_factory=lambda: table(REQUEST_COLUMNS))
     applications: pl.DataFrame = field(default_factory=lambda: table(APPLICATION_COLUMNS))

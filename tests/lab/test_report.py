@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from tradebft.lab import findings, metrics, provenance, report
+from tradebft.lab import figure_style, figures, findings, metrics, provenance, report
 
 SVG = '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"><g id="x"/></svg>\n'
 
@@ -132,6 +132,20 @@ def test_a_synthetic_scenario_is_told_as_consensus_alone(synthetic: dict[str, An
 
 def test_faults_are_told_with_their_time(trade: dict[str, Any]) -> None:
     assert "crash of commercial bank 2, from day 4, 00:00 for 2.0 h. View changes: 1." in words(trade)
+
+
+def test_a_fault_without_an_end_lasts_to_the_end(fake: ModuleType) -> None:
+    records = fake.synthetic_records(nodes=7, transactions=60)
+    records.faults = [(1_000_000, -1, "crash", "replica.3")]
+    document = metrics.document(records)
+    assert document["faults"][0]["end_seconds"] is None
+    assert "crash of replica 3, from second 0.001 to the end. View changes: 0." in words(document)
+    with figure_style.style():
+        (figure,) = [drawn for name, _, drawn in figures.draw(document, records) if name == "commit_latency"]
+    _, course = figure.axes
+    (shaded,) = [patch for patch in course.patches if patch.get_alpha()]
+    assert shaded.get_x() == 0.001  # seconds, as its axis
+    assert shaded.get_x() + shaded.get_width() >= course.get_xlim()[1]
 
 
 def test_a_violation_stands_above_everything_else(trade: dict[str, Any]) -> None:

@@ -58,6 +58,7 @@ def test_a_folder_holds_everything_and_nothing_is_left_beside_it(tmp_path: Path,
 
 def test_what_is_loaded_gives_the_same_document_and_the_same_report(tmp_path: Path, fake: ModuleType) -> None:
     records = fake.trade_records(applications=120, faults=True)
+    records.faults.append((records.virtual_ns // 2, -1, "slow", "commercial_bank.1"))
     folder = save(tmp_path / "run", records)
     document, loaded = results.load(folder)
     assert metrics.document(loaded) == document == metrics.document(records)
