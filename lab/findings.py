@@ -71,16 +71,17 @@ def headline(document: Document) -> str:
     gap = gap_per_cent(document)
     if paper and chain:
         new = all(document["processes"][arm]["new_customer_days"]["count"] for arm in ("paper", "chain"))
-        who = "new customer" if new else "existing customer"
+        who = "a new customer" if new else "an existing customer"
         same = " A central database does the same." if gap is not None and gap <= CLOSE_PER_CENT else ""
         return (
-            f"From {_days(paper)} to {_days(chain)}: the median wait of a {who} for money, on paper and on the"
+            f"From {_days(paper)} to {_days(chain)}: the median wait of {who} for money, on paper and on the"
             f" chain.{same}"
         )
     consensus = document["consensus"]
     if consensus["client_ms"]["count"]:
         return (
-            f"{document['nodes']} replicas answered {consensus['client_ms']['count']:,} requests; half of them within"
+            f"{wording.count(document['nodes'], 'replica')} answered"
+            f" {wording.count(consensus['client_ms']['count'], 'request')}; half of them within"
             f" {wording.milliseconds(consensus['client_ms']['p50'])}, 99 in a hundred within"
             f" {wording.milliseconds(consensus['client_ms']['p99'])}."
         )
@@ -169,7 +170,9 @@ def ledger_speed(document: Document) -> list[str]:
         document["throughput"][key] for key in ("offered_per_second", "committed_per_second")
     )
     if offered and committed and not arms(document):
-        found.append(f"Offered {offered:,.4g} requests a second, committed {committed:,.4g}.")
+        found.append(
+            f"Offered {wording.digits(offered, 4)} requests a second, committed {wording.digits(committed, 4)}."
+        )
     waits = document["processes"]["chain"].get("ledger_ms", {})
     if arms(document) and waits.get("count"):
         found.append(

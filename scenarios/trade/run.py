@@ -198,8 +198,9 @@ def _sensitivity(workload: Workload, demand: TradeFinance) -> dict[str, Any]:
     times = np.array([a.at_ns for a in honest], dtype=np.int64)
     new = np.array([a.new_customer for a in honest], dtype=bool)
     numbers = np.array([a.number for a in honest], dtype=np.int64)
+    outside = np.array([a.bank not in workload.members for a in honest], dtype=bool)
     found: dict[str, Any] = {}
     for arm in demand.arms:
         process = "paper" if arm == "paper" else "digital"
-        found[arm] = band(workload.workdays, times, new, numbers, workload.chance, process)  # type: ignore[arg-type]
+        found[arm] = band(workload.workdays, times, new, numbers, workload.chance, process, outside)  # type: ignore[arg-type]
     return found

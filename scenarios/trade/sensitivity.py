@@ -50,9 +50,14 @@ def medians(
     chance: Chance,
     arm: Arm,
     end: End = "base",
+    off_platform: Bools | None = None,
 ) -> dict[str, float | None]:
-    """Median calendar days of new and of existing customers; None for a group without applications."""
+    """Median calendar days of new and of existing customers; None for a group without applications. *off_platform*:
+    applications to banks that work on paper in any arm."""
     ends = finished(workdays, submitted_ns, new_customer, applications, chance, arm, end)
+    if off_platform is not None and off_platform.any():
+        on_paper = finished(workdays, submitted_ns, new_customer, applications, chance, "paper", end)
+        ends = np.where(off_platform, on_paper, ends)
     days = (ends - submitted_ns) / DAY_NS
     return {
         "new_customer_days": _median(days[new_customer]),
@@ -67,10 +72,12 @@ def band(
     applications: Ints,
     chance: Chance,
     arm: Arm,
+    off_platform: Bools | None = None,
 ) -> dict[End, dict[str, float | None]]:
     """`medians` with every low-confidence stage at its low end, as drawn, and at its high end."""
     return {
-        end: medians(workdays, submitted_ns, new_customer, applications, chance, arm, end) for end in ENDS
+        end: medians(workdays, submitted_ns, new_customer, applications, chance, arm, end, off_platform)
+        for end in ENDS
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tradebft.lab import figure_style, figures, findings, metrics, provenance, report
+from tradebft.lab.run import run
 
 SVG = '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"><g id="x"/></svg>\n'
 
@@ -209,3 +210,16 @@ def test_the_notebooks_table_is_small_and_whole(trade: dict[str, Any], synthetic
 def test_the_citation_has_what_a_reader_needs_to_run_it_again(trade: dict[str, Any]) -> None:
     line = report.citation(trade)
     assert all(part in line for part in ("guizhou", "seed 1", trade["version"], trade["trace_digest"]))
+
+
+def test_the_headline_is_a_sentence(trade: dict[str, Any]) -> None:
+    assert findings.headline(trade).startswith("From ")
+    assert "the median wait of a new customer for money" in findings.headline(trade)
+    without = metrics.strict(trade)
+    for arm in ("paper", "chain"):
+        without["processes"][arm]["new_customer_days"]["count"] = 0
+    assert "the median wait of an existing customer for money" in findings.headline(without)
+    alone = run("stress", set={"network.nodes": 1, "workload.transactions": 1}).document
+    assert findings.headline(alone).startswith("1 replica answered 1 request; ")
+    busy = run("stress", set={"workload.transactions": 300}).document
+    assert "Offered 11,242 requests a second, committed 6,210." in words(busy)

@@ -6,7 +6,10 @@ import datetime
 
 import numpy as np
 import pytest
+from tradebft.lab import metrics
 from tradebft.network.chance import Chance
+from tradebft.scenarios.run import execute
+from tradebft.scenarios.schema import load
 from tradebft.scenarios.trade.arrivals import arrival_times
 from tradebft.scenarios.trade.sensitivity import Arm, band, finished, medians
 from tradebft.scenarios.trade.stages import DIGITAL, PAPER, STAGES, Lengths, draws
@@ -75,3 +78,19 @@ def test_a_group_without_applications_has_no_median() -> None:
     assert result["existing_customer_days"] is not None
     empty = np.empty(0, dtype=np.int64)
     assert set(medians(CALENDAR, empty, nobody[:0], empty, CHANCE, "paper").values()) == {None}
+
+
+def test_whose_bank_is_off_the_platform_is_served_on_paper() -> None:
+    """At no coverage every arm is paper; at half of it, the run's own medians are those of the band."""
+    outside = np.ones(len(SUBMITTED), dtype=np.bool_)
+    assert band(CALENDAR, SUBMITTED, NEW, NUMBERS, CHANCE, "digital", outside) == band(
+        CALENDAR, SUBMITTED, NEW, NUMBERS, CHANCE, "paper"
+    )
+    changes = {"days": 20, "workload.bank_coverage": 0.5, "workload.arms": ["paper", "database"]}
+    processes = metrics.document(
+        execute(load("guizhou", {**changes, "workload.coverage_points": []}, 1), lambda *_: None)
+    )["processes"]
+    inside, paper = (processes["sensitivity"][arm]["base"] for arm in ("database", "paper"))
+    for group in ("new_customer_days", "existing_customer_days"):
+        assert inside[group] == pytest.approx(processes["database"][group]["p50"], rel=0.1)
+        assert inside[group] < 0.9 * paper[group]
