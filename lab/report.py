@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from markupsafe import Markup
+from tradebft.chain.rules.context import CODES
 from tradebft.lab import findings, provenance, wording
 from tradebft.lab.figures import CAPTIONS
 
@@ -97,9 +98,7 @@ def _context(document: dict[str, Any]) -> dict[str, Any]:
         "frauds": [
             {"name": wording.fraud(kind), **row} for kind, row in document["fraud"].items() if row["injected"]
         ],
-        "rejections": [
-            (code, wording.CODE_NAMES.get(code, ""), n) for code, n in document["ledger"]["rejected"].items()
-        ],
+        "rejections": [(code, CODES.get(code, ""), n) for code, n in document["ledger"]["rejected"].items()],
         "latencies": _latencies(document),
         "stages": stages,
         "sources": provenance.sources(stages),

@@ -51,23 +51,6 @@ FRAUD_NAMES = {
     "F23": "Human error: currency, decimal slip, wrong firm",
 }
 
-CODE_NAMES = {
-    "E_HEADROOM": "not enough of the declared value is left to finance",
-    "E_MISMATCH": "invoice and declaration disagree",
-    "E_DECL_UNKNOWN": "customs does not know the declaration",
-    "E_DECL_AGE": "declaration too old",
-    "E_DECL_STATUS": "declaration withdrawn or used up",
-    "E_DECL_DIRECTION": "not an export declaration",
-    "E_DECL_OWNER": "declaration belongs to another firm",
-    "E_REPLAY": "already submitted",
-    "E_ROLE": "not allowed to do this",
-    "E_SIG": "signature does not hold",
-    "E_CONSENT": "no valid consent of the firm",
-    "E_KYC": "identity check missing or expired",
-    "E_AMOUNT": "impossible amount",
-    "E_OUTSTANDING": "more than is owed",
-}
-
 
 def arm(name: str) -> str:
     """ "Paper", "Central database", "Consortium chain"; another arm under its own name."""

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tradebft.chain.rules.context import CODES
 from tradebft.lab import figure_style, figures, findings, metrics, provenance, report
 from tradebft.lab.run import run
 
@@ -223,3 +224,10 @@ def test_the_headline_is_a_sentence(trade: dict[str, Any]) -> None:
     assert findings.headline(alone).startswith("1 replica answered 1 request; ")
     busy = run("stress", set={"workload.transactions": 300}).document
     assert "Offered 11,242 requests a second, committed 6,210." in words(busy)
+
+
+def test_every_refusal_is_explained_in_the_ledgers_own_words(trade: dict[str, Any]) -> None:
+    refused = metrics.strict(trade)
+    refused["ledger"]["rejected"] = dict.fromkeys(CODES, 1)
+    text = words(refused)
+    assert [code for code, meaning in CODES.items() if f"{code}{meaning}1" not in text] == []
