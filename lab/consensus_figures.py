@@ -199,7 +199,7 @@ def _over_time(axes: Axes, answered: pl.DataFrame, records: Records) -> list[Any
     else:
         axes.set_ylim(0, 1.08 * figures[:, 3].max())
     axes.set_xlim(begin / unit_ns, end / unit_ns)
-    axes.set_xlabel(f"virtual time in {unit}")
+    axes.set_xlabel(f"{'virtual time' if records.bus == 'simulated' else 'time'} in {unit}")
     axes.set_ylabel("client latency in ms")
     axes.set_title("The client's latency in the course of the run")
     light_grid(axes, "both")

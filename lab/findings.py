@@ -65,6 +65,11 @@ def unfinished(document: Document) -> list[str]:
     return lines
 
 
+def real(document: Document) -> bool:
+    """Whether real members ran it in real time, and nothing was simulated."""
+    return bool(document["bus"] != "simulated")
+
+
 def headline(document: Document) -> str:
     """One sentence that could stand alone."""
     paper, chain = (_median(document, arm, *CUSTOMERS) for arm in ("paper", "chain"))

@@ -29,14 +29,17 @@ def summary_html(document: dict[str, Any]) -> str:
 
 def command(document: dict[str, Any]) -> str:
     """The line that runs this again. The resolved scenario beside the report is the exact one."""
-    return f"tradebft run scenario.toml --seed {document['seed']}"
+    bus = f" --bus {document['bus']}" if findings.real(document) else ""
+    return f"tradebft run scenario.toml --seed {document['seed']}{bus}"
 
 
 def citation(document: dict[str, Any]) -> str:
     """One line to put below a figure."""
+    which = f"trace digest {document['trace_digest'] or 'none'}"
+    if findings.real(document):
+        which = f"in real time over the {document['bus']} bus"
     return (
-        f"tradebft {document['version']}, scenario {document['scenario']}, seed {document['seed']},"
-        f" trace digest {document['trace_digest'] or 'none'}"
+        f"tradebft {document['version']}, scenario {document['scenario']}, seed {document['seed']}, {which}"
     )
 
 
@@ -106,7 +109,8 @@ def _context(document: dict[str, Any]) -> dict[str, Any]:
         "question": document["settings"].get("question", ""),
         "citation": citation(document),
         "command": command(document),
-        "virtual": wording.duration(document["virtual_seconds"] / 86_400),
+        "real": findings.real(document),
+        "lasted": wording.duration(document["virtual_seconds"] / 86_400),
     }
 
 

@@ -34,7 +34,8 @@ def comparison(finished: Run) -> None:
     console = Console(highlight=False)
     title = document.get("title") or document["scenario"]
     console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
-    console.print(f"seed {document['seed']}, {_days(document)} of virtual time\n", markup=False)
+    which = f"real time over the {document['bus']} bus" if findings.real(document) else "virtual time"
+    console.print(f"seed {document['seed']}, {_days(document)} of {which}\n", markup=False)
     arms = [arm for arm in wording.ARM_NAMES if document["processes"].get(arm, {}).get("applications")]
     if arms:
         _whole(console, _arms_table(document, finished.applications, arms))

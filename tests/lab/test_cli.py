@@ -72,6 +72,7 @@ class FakeRun:
             "nodes": 4,
             "quorum": 3,
             "faults_tolerated": 1,
+            "bus": "simulated",
             "virtual_seconds": 3600.0,
             "consensus": {
                 "transactions": 1000,

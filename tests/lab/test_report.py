@@ -231,3 +231,15 @@ def test_every_refusal_is_explained_in_the_ledgers_own_words(trade: dict[str, An
     refused["ledger"]["rejected"] = dict.fromkeys(CODES, 1)
     text = words(refused)
     assert [code for code, meaning in CODES.items() if f"{code}{meaning}1" not in text] == []
+
+
+def test_what_real_members_did_is_not_called_simulated(synthetic: dict[str, Any]) -> None:
+    simulated = words(synthetic)
+    assert "of simulated time in" in simulated
+    assert "the same trace digest on any machine" in simulated
+    real = words(metrics.strict(synthetic) | {"bus": "mqtt", "trace_digest": None})
+    assert "of real time over the mqtt bus." in real
+    assert "tradebft run scenario.toml --seed 1 --bus mqtt" in real
+    assert "seed 1, in real time over the mqtt bus" in real
+    for absent in ("simulated time", "on every step of the run", "same trace digest", "trace digest none"):
+        assert absent not in real
