@@ -45,8 +45,8 @@ FIGURES: dict[str, Draw] = {
 CAPTIONS = {
     "days_per_arm": (
         "Days from application to money. Above: the share of honest applications paid out within so many"
-        " calendar days. Below: P10, median and P90, and, as a band, where the median would be if every"
-        " low-confidence stage were at its low or its high end."
+        " calendar days. Below: P10, median and P90, and, with workload.sensitivity as a band, where the median would"
+        " be if every low-confidence stage were at its low or its high end."
     ),
     "where_days_go": (
         "Where the days go. Mean calendar days in each stage, in work and waiting for an officer or for opening"

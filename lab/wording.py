@@ -83,12 +83,13 @@ def members(who: str, at_most: int = 2) -> str:
 def fault(what: str, who: str, at_most: int = 2) -> str:
     """ "crash of commercial bank 2", "policy bank cut off"; an unknown kind of fault under its own name."""
     names = members(who, at_most) if who else "all members"
+    groups = [members(group, at_most) for group in who.split("|")]
     if what.startswith("byzantine "):
         return f"{names} misbehaving ({what.removeprefix('byzantine ')})"
     return {
         "crash": f"crash of {names}",
-        "partition": f"{names} cut off",
-        "one_way": f"{members(who.partition('|')[0], at_most)} not heard by {members(who.partition('|')[2], at_most)}",
+        "partition": " parted from ".join(groups) if len(groups) > 1 else f"{names} cut off",
+        "one_way": " not heard by ".join(groups),
         "slow": f"slow links of {names}",
         "drift": f"timers of {names} running wrong",
         "duplicate": f"duplicated messages of {names}",

@@ -359,3 +359,22 @@ def test_the_smallest_run_there_is() -> None:
 def test_one_is_not_many(number: int, text: str) -> None:
     assert wording.count(number, "batch", "batches") == text
     assert wording.count(number, "request") == text.replace("batches", "requests").replace("batch", "request")
+
+
+@pytest.mark.parametrize(
+    ("what", "who", "text"),
+    [
+        ("partition", "replica.3", "replica 3 cut off"),
+        ("partition", "replica.0, replica.1 | replica.2", "replica 0 and replica 1 parted from replica 2"),
+        (
+            "one_way",
+            "replica.0 | replica.1, replica.2, policy_bank",
+            "replica 0 not heard by replica 1 and 2 more",
+        ),
+        ("crash", "commercial_bank.2", "crash of commercial bank 2"),
+        ("byzantine silent", "replica.1", "replica 1 misbehaving (silent)"),
+        ("reorder", "", "reordered messages of all members"),
+    ],
+)
+def test_faults_are_told_by_whom_they_touch(what: str, who: str, text: str) -> None:
+    assert wording.fault(what, who) == text
