@@ -162,7 +162,7 @@ def _latency_functions(
         axes.set_xlim(0.9 * lowest, 1.1 * highest)
         logarithmic(axes, "x")
     else:
-        axes.set_xlim(0, 1.04 * highest)
+        axes.set_xlim(0, 1.04 * highest or 1)
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("latency in milliseconds" + (" (logarithmic)" if wide else ""))
     axes.set_ylabel("share of batches or requests")
@@ -197,7 +197,7 @@ def _over_time(axes: Axes, answered: pl.DataFrame, records: Records) -> list[Any
     if figures[:, 3].max() > 20 * max(figures[:, 0].min(), 1e-3):
         logarithmic(axes, "y")
     else:
-        axes.set_ylim(0, 1.08 * figures[:, 3].max())
+        axes.set_ylim(0, 1.08 * figures[:, 3].max() or 1)
     axes.set_xlim(begin / unit_ns, end / unit_ns)
     axes.set_xlabel(f"{'virtual time' if records.bus == 'simulated' else 'time'} in {unit}")
     axes.set_ylabel("client latency in ms")

@@ -109,6 +109,7 @@ def _context(document: dict[str, Any]) -> dict[str, Any]:
         "question": document["settings"].get("question", ""),
         "citation": citation(document),
         "command": command(document),
+        "violations": wording.count(len(document["invariants"]["violations"]), "violation"),
         "real": findings.real(document),
         "lasted": wording.duration(document["virtual_seconds"] / 86_400),
     }

@@ -78,7 +78,8 @@ def _lanes(axes: Axes, diagram: trace.Diagram) -> None:
     ]
     axes.set_yticks(range(len(diagram.lanes)), labels)
     axes.set_ylim(len(diagram.lanes) - 0.6, -0.4)
-    axes.set_xlim(-0.01 * diagram.end_ms, 1.02 * diagram.end_ms)
+    end = diagram.end_ms or 1.0  # everything at once
+    axes.set_xlim(-0.01 * end, 1.02 * end)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("milliseconds since the first message of the round (virtual time)")

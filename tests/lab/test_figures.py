@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -378,3 +379,21 @@ def test_one_is_not_many(number: int, text: str) -> None:
 )
 def test_faults_are_told_by_whom_they_touch(what: str, who: str, text: str) -> None:
     assert wording.fault(what, who) == text
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_takes_no_time_has_figures_all_the_same(tmp_path: Path) -> None:
+    own = tmp_path / "at_once.toml"
+    own.write_text(
+        """
+        network = { nodes = 4, links = { model = "constant", delay = "0 ms" } }
+        nodes = { cpu = "none" }
+        consensus = { batch_timeout = "0 ms" }
+        workload = { kind = "synthetic", transactions = 20 }
+        """
+    )
+    ran = run(own)
+    assert ran.document["virtual_seconds"] == 0
+    assert [name for name, _, _ in figures.draw(ran.document, ran.records)] == [
+        "commit_latency", "one_round", "messages_by_kind", "network_map",
+    ]  # fmt: skip
