@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from tradebft.consensus.byzantine import BEHAVIOURS, Behaviour, check
 from tradebft.consensus.byzantine.clients import BEHAVIOURS as CLIENT_BEHAVIOURS
 from tradebft.network.misbehaviour import Misbehaviour
-from tradebft.scenarios.demand import Synthetic
+from tradebft.scenarios.demand import GATEWAYS, Synthetic, TradeFinance, bank_names
 from tradebft.scenarios.errors import Problem, one_of, suggestion
 from tradebft.scenarios.sections import Moment, Names, Period, Section
 
@@ -96,8 +96,8 @@ def faults_of(one: Byzantine, position: int, scenario: Scenario) -> Iterator[Pro
         else:
             yield from faults_of_parameters(kind, one.parameters, here)
             victim = one.parameters.get("client") if "client" in kind.defaults else None
-            if victim and isinstance(scenario.workload, Synthetic):  # who asks in trade finance is drawn
-                yield from _unknown_clients([victim], (*here, "client"), scenario.workload)
+            if victim:
+                yield from _unknown_victim(victim, (*here, "client"), scenario)
 
 
 def _faults_of_client(one: Byzantine, here: tuple[str | int, ...], scenario: Scenario) -> Iterator[Problem]:
@@ -121,6 +121,18 @@ def _unknown_clients(
     for client in names:
         if client not in known:
             yield Problem(path, f"no such client {client!r}; there are {known[0]} .. {known[-1]}")
+
+
+def _unknown_victim(client: object, path: tuple[str | int, ...], scenario: Scenario) -> Iterator[Problem]:
+    """Clients of a workload of one's own have whatever names they like."""
+    if isinstance(scenario.workload, Synthetic):
+        yield from _unknown_clients([client], path, scenario.workload)
+    elif isinstance(scenario.workload, TradeFinance):
+        banks = bank_names(scenario, scenario.workload)
+        known = [*GATEWAYS, *banks]
+        if client not in known:
+            there = f"there are {', '.join(GATEWAYS)}, {banks[0]} .. {banks[-1]}"
+            yield Problem(path, f"no such client {client!r}; {there}{suggestion(str(client), known)}")
 
 
 def faults_of_parameters(

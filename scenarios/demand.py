@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from tradebft.scenarios.sections import ClassName, Period, Section, Share
+
+if TYPE_CHECKING:
+    from tradebft.scenarios.schema import Scenario
 
 ARMS = ("paper", "database", "chain")
 
@@ -158,6 +161,18 @@ class TradeFinance(Section):
         description="also compute the days with every low-confidence stage at its low and its high end",
     )
     policy: Policy = Field(default_factory=Policy, description="rules of the platform")
+
+
+GATEWAYS: Final = ("administrator", "customs")
+"""Who submits to the chain beside the banks on the platform."""
+
+
+def bank_names(scenario: Scenario, workload: TradeFinance) -> list[str]:
+    """Lenders: the validators' banks first, then commercial banks that run no validator."""
+    validators = [name for name in scenario.node_names if name != "administrator"][: workload.banks]
+    further = workload.banks - len(validators)
+    last = sum(name.startswith("commercial_bank") for name in validators)
+    return validators + [f"commercial_bank.{last + k}" for k in range(1, further + 1)]
 
 
 class CustomWorkload(BaseModel):

@@ -10,7 +10,7 @@ import numpy as np
 from tradebft.chain.crypto import digest
 from tradebft.chain.rules.identifiers import USCC_ALPHABET, uscc_check_character, uscc_token
 from tradebft.network.chance import Chance, choice, zipf_weights
-from tradebft.scenarios.schema import Scenario, TradeFinance
+from tradebft.scenarios.schema import Scenario
 from tradebft.scenarios.trade.figures import FIGURES
 
 BANK_EXPONENT: Final = 0.5  # banks' shares of business fall as 1 / rank^0.5 (assumption)
@@ -31,14 +31,6 @@ class Firm:
 def token_key(scenario: Scenario) -> bytes:
     """The regulator's key, under which customs numbers, USCC and invoice keys become tokens."""
     return digest("token-key", scenario.name.encode(), scenario.seed.to_bytes(8, "big"))
-
-
-def bank_names(scenario: Scenario, workload: TradeFinance) -> list[str]:
-    """Lenders: the validators' banks first, then commercial banks that run no validator."""
-    validators = [name for name in scenario.node_names if name != "administrator"][: workload.banks]
-    further = workload.banks - len(validators)
-    last = sum(name.startswith("commercial_bank") for name in validators)
-    return validators + [f"commercial_bank.{last + k}" for k in range(1, further + 1)]
 
 
 def on_platform(banks: list[str], validators: int, coverage: float, chance: Chance) -> frozenset[str]:

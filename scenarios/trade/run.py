@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ from tradebft.network.recorded import RecordedBlock, RecordingLedger
 from tradebft.scenarios import records as tables
 from tradebft.scenarios import simulation
 from tradebft.scenarios.collect import Progress, collect, drive, settling_time
+from tradebft.scenarios.demand import GATEWAYS
 from tradebft.scenarios.records import Records
 from tradebft.scenarios.schema import Scenario, TradeFinance
 from tradebft.scenarios.trade.ledger_arm import LedgerArm
@@ -28,8 +29,6 @@ from tradebft.scenarios.trade.rows import Rows
 from tradebft.scenarios.trade.sensitivity import band
 from tradebft.scenarios.trade.services import ChainLedger, DatabaseLedger
 from tradebft.scenarios.trade.workload import Workload, generate
-
-GATEWAYS: Final = ("administrator", "customs")
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ import numpy as np
 from tradebft.chain.rules.identifiers import customs_number, declaration_token
 from tradebft.chain.rules.parameters import BP, RATES
 from tradebft.network.chance import Chance, choice, lognormal, negative_binomial, triangular
+from tradebft.scenarios.demand import bank_names
 from tradebft.scenarios.schema import Scenario, TradeFinance
 from tradebft.scenarios.trade import mix
 from tradebft.scenarios.trade.arrivals import arrival_times
@@ -20,7 +21,6 @@ from tradebft.scenarios.trade.figures import FIGURES
 from tradebft.scenarios.trade.firms import (
     Firm,
     active_weights,
-    bank_names,
     make_firms,
     on_platform,
     token_key,

@@ -134,6 +134,18 @@ def test_dishonest_clients_are_for_synthetic_load(scenario):
     assert misbehaviours(scenario('node = "policy_bank"\nbehaviour = "silent"', head=trade))[0].node == 1
 
 
+def test_whom_a_primary_starves_in_trade_finance_is_one_who_may_ask(scenario):
+    head = 'title = "t"\n[network]\nnodes = 4\n[workload]\nkind = "trade-finance"\nbanks = 5\n'
+    starve = 'node = "administrator"\nbehaviour = "starve"\nclient = "{}"'
+    for client in ("", "customs", "administrator", "policy_bank", "commercial_bank.4"):
+        assert misbehaviours(scenario(starve.format(client), head=head))[0].parameters == {"client": client}
+    for client in ("comercial_bank.1", "commercial_bank.5", "client.0"):
+        with pytest.raises(ScenarioError) as error:
+            scenario(starve.format(client), head=head)
+        there = "there are administrator, customs, policy_bank .. commercial_bank.4"
+        assert f"byzantine[0].client: no such client {client!r}; {there}" in str(error.value)
+
+
 def test_more_than_f_adversaries_are_a_warning(scenario):
     assert scenario('node = "replica.0"\nbehaviour = "silent"').warnings == []
     loaded = scenario('node = ["replica.0", "replica.1"]\nbehaviour = "silent"')

@@ -17,9 +17,9 @@ from tradebft.chain.ledger import Ledger
 from tradebft.chain.rules.parameters import RATES
 from tradebft.chain.transaction import Transaction
 from tradebft.network.chance import Chance
-from tradebft.scenarios.demand import TradeFinance
+from tradebft.scenarios.demand import TradeFinance, bank_names
 from tradebft.scenarios.schema import Scenario, load
-from tradebft.scenarios.trade.firms import bank_names, on_platform
+from tradebft.scenarios.trade.firms import on_platform
 from tradebft.scenarios.trade.ledger_arm import LedgerArm
 from tradebft.scenarios.trade.office import Office
 from tradebft.scenarios.trade.services import DATABASE_CALL_NS, DatabaseLedger, Posted, receipt_of
